@@ -1,0 +1,40 @@
+# make demo   own virtual environment, the whole pipeline on stand-ins, report.html
+# make test   own virtual environment, lint and all tests
+VENV ?= .venv
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := $(VENV)/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: demo smoke test test-only lint bench report
+
+$(VENV)/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "medrobust needs Python 3.11 or newer; try: make demo PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(SNAKEMAKE) --config scale=smoke
+	$(SNAKEMAKE) --config scale=smoke --report report.html
+	@$(BIN)/python workflow/scripts/show_results.py smoke
+
+smoke: $(VENV)/.installed
+	$(SNAKEMAKE) --config scale=smoke
+
+report: $(VENV)/.installed
+	$(SNAKEMAKE) --report report.html
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+test: lint test-only
+
+test-only: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
