@@ -1,0 +1,29 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Set before torch or numba are imported: results and timings then match the workflow's jobs.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, from the variable MEDROBUST_REAL_DATA."""
+    value = os.environ.get("MEDROBUST_REAL_DATA")
+    if not value:
+        pytest.skip("MEDROBUST_REAL_DATA is not set: no real data to test on")
+    return Path(value)

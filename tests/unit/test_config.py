@@ -1,0 +1,164 @@
+"""Configuration: every wrong setting stops with file, key, what is allowed and the nearest name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from medrobust.config import SCALES, Config, _choose_protocol, _overlay, chunk_size, resolve
+from medrobust.errors import InputError
+
+
+def overriding(**study) -> dict:
+    return {"overrides": {"signnet": study}}
+
+
+def test_defaults_are_the_papers_amounts(root):
+    study = resolve({}, root).studies["signnet"]
+    options = study.attacks["hopskipjump"].options
+    assert (options["restarts"], options["max_iter"], options["init_size"]) == (10, 100, 1000)
+    assert study.models["mlp"].members == study.models["random_forest"].members == 100
+    assert study.datasets["mitbih"].points == 21
+    assert resolve({}, root).run == "paper-code"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("protocol", ["code", "text"])
+def test_every_scale_and_protocol_resolves(root, scale, protocol):
+    resolved = resolve({"scale": scale, "protocol": protocol, "include_extras": True}, root)
+    study = resolved.studies["signnet"]
+    assert resolved.run == f"{scale}-{protocol}"
+    assert study.models["mlp"].vote == {"code": "soft", "text": "majority"}[protocol]
+    assert set(study.datasets) == {"mitbih", "mitbih_ns", "mitbih_patient"}
+
+
+def test_extras_are_left_out_unless_asked_for(root):
+    assert set(resolve({}, root).studies["signnet"].datasets) == {"mitbih"}
+
+
+WRONG = [
+    ({"scael": "paper"}, ["config/config.yaml", "scael", "Did you mean 'scale'"]),
+    ({"scale": "papr"}, ["key scale", "'paper'", "Did you mean 'paper'"]),
+    ({"seed": -1}, ["key seed", "greater than or equal to 0"]),
+    ({"seed": "1"}, ["key seed", "valid integer"]),
+    ({"studies": ["signet"]}, ["key studies.0", "Did you mean 'signnet'"]),
+    ({"studies": []}, ["key studies"]),
+    ({"sources": {"mitbi": "kaggle"}}, ["key sources", "Did you mean 'mitbih'"]),
+    ({"sources": {"mitbih": "kagle"}}, ["sources.mitbih", "Did you mean 'kaggle'"]),
+    ({"overrides": {"signet": {}}}, ["overrides", "Did you mean 'signnet'"]),
+    (overriding(model={}), ["overrides.signnet.model", "Did you mean 'models'"]),
+    (
+        overriding(models={"mlp": {"architecture": {"name": "mpl"}}}),
+        ["Unknown architecture 'mpl'", "Did you mean 'mlp'", "models.mlp.architecture.name"],
+    ),
+    (
+        overriding(models={"mlp": {"method": {"name": "bagged_trees"}}}),
+        ["models.mlp.method", "unknown key"],
+    ),
+    (
+        overriding(attacks={"hopskipjump": {"options": {"max_iter": -3}}}),
+        ["attacks.hopskipjump.options.max_iter", "greater than or equal to 1"],
+    ),
+    (
+        overriding(models={"mlp": {"method": {"learning_rate": -0.1}}}),
+        ["models.mlp.method.learning_rate", "greater than 0"],
+    ),
+    (
+        overriding(models={"mlp": {"method": {"learning_rate": "fast"}}}),
+        ["models.mlp.method.learning_rate", "number"],
+    ),
+    (overriding(cohort={"models": ["mlpp"]}), ["cohort.models", "Did you mean 'mlp'"]),
+    (
+        overriding(datasets={"mitbih": {"points": 30000}}),
+        ["datasets.mitbih.points", "21892", "ask for at most"],
+    ),
+    (overriding(attacks={"hopskipjump": {"points_per_job": 0}}), ["points_per_job"]),
+]
+
+
+@pytest.mark.parametrize(("values", "says"), WRONG, ids=[str(i) for i in range(len(WRONG))])
+def test_a_wrong_setting_says_where_and_what_is_allowed(root, values, says):
+    with pytest.raises(InputError) as caught:
+        resolve(values, root)
+    for part in says:
+        assert part in str(caught.value)
+
+
+def test_a_method_that_cannot_train_the_architecture_is_refused(root):
+    forest = {"architecture": {"name": "forest"}}
+    values = overriding(models={"mlp": forest})
+    with pytest.raises(InputError, match="unknown key 'hidden_units'"):
+        resolve(values, root)
+    resolved = resolve({}, root)
+    model = resolved.studies["signnet"].models["mlp"]
+    from medrobust.config import model_specs
+
+    with pytest.raises(InputError, match="cannot train the architecture 'forest'"):
+        model_specs(model.model_copy(update={"architecture": {"name": "forest"}}))
+
+
+@pytest.fixture
+def project(tmp_path, root) -> Path:
+    shutil.copytree(root / "config", tmp_path / "config")
+    shutil.copytree(root / "resources/checksums", tmp_path / "resources/checksums")
+    return tmp_path
+
+
+def test_a_scale_may_change_numbers_only(project):
+    file = project / "config/scales/laptop.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["studies"]["signnet"]["models"]["mlp"] = {"vote": "majority"}
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"numbers only; found 'majority'(?s:.*)models\.mlp\.vote"):
+        resolve({"scale": "laptop"}, project)
+
+
+def test_broken_yaml_names_the_file(project):
+    (project / "config/studies/signnet.yaml").write_text("title: [")
+    with pytest.raises(InputError, match=r"not valid YAML(?s:.*)signnet\.yaml"):
+        resolve({}, project)
+
+
+def test_overrides_go_to_a_run_of_their_own(root):
+    one = resolve(overriding(datasets={"mitbih": {"points": 5}}), root)
+    two = resolve(overriding(datasets={"mitbih": {"points": 6}}), root)
+    assert one.run != two.run and one.run.startswith("paper-code-")
+    assert one.studies["signnet"].datasets["mitbih"].points == 5
+
+
+@given(st.integers(1, 100_000))
+def test_automatic_chunks_cover_the_points_in_few_jobs(points):
+    from medrobust.config import Attack
+
+    size = chunk_size(Attack(name="hopskipjump"), points)
+    assert -(-points // size) <= 64
+    assert size == 1 or points > 64
+
+
+trees = st.recursive(
+    st.integers(), lambda t: st.dictionaries(st.sampled_from("abcd"), t, max_size=3), max_leaves=8
+)
+
+
+@given(trees, st.sampled_from(["code", "text"]))
+@settings(max_examples=50)
+def test_protocols_are_chosen_at_any_depth(tree, protocol):
+    wrapped = {"x": {"y": {"code": tree, "text": 7}}}
+    expected = tree if protocol == "code" else 7
+    assert _choose_protocol(wrapped, protocol) == {"x": {"y": expected}}
+
+
+def test_an_overlay_leaves_its_base_alone():
+    base = {"a": {"b": 1, "c": 2}}
+    assert _overlay(base, {"a": {"b": 9}}, "here", numbers_only=True) == {"a": {"b": 9, "c": 2}}
+    assert base == {"a": {"b": 1, "c": 2}}
+
+
+def test_the_config_file_holds_every_key_with_its_default(root):
+    values = yaml.safe_load((root / "config/config.yaml").read_text())
+    assert Config(**values) == Config()
+    assert set(values) == set(Config.model_fields)

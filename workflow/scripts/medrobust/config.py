@@ -1,0 +1,365 @@
+"""The configuration: what may be set, what it means, and how the files are put together.
+
+``config/config.yaml`` names a scale, a protocol and studies. Each study is described by
+``config/studies/<study>.yaml``; where a value is a mapping of ``code`` and ``text``, the
+protocol chooses one. ``config/scales/<scale>.yaml`` then replaces numbers (and only numbers),
+and the user's ``overrides`` replace anything. The classes below are the only definition of
+every key; config/README.md is generated from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
+from medrobust.errors import InputError
+from medrobust.io import sha256_of_json
+from medrobust.registry import module_of, parse_spec
+from medrobust.schema import Settings, checked, unknown_name
+
+STUDIES = ("signnet",)
+SCALES = ("paper", "laptop", "smoke")
+CHUNKS_PER_ATTACK = 64
+
+
+class Config(Settings):
+    """config/config.yaml: the one file a user edits."""
+
+    scale: Literal["paper", "laptop", "smoke"] = Field(
+        default="paper",
+        description="how much: the published amounts, real data within an hour, or stand-ins",
+    )
+    protocol: Literal["code", "text"] = Field(
+        default="code", description="what the authors' code did, or what the paper's text says"
+    )
+    studies: list[Literal["signnet"]] = Field(
+        default=["signnet"], min_length=1, description="the studies to run"
+    )
+    include_extras: bool = Field(
+        default=False, description="also run the data sets and models that the papers do not have"
+    )
+    seed: int = Field(default=20201024, ge=0, description="root of every random draw")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where networks compute; auto takes a GPU if there is one"
+    )
+    compute_threads: int = Field(
+        default=1, ge=1, description="threads inside one job; results can differ in the last bit"
+    )
+    raw_dir: str | None = Field(
+        default=None, description="folder with `<dataset>/` sub-folders of raw files you have"
+    )
+    sources: dict[str, str] = Field(
+        default={},
+        description="source per data set (config/datasets.yaml); else chosen by what is there",
+    )
+    allow_subset: bool = Field(
+        default=False, description="accept an incomplete release, labelled `subset`"
+    )
+    on_missing_data: Literal["stop", "skip"] = Field(
+        default="stop", description="what to do with a study whose data cannot be had"
+    )
+    records_from: str | None = Field(
+        default=None, description="folder of committed records to redraw tables and figures from"
+    )
+    overrides: dict[str, Any] = Field(
+        default={},
+        description="study settings to change: `{study: {...}}` in the shape of config/studies",
+    )
+
+
+class StandIn(Settings):
+    """Size of a generated stand-in data set."""
+
+    train: int = Field(ge=10, description="training points")
+    test: int = Field(ge=10, description="test points")
+
+
+class Scale(Settings):
+    """config/scales/<scale>.yaml: amounts that differ from the paper's."""
+
+    description: str = Field(description="one sentence for captions and reports")
+    data: Literal["official", "standin"] = Field(description="real data or generated stand-ins")
+    standin: StandIn | None = Field(default=None, description="size of the stand-ins")
+    studies: dict[str, dict[str, Any]] = Field(
+        default={}, description="numbers to replace, in the shape of config/studies"
+    )
+
+
+class StudyDataset(Settings):
+    """How a study uses a data set."""
+
+    published_name: str | None = Field(
+        default=None, description="its name in the published numbers"
+    )
+    points: int = Field(ge=1, description="test points to attack")
+    extra: bool = Field(default=False, description="not in the paper; run with include_extras")
+
+
+class Model(Settings):
+    """A model: architecture, training method, number of members, and how they vote."""
+
+    label: str = Field(min_length=1, description="name in tables and figures")
+    published_name: str | None = Field(
+        default=None, description="its name in the published numbers"
+    )
+    members: int = Field(ge=1, description="independently trained members")
+    members_per_job: int = Field(ge=1, description="members trained in one job")
+    vote: Literal["soft", "majority"] = Field(description="how members are joined")
+    architecture: dict[str, Any] = Field(description="`name` and the architecture's own settings")
+    method: dict[str, Any] = Field(description="`name` and the training method's own settings")
+    extra: bool = Field(default=False, description="not in the paper; run with include_extras")
+
+
+class Attack(Settings):
+    """An attack and its budget."""
+
+    name: str = Field(description="registered name of the attack")
+    points_per_job: int | Literal["auto"] = Field(
+        default="auto", description=f"points per job; auto: at most {CHUNKS_PER_ATTACK} jobs"
+    )
+    options: dict[str, Any] = Field(default={}, description="the attack's own settings")
+
+    @model_validator(mode="after")
+    def _positive(self) -> Attack:
+        if self.points_per_job != "auto" and self.points_per_job < 1:
+            raise ValueError("points_per_job must be at least 1")
+        return self
+
+
+class Cohort(Settings):
+    """Which test points are attacked."""
+
+    models: list[str] = Field(min_length=1, description="frozen list of models that choose points")
+    select: Literal["all_correct", "random"] = Field(
+        default="all_correct",
+        description="only points that all these models classify correctly, or any points",
+    )
+
+
+class Study(Settings):
+    """config/studies/<study>.yaml: what one paper ran."""
+
+    title: str = Field(description="title of the paper")
+    citation: str = Field(description="citation of the paper")
+    published: str = Field(description="file of the published numbers")
+    replicates: int = Field(default=1, ge=1, description="repetitions of the whole training")
+    datasets: dict[str, StudyDataset] = Field(min_length=1, description="data sets by name")
+    models: dict[str, Model] = Field(min_length=1, description="models by name")
+    attacks: dict[str, Attack] = Field(min_length=1, description="attacks by name")
+    cohort: Cohort = Field(description="choice of the points to attack")
+    artefacts: list[Literal["table3", "table4", "figure2"]] = Field(
+        min_length=1, description="tables and figures to make"
+    )
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything a run needs to know, checked.
+
+    Attributes:
+        config: the user's settings.
+        scale: the chosen scale.
+        studies: the studies to run, protocol and scale applied, extras left out unless asked for.
+        registry: every known data set.
+        run: name of the run's results folder, ``<scale>-<protocol>`` plus a hash of overrides.
+        root: the project's folder.
+    """
+
+    config: Config
+    scale: Scale
+    studies: dict[str, Study]
+    registry: dict[str, Dataset]
+    run: str
+    root: Path
+
+
+def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
+    """Checks and joins all configuration files.
+
+    Args:
+        values: content of config/config.yaml with command line settings applied.
+        root: the project's folder, which holds ``config/``.
+
+    Raises:
+        InputError: anything is unknown, missing, of a wrong type or out of range; it names the
+            file, the key, what is allowed, and the nearest valid name.
+    """
+    config = checked(Config, values, file="config/config.yaml")
+    scale_file = f"config/scales/{config.scale}.yaml"
+    scale = checked(Scale, read_yaml(root / scale_file), file=scale_file)
+    if scale.data == "standin" and scale.standin is None:
+        raise InputError(
+            "A scale with stand-in data must state their size.", where=f"{scale_file}, key standin"
+        )
+    for place, overlay in (
+        (scale_file + ", key studies", scale.studies),
+        ("config/config.yaml, key overrides", config.overrides),
+    ):
+        for name in overlay:
+            if name not in STUDIES:
+                raise unknown_name("study", name, STUDIES, where=place)
+    registry = load_registry(root / "config/datasets.yaml")
+    _check_sources(config, registry)
+    studies = {
+        name: _resolve_study(name, config, scale, scale_file, root, registry)
+        for name in config.studies
+    }
+    run = f"{config.scale}-{config.protocol}"
+    if config.overrides:
+        # Changed amounts must neither overwrite nor be taken for the scale's own results.
+        run += "-" + sha256_of_json(config.overrides)[:6]
+    return Resolved(config, scale, studies, registry, run, root)
+
+
+def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Settings, Settings]:
+    """Returns the checked settings of a model's architecture and training method.
+
+    Raises:
+        InputError: a name or option is wrong, or the method cannot train the architecture.
+    """
+    architecture = parse_spec(
+        "architecture", model.architecture, file=file, prefix=f"{prefix}.architecture"
+    )
+    method = parse_spec("method", model.method, file=file, prefix=f"{prefix}.method")
+    trains = module_of("method", model.method["name"]).ARCHITECTURES
+    if model.architecture["name"] not in trains:
+        raise InputError(
+            f"The method {model.method['name']!r} cannot train the architecture "
+            f"{model.architecture['name']!r}.",
+            where=f"{file}, key {prefix}",
+            remedy="architectures it trains: " + ", ".join(sorted(trains)),
+        )
+    return architecture, method
+
+
+def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings:
+    """Returns the checked settings of an attack.
+
+    The clip box, where not given, is the range of the training points; they are read by the job
+    that attacks, so the box is (0, 1) here.
+    """
+    values = {"name": attack.name, "clip_min": 0.0, "clip_max": 1.0, **attack.options}
+    return parse_spec("attack", values, file=file, prefix=f"{prefix}.options")
+
+
+def chunk_size(attack: Attack, points: int) -> int:
+    """Returns how many points one job attacks."""
+    if attack.points_per_job == "auto":
+        return max(1, -(-points // CHUNKS_PER_ATTACK))
+    return int(attack.points_per_job)
+
+
+def _check_sources(config: Config, registry: Mapping[str, Dataset]) -> None:
+    for dataset, source in config.sources.items():
+        place = "config/config.yaml, key sources"
+        if dataset not in registry:
+            raise unknown_name("data set", dataset, sorted(registry), where=place)
+        allowed = [*registry[dataset].sources, STANDIN]
+        if source not in allowed:
+            raise unknown_name("source", source, allowed, where=f"{place}.{dataset}")
+
+
+def _resolve_study(
+    name: str,
+    config: Config,
+    scale: Scale,
+    scale_file: str,
+    root: Path,
+    registry: Mapping[str, Dataset],
+) -> Study:
+    file = f"config/studies/{name}.yaml"
+    values = _choose_protocol(read_yaml(root / file), config.protocol)
+    if name in scale.studies:
+        values = _overlay(
+            values, scale.studies[name], f"{scale_file}, key studies.{name}", numbers_only=True
+        )
+    if name in config.overrides:
+        place = f"config/config.yaml, key overrides.{name}"
+        values = _overlay(values, config.overrides[name], place, numbers_only=False)
+    laid_over = [
+        *(["the scale's numbers"] if name in scale.studies else []),
+        *(["your overrides"] if name in config.overrides else []),
+    ]
+    if laid_over:
+        file += f" (with {' and '.join(laid_over)})"
+    study = checked(Study, values, file=file)
+    _check_names(study, file, registry)
+    if config.include_extras:
+        return study
+    kept = {
+        "datasets": {n: d for n, d in study.datasets.items() if not d.extra},
+        "models": {n: m for n, m in study.models.items() if not m.extra},
+    }
+    return study.model_copy(update=kept)
+
+
+def _check_names(study: Study, file: str, registry: Mapping[str, Dataset]) -> None:
+    for model_name, model in study.models.items():
+        model_specs(model, file=file, prefix=f"models.{model_name}")
+    for attack_name, attack in study.attacks.items():
+        attack_spec(attack, file=file, prefix=f"attacks.{attack_name}")
+    for dataset, use in study.datasets.items():
+        if dataset not in registry:
+            raise unknown_name("data set", dataset, sorted(registry), where=f"{file}, key datasets")
+        _check_points(
+            dataset, use.points, registry[dataset], f"{file}, key datasets.{dataset}.points"
+        )
+    for model_name in study.cohort.models:
+        if model_name not in study.models:
+            raise unknown_name(
+                "model", model_name, study.models, where=f"{file}, key cohort.models"
+            )
+        if study.models[model_name].extra:
+            raise InputError(
+                f"The extra model {model_name!r} cannot choose the points to attack.",
+                where=f"{file}, key cohort.models",
+                remedy="name models of the paper only.",
+            )
+
+
+def _check_points(dataset: str, points: int, entry: Dataset, place: str) -> None:
+    """Refuses more points than the release's test split holds, before any work starts."""
+    most = sum(entry.counts.official.get("test", {}).values())
+    if most and points > most:
+        raise InputError(
+            f"{points} points of {dataset} are to be attacked, but its test split has {most}.",
+            where=place,
+            remedy=f"ask for at most {most} points.",
+        )
+
+
+def _choose_protocol(node: Any, protocol: str) -> Any:
+    if isinstance(node, dict):
+        if set(node) == {"code", "text"}:
+            return node[protocol]
+        return {key: _choose_protocol(value, protocol) for key, value in node.items()}
+    return node
+
+
+def _overlay(
+    base: dict[str, Any], changes: Any, place: str, *, numbers_only: bool
+) -> dict[str, Any]:
+    """Returns ``base`` with ``changes`` laid over it; keys must exist already."""
+    if not isinstance(changes, dict):
+        raise InputError("Expected keys and values here.", where=place)
+    result = dict(base)
+    for key, value in changes.items():
+        here = f"{place}.{key}"
+        if key not in base:
+            raise unknown_name("key", key, base, where=here)
+        if isinstance(base[key], dict) and isinstance(value, dict):
+            result[key] = _overlay(base[key], value, here, numbers_only=numbers_only)
+        elif numbers_only and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(
+                f"A scale changes numbers only; found {value!r}.",
+                where=here,
+                remedy="put other changes into the study's file or into `overrides`.",
+            )
+        else:
+            result[key] = value
+    return result

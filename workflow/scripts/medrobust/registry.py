@@ -1,0 +1,66 @@
+"""What exists: architectures, training methods and attacks, each one module.
+
+An entry names the module that holds everything about it. The module exposes ``Spec``, its
+settings class, and imports torch, ART and the like only inside functions, so that reading
+the configuration stays cheap. docs/extending.md shows how to add one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from medrobust.schema import Settings, checked, unknown_name
+
+ARCHITECTURES: dict[str, str] = {
+    "mlp": "medrobust.models.mlp",
+    "forest": "medrobust.models.forest",
+}
+
+METHODS: dict[str, str] = {
+    "sgd_cross_entropy": "medrobust.training.sgd_cross_entropy",
+    "bagged_trees": "medrobust.training.bagged_trees",
+}
+
+ATTACKS: dict[str, str] = {
+    "hopskipjump": "medrobust.attacks.hopskipjump",
+}
+
+_KINDS: dict[str, dict[str, str]] = {
+    "architecture": ARCHITECTURES,
+    "method": METHODS,
+    "attack": ATTACKS,
+}
+
+
+def module_of(kind: str, name: str) -> ModuleType:
+    """Imports and returns the module of an architecture, method or attack.
+
+    Args:
+        kind: "architecture", "method" or "attack".
+        name: a registered name.
+
+    Raises:
+        InputError: there is no such name.
+    """
+    names = _KINDS[kind]
+    if name not in names:
+        raise unknown_name(kind, name, names, where="medrobust/registry.py")
+    return importlib.import_module(names[name])
+
+
+def parse_spec(kind: str, values: Mapping[str, Any], *, file: str, prefix: str) -> Settings:
+    """Returns the settings of an architecture, method or attack, chosen by ``values["name"]``.
+
+    Raises:
+        InputError: the name is missing or unknown, or an option is wrong.
+    """
+    names = _KINDS[kind]
+    name = values.get("name")
+    if name not in names:
+        raise unknown_name(kind, name, names, where=f"{file}, key {prefix}.name")
+    spec: type[Settings] = module_of(kind, str(name)).Spec
+    options = {key: value for key, value in values.items() if key != "name"}
+    return checked(spec, options, file=file, prefix=prefix)
