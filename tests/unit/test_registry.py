@@ -1,0 +1,238 @@
+"""The data registry: strictness, consistency, and the facts it states."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from medrobust.data.registry import (
+    default_registry_path,
+    get_dataset,
+    load_registry,
+    read_checksums,
+    read_yaml,
+)
+from medrobust.errors import InputError
+
+ENTRY = {
+    "title": "Two classes",
+    "adapter": "mitbih",
+    "raw": "two",
+    "classes": ["a", "b"],
+    "shape": [4],
+    "input_range": [0.0, 1.0],
+    "counts": {"official": {"train": {"a": 3, "b": 2}}},
+    "licence": "CC0",
+    "citation": ["Nobody, 2000."],
+    "sources": {
+        "web": {
+            "kind": "http",
+            "base_url": "https://example.org/two/",
+            "files": [{"name": "two.csv", "bytes": 10}],
+        }
+    },
+}
+
+
+def _write(tmp_path: Path, change=lambda entry: None) -> Path:
+    entry = copy.deepcopy(ENTRY)
+    change(entry)
+    path = tmp_path / "config" / "datasets.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump({"datasets": {"two": entry}}, sort_keys=False))
+    return path
+
+
+def test_the_projects_registry_is_valid_and_consistent() -> None:
+    registry = load_registry()
+    assert {"mitbih", "mitbih_ns", "mitbih_patient"} <= set(registry)
+    for dataset in registry.values():
+        assert dataset.options.get("classes", dataset.classes) == dataset.classes
+        for source in dataset.sources.values():
+            assert len({f.name for f in source.files}) == len(source.files)
+
+
+def test_official_counts_agree_with_each_other_and_with_the_release() -> None:
+    registry = load_registry()
+    official = registry["mitbih"].counts.official
+    paper = registry["mitbih"].counts.paper["signnet"]
+    assert sum(official["train"].values()) == paper["train"]["all"] == 87554
+    assert sum(official["test"].values()) == paper["test"]["all"] == 21892
+    totals = registry["mitbih_patient"].counts.official["all"]
+    assert totals == {c: official["train"][c] + official["test"][c] for c in totals}
+    assert sum(totals.values()) == 109446
+    narrow = registry["mitbih_ns"].counts.official
+    assert narrow == {s: {c: official[s][c] for c in "NS"} for s in ("train", "test")}
+
+
+def test_physionet_source_lists_every_file_of_the_48_records() -> None:
+    files = load_registry()["mitbih"].sources["physionet"].files
+    records = {f.name[:3] for f in files}
+    assert len(files) == 144 and len(records) == 48
+    assert {f.name for f in files} == {f"{r}.{s}" for r in records for s in ("atr", "dat", "hea")}
+    assert all(f.sha256 for f in files)
+
+
+def test_facts_are_plain_data_for_the_card() -> None:
+    facts = load_registry()["mitbih"].facts()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["counts"]["official"]["test"]["S"] == 556
+    assert facts["counts"]["paper"]["nsr"]["val"] == {"all": 17511}
+    assert facts["licence"].startswith("ODC-By") and "sources" not in facts
+
+
+def test_the_three_entries_share_raw_folder_and_adapter() -> None:
+    registry = load_registry()
+    entries = [registry[name] for name in ("mitbih", "mitbih_ns", "mitbih_patient")]
+    assert {(e.raw, e.adapter) for e in entries} == {("mitbih", "mitbih")}
+    assert list(registry["mitbih_patient"].sources) == ["physionet"]
+    assert registry["mitbih"].account_free() == ["physionet"]
+
+
+def test_a_valid_entry_loads(tmp_path: Path) -> None:
+    entry = load_registry(_write(tmp_path))["two"]
+    assert (entry.name, entry.source("web").files[0].name) == ("two", "two.csv")
+    assert entry.source("web").download_bytes == 10
+
+
+def _set(*path, value):
+    def change(entry):
+        for key in path[:-1]:
+            entry = entry[key]
+        entry[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_set("licens", value="x"), ["two.licens", "Did you mean 'licence'"]),
+        (_set("sources", "web", "file", value=[]), ["sources.web.file", "Did you mean 'files'"]),
+        (
+            _set("sources", "web", "kind", value="htp"),
+            ["sources.web.kind", "'http'", "found 'htp'"],
+        ),
+        (_set("sources", "web", "files", 0, "sha255", value="0"), ["files.0.sha255", "sha256"]),
+        (_set("sources", "web", "files", 0, "sha256", value="zz"), ["files.0.sha256"]),
+        (_set("sources", "web", "files", 0, "name", value="../x"), ["files.0.name", "relative"]),
+        (_set("sources", "web", "files", 0, "name", value="/etc/x"), ["files.0.name", "relative"]),
+        (_set("sources", "web", "base_url", value="https://e.org/x"), ["end with a slash"]),
+        (_set("sources", "web", "base_url", value="ftp://e.org/"), ["sources.web.base_url"]),
+        (_set("sources", "web", "files", value=[]), ["needs files"]),
+        (_set("sources", "standin", value=ENTRY["sources"]["web"]), ["cannot be called"]),
+        (_set("counts", "official", "train", "c", value=3), ["unknown class 'c'"]),
+        (_set("counts", "official", "tran", value={"a": 3}), ["counts.official.tran"]),
+        (_set("classes", value=["a", "a"]), ["same name"]),
+        (_set("input_range", value=[1.0, 0.0]), ["low < high"]),
+        (_set("shape", value=[0]), ["shape.0"]),
+        (_set("name", value="other"), ["remove `name`"]),
+        (
+            _set("sources", "k", value={"kind": "kaggle", "files": [{"name": "x"}]}),
+            ["slug", "archive", "terms"],
+        ),
+        (
+            _set("sources", "m", value={"kind": "manual", "files": [{"name": "x"}]}),
+            ["instructions"],
+        ),
+    ],
+)
+def test_mistakes_are_named_with_file_and_key(tmp_path: Path, change, expected) -> None:
+    path = _write(tmp_path, change)
+    with pytest.raises(InputError) as caught:
+        load_registry(path)
+    for text in [str(path), *expected]:
+        assert text in str(caught.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    path = _write(tmp_path, lambda entry: entry.pop("licence"))
+    with pytest.raises(InputError, match=r"two\.licence: this key is required"):
+        load_registry(path)
+
+
+def test_unknown_names_come_with_the_nearest(tmp_path: Path) -> None:
+    registry = load_registry()
+    with pytest.raises(InputError, match="Did you mean 'mitbih_ns'"):
+        get_dataset(registry, "mitbih_sn")
+    with pytest.raises(InputError, match="Did you mean 'physionet'"):
+        registry["mitbih"].source("physinet")
+
+
+def test_repeated_keys_broken_yaml_and_missing_files(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\nb: {c: 1, c: 2}\n")
+    with pytest.raises(InputError, match=r"'c' is given twice"):
+        read_yaml(path)
+    path.write_text("a: [1\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        read_yaml(path)
+    path.write_text("a: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        read_yaml(path)
+    path.write_bytes(b"a: \xff\n")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_yaml(path)
+    with pytest.raises(InputError, match="does not exist"):
+        load_registry(tmp_path / "none.yaml")
+    path.write_text("")
+    with pytest.raises(InputError, match="Expected keys"):
+        load_registry(path)
+
+
+def test_anchors_and_merges_are_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n")
+    assert read_yaml(path)["b"] == {"x": 1, "y": 3}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abc  x\n", "0" * 64 + "  ../x\n", ("0" * 64 + "  x\n") * 2, "0" * 64 + "\n"]
+)
+def test_wrong_checksum_lists_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "list.sha256"
+    path.write_text(text)
+    with pytest.raises(InputError):
+        read_checksums(path)
+
+
+def test_other_kinds_of_data_sets_fit_in(tmp_path: Path) -> None:
+    """Archives with many images, a request form, and generated data need no new code."""
+
+    def change(entry):
+        entry["sources"] = {
+            "web": {
+                "kind": "http",
+                "archive": {"name": "t.zip", "url": "https://e.org/t.zip", "md5": "0" * 32},
+                "trees": [{"pattern": "tiles/*/*.png", "count": 5000}],
+            },
+            "form": {
+                "kind": "manual",
+                "instructions": "fill in the form",
+                "trees": [{"pattern": "*/*.png", "count": 3}],
+            },
+            "made": {"kind": "generated"},
+        }
+
+    dataset = load_registry(_write(tmp_path, change))["two"]
+    assert dataset.account_free() == ["web", "made"]
+    assert dataset.source("web").download_bytes is None
+
+
+def test_reading_the_registry_is_cheap() -> None:
+    code = (
+        "import sys; from medrobust.data.registry import load_registry; load_registry();"
+        "from medrobust.data.fetch import choose_source;"
+        "print([m for m in ('numpy','pandas','torch','requests','kaggle','kagglesdk')"
+        " if m in sys.modules])"
+    )
+    scripts = default_registry_path().parents[1] / "workflow" / "scripts"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

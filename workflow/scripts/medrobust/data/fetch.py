@@ -1,0 +1,518 @@
+"""Raw files of a data set: found where they lie, or fetched, and held against the registry.
+
+Files that lie in a raw folder come first and are only read. What is missing is downloaded
+into the download folder. The result is a manifest: every file with its path, size, SHA-256
+and what it was compared with. Choosing a source looks at file names and sizes only and
+imports nothing heavy, because it runs whenever the Snakefile is parsed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from medrobust.data.archives import MAX_BYTES, ArchiveError, extract, wanted_files
+from medrobust.data.kaggle_source import (
+    explain_kaggle,
+    find_credential,
+    kaggle_credentials_present,
+    kaggle_opener,
+    no_credential,
+)
+from medrobust.data.registry import STANDIN, Archive, Content, Dataset, RawFile, RawTree, Source
+from medrobust.data.transfer import (
+    Sessions,
+    SharedProgress,
+    TransferSettings,
+    digest,
+    download,
+    explain_http,
+    http_opener,
+    megabytes,
+    not_writable,
+    require_space,
+)
+from medrobust.errors import InputError
+from medrobust.logs import logger
+
+__all__ = [
+    "Located",
+    "choose_source",
+    "kaggle_credentials_present",
+    "locate",
+    "locate_or_fetch",
+    "manifest_paths",
+    "write_manifest",
+]
+
+
+@dataclass(frozen=True)
+class Located:
+    """What lies in the raw folders.
+
+    ``files``: name -> path of the listed files that are there; ``trees``: pattern -> its
+    files; ``missing``: what is required and not there; ``archive``: an archive that was
+    dropped by hand and may hold the rest.
+    """
+
+    files: dict[str, Path]
+    trees: dict[str, list[Path]]
+    missing: list[str]
+    archive: Path | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing required is missing (an archive at hand counts as complete)."""
+        return not self.missing or self.archive is not None
+
+    @property
+    def anything(self) -> bool:
+        """Whether at least one file is there."""
+        return bool(self.files or any(self.trees.values()) or self.archive)
+
+
+def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -> Located:
+    """Looks for the files of one source by name and size; opens none.
+
+    Args:
+        dataset: the registry entry.
+        source_name: one of its sources.
+        raw_dirs: folders with a sub-folder per data set, in order of preference. A file may
+            lie in ``<raw_dir>/<dataset.raw>/`` or one folder below.
+    """
+    source = dataset.source(source_name)
+    folders = _folders(dataset, raw_dirs)
+    files, missing = {}, []
+    for file in source.files:
+        path = _first_file(folders, file.name, _required_size(file, source))
+        if path is not None:
+            files[file.name] = path
+        elif not file.optional:
+            missing.append(file.name)
+    trees = {tree.pattern: _tree(folders, tree) for tree in source.trees}
+    missing += [
+        f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
+        for tree in source.trees
+        if len(trees[tree.pattern]) < tree.count
+    ]
+    return Located(files, trees, missing, _find_archive(source.archive, folders))
+
+
+def _folders(dataset: Dataset, raw_dirs: Sequence[str | Path]) -> list[Path]:
+    folders: list[Path] = []
+    for raw_dir in raw_dirs:
+        folder = Path(raw_dir) / dataset.raw
+        if folder.is_dir():
+            below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+            folders += [folder, *below]
+    return folders
+
+
+def _first_file(folders: Sequence[Path], name: str, size: int | None) -> Path | None:
+    """Returns the first non-empty file; one of another size than the publisher's comes last."""
+    candidates = [p for p in (folder / name for folder in folders) if _size(p) > 0]
+    right = [p for p in candidates if size is None or _size(p) == size]
+    return next(iter([*right, *candidates]), None)
+
+
+def _required_size(file: RawFile, source: Source) -> int | None:
+    return file.bytes if source.checksums_from == "publisher" and not file.alternatives else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
+
+
+def _tree(folders: Sequence[Path], tree: RawTree) -> list[Path]:
+    best: list[Path] = []
+    for folder in folders:
+        found = sorted(p for p in folder.glob(tree.pattern) if p.is_file())
+        if len(found) >= tree.count:
+            return found
+        best = max(best, found, key=len)
+    return best
+
+
+def _find_archive(archive: Archive | None, folders: Sequence[Path]) -> Path | None:
+    if archive is None:
+        return None
+    names = [archive.name, *archive.other_names]
+    paths = [folder / name for folder in folders for name in names]
+    return next((path for path in paths if _size(path) > 0), None)
+
+
+def choose_source(
+    dataset: Dataset, raw_dirs: Sequence[str | Path], *, allow_subset: bool = False
+) -> tuple[str, str]:
+    """Chooses the source of a data set for which the configuration names none.
+
+    In the registry's order: a source whose files are all in a raw folder; with
+    ``allow_subset`` one that has some of them; one that can be downloaded now (no account
+    needed, or a Kaggle credential is there); else the first, whose error tells what to do.
+    Looks at file names and sizes only.
+
+    Returns:
+        The name of the source, and the reason in words.
+    """
+    located = {name: locate(dataset, name, raw_dirs) for name in dataset.sources}
+    for name, found in located.items():
+        if found.complete and found.anything:
+            return name, "its files are in the raw folder"
+    if allow_subset:
+        for name, found in located.items():
+            if found.anything:
+                return name, "some of its files are in the raw folder (allow_subset)"
+    for name, source in dataset.sources.items():
+        if source.kind == "generated":
+            return name, "it is generated"
+        if source.account == "kaggle" and kaggle_credentials_present():
+            return name, "a Kaggle credential is there"
+        if source.account == "none" and source.kind != "manual":
+            return name, "it needs no account"
+    name = next(iter(dataset.sources))
+    return name, "no other source is available; it needs a step by you"
+
+
+def locate_or_fetch(
+    dataset: Dataset,
+    source_name: str,
+    raw_dirs: Sequence[str | Path],
+    download_dir: str | Path,
+    *,
+    settings: TransferSettings | None = None,
+    base_urls: Mapping[str, str] | None = None,
+    allow_subset: bool = False,
+) -> dict[str, Any]:
+    """Returns the manifest of a data set's raw files, downloading what is missing.
+
+    Args:
+        dataset: the registry entry.
+        source_name: one of its sources, or "standin" (which has no raw files).
+        raw_dirs: folders with files put there by hand; they are read, never written.
+        download_dir: where downloads go (``<download_dir>/<dataset.raw>/``); files that are
+            there already count as found.
+        settings: attempts, waits, timeouts.
+        base_urls: source name -> address to use instead of the registry's ``base_url``.
+        allow_subset: use what is there if anything is, without downloading the rest.
+
+    Returns:
+        ``{"dataset", "title", "source", "kind", "version", "licence", "citation", "terms",
+        "complete", "missing", "warnings", "files"}``; each of ``files`` has ``name, path,
+        bytes, sha256, origin`` ("found", "downloaded" or "unpacked from <archive>") and
+        ``check`` ("matches the publisher's checksum", "recorded only", ...).
+
+    Raises:
+        InputError: a file cannot be had (no credential, refused, not found, no network, no
+            space), or differs from what its publisher states.
+    """
+    if source_name == STANDIN:
+        return _manifest(dataset, STANDIN, None, [], [])
+    source = dataset.source(source_name)
+    folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
+    located = locate(dataset, source_name, folders)
+    origins: dict[str, str] = {}
+    if located.missing and not (allow_subset and located.anything and not located.archive):
+        job = _Fetch(
+            dataset,
+            source_name,
+            folders,
+            Path(download_dir) / dataset.raw,
+            settings or TransferSettings(),
+            (base_urls or {}).get(source_name) or source.base_url or "",
+        )
+        origins = job.run()
+        located = locate(dataset, source_name, folders)
+        if located.missing and not allow_subset:
+            raise _still_missing(dataset, source_name, located, job.folder)
+    records = _records(source, located, origins)
+    return _manifest(dataset, source_name, source, records, located.missing)
+
+
+def manifest_paths(manifest: Mapping[str, Any]) -> dict[str, Path]:
+    """Returns the path of every file of a manifest, by its name."""
+    return {record["name"]: Path(record["path"]) for record in manifest["files"]}
+
+
+def write_manifest(path: str | Path, manifest: Mapping[str, Any]) -> None:
+    """Writes a manifest as JSON, whole or not at all."""
+    from medrobust.io import write_json
+
+    write_json(path, dict(manifest))
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """One data set's download into ``folder``."""
+
+    dataset: Dataset
+    source_name: str
+    raw_dirs: list[Path]
+    folder: Path
+    settings: TransferSettings
+    base_url: str
+
+    @property
+    def source(self) -> Source:
+        return self.dataset.source(self.source_name)
+
+    def run(self) -> dict[str, str]:
+        """Fetches what is missing; returns file name or pattern -> origin."""
+        located = self._look()
+        if located.archive is None and self.source.kind == "manual":
+            raise self._by_hand(located)
+        if located.archive is None and self.source.kind == "kaggle" and not find_credential():
+            raise no_credential(self.dataset.account_free())
+        with _folder_lock(self.folder):
+            # Another process may have brought the files while this one waited for the lock.
+            located = self._look()
+            if not located.missing:
+                return {}
+            if located.archive is not None:
+                origins = self._unpack(located.archive, located)
+                located = self._look()
+                if not located.missing or self.source.kind == "manual":
+                    return origins
+            if self.source.archive is not None and self.source.archive.delivered:
+                return self._fetch_archive(self.source.archive, located)
+            return self._fetch_files([f for f in self.source.files if f.name in located.missing])
+
+    def _look(self) -> Located:
+        return locate(self.dataset, self.source_name, self.raw_dirs)
+
+    def _by_hand(self, located: Located) -> InputError:
+        return InputError(
+            f"{self.dataset.title}: these files must be put in place by you: "
+            f"{_shortened(located.missing)}.",
+            where=str(self.folder),
+            remedy=self.source.instructions or "",
+        )
+
+    def _fetch_files(self, files: list[RawFile]) -> dict[str, str]:
+        known = sum(file.bytes or 0 for file in files)
+        stated = self.source.total_bytes or 0
+        if stated and len(self.source.files):
+            known = max(known, stated * len(files) // len(self.source.files))
+        require_space(self.folder, known, self.settings.free_bytes)
+        logger.info(
+            "%s: downloading %d files (%s) from %s",
+            self.dataset.name,
+            len(files),
+            megabytes(known),
+            self.base_url or self.source_name,
+        )
+        progress = SharedProgress(f"{self.dataset.name} downloads", len(files))
+        sessions = Sessions()
+        with ThreadPoolExecutor(self.settings.parallel) as pool:
+            tasks = [pool.submit(self._fetch_file, file, sessions) for file in files]
+            try:
+                for task in as_completed(tasks):
+                    task.result()
+                    progress.one_more()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return {file.name: "downloaded" for file in files}
+
+    def _fetch_file(self, file: RawFile, sessions: Sessions) -> None:
+        url = file.url or self.base_url + quote(file.name)
+        target = self.folder / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        opener = http_opener(url, self.settings, sessions)
+        download(opener, url, target, _enforced(file, self.source), self.settings)
+
+    def _fetch_archive(self, archive: Archive, located: Located) -> dict[str, str]:
+        target = self.folder / archive.name
+        expected = _enforced(archive, self.source)
+        # The archive and what comes out of it lie side by side for a while.
+        needed = (archive.bytes or 0) + (self.source.download_bytes or 0)
+        require_space(self.folder, needed, self.settings.free_bytes)
+        if self.source.kind == "kaggle":
+            self._kaggle_archive(target, expected)
+        else:
+            url = archive.url or self.base_url + quote(archive.name)
+            logger.info("%s: downloading %s", self.dataset.name, archive.name)
+            opener = http_opener(url, self.settings, Sessions())
+            download(opener, url, target, expected, self.settings, explain_http)
+        try:
+            origins = self._unpack(target, located)
+        except ArchiveError:
+            target.unlink()  # else it would be taken for one dropped by hand
+            raise
+        target.unlink()
+        return origins
+
+    def _kaggle_archive(self, target: Path, expected: Content) -> None:
+        alternatives = self.dataset.account_free()
+        credential = find_credential()
+        if credential is None:
+            raise no_credential(alternatives)
+        slug, version = self.source.slug or "", self.source.version
+        page = f"https://www.kaggle.com/datasets/{slug}"
+        explain = explain_kaggle(page, credential, alternatives)
+        logger.info("%s: downloading %s from Kaggle", self.dataset.name, slug)
+        opener = kaggle_opener(slug, version, credential, explain, self.settings)
+        download(opener, page, target, expected, self.settings, explain)
+
+    def _unpack(self, archive: Path, located: Located) -> dict[str, str]:
+        missing = [f for f in self.source.files if f.name not in located.files]
+        patterns = [t.pattern for t in self.source.trees if len(located.trees[t.pattern]) < t.count]
+        select = wanted_files([f.name for f in missing], patterns)
+        logger.info("%s: unpacking %s", self.dataset.name, archive.name)
+        extract(
+            archive,
+            self.folder,
+            select,
+            max_bytes=_unpacked_bound(self.source),
+            before_writing=lambda total: require_space(
+                self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}"
+            ),
+        )
+        return dict.fromkeys([f.name for f in missing] + patterns, f"unpacked from {archive.name}")
+
+
+def _enforced(content: Content, source: Source) -> Content:
+    """Returns the size and checksum that a download must have; none where only a copy is known."""
+    if source.checksums_from == "copy":
+        return Content()
+    return Content(bytes=content.bytes, sha256=content.sha256, md5=content.md5)
+
+
+def _unpacked_bound(source: Source) -> int:
+    """Returns how much an archive may unpack to: four times the known size, a guard on bombs."""
+    known = source.download_bytes
+    return MAX_BYTES if known is None else 4 * known + 100 * 10**6
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Lets one process at a time write into ``folder``; the system frees it if one dies."""
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a")  # noqa: SIM115 (closed below)
+    except OSError:
+        raise not_writable(folder) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process is downloading into %s; waiting for it", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # some network file systems have no locks
+            logger.warning("%s cannot be locked; do not run two downloads at once", folder)
+        yield
+
+
+def _still_missing(
+    dataset: Dataset, source_name: str, located: Located, folder: Path
+) -> InputError:
+    return InputError(
+        f"{dataset.title}: the source {source_name} did not bring {_shortened(located.missing)}.",
+        where=str(folder),
+        remedy="put the files there yourself, or choose another source under `sources` in "
+        "config/config.yaml.",
+    )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+
+
+def _records(source: Source, located: Located, origins: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Returns the manifest's entry for every file, after comparing all with the registry."""
+    records, wrong = [], []
+    for file in source.files:
+        if file.name in located.files:
+            record, problem = _compared(file, located.files[file.name], source)
+            records.append({**record, "origin": origins.get(file.name, "found")})
+            if problem:
+                wrong.append(f"{record['path']}: {problem}")
+    for pattern, paths in located.trees.items():
+        for path in paths:
+            record = _record(path.name, path)
+            record |= {"check": "recorded only", "origin": origins.get(pattern, "found")}
+            records.append(record)
+    if wrong:
+        raise InputError(
+            "These files differ from what their publisher states:\n    " + "\n    ".join(wrong[:5]),
+            remedy="move them away (or replace them); what is missing is then downloaded.",
+        )
+    return records
+
+
+def _record(name: str, path: Path) -> dict[str, Any]:
+    try:
+        size, sha256 = path.stat().st_size, digest(path, "sha256")
+    except PermissionError:
+        raise InputError(
+            "This file cannot be read.", where=str(path), remedy="change its permissions."
+        ) from None
+    return {"name": name, "path": path.as_posix(), "bytes": size, "sha256": sha256}
+
+
+def _compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any], str | None]:
+    """Returns the record of a file and, if it is not acceptable, why."""
+    record = _record(file.name, path)
+    md5 = digest(path, "md5") if file.md5 and not file.sha256 else None
+    difference = _difference(file, record, md5)
+    whose = "the publisher's" if source.checksums_from == "publisher" else "a public copy's"
+    if difference is None:
+        known = "checksum" if file.sha256 or file.md5 else "size" if file.bytes else None
+        return record | {"check": f"matches {whose} {known}" if known else "recorded only"}, None
+    for alternative in file.alternatives:
+        if _difference(alternative, record, md5) is None:
+            return record | {"check": f"accepted: {alternative.note}"}, None
+    if source.checksums_from == "publisher":
+        return record | {"check": "differs"}, difference
+    return record | {"check": f"differs from {whose}: {difference}"}, None
+
+
+def _difference(content: Content, record: Mapping[str, Any], md5: str | None) -> str | None:
+    found = {"bytes": record["bytes"], "sha256": record["sha256"], "md5": md5}
+    for kind, value in found.items():
+        expected = getattr(content, kind)
+        if expected is not None and value is not None and value != expected:
+            return f"{kind}: expected {expected}, found {value}"
+    return None
+
+
+def _manifest(
+    dataset: Dataset,
+    source_name: str,
+    source: Source | None,
+    records: list[dict[str, Any]],
+    missing: list[str],
+) -> dict[str, Any]:
+    warnings = [
+        f"{record['name']} {record['check']}"
+        for record in records
+        if str(record["check"]).startswith("differs")
+    ]
+    if missing:
+        warnings.append(f"incomplete (allow_subset): without {_shortened(missing)}")
+    for warning in warnings:
+        logger.warning("%s: %s", dataset.name, warning)
+    return {
+        "dataset": dataset.name,
+        "title": dataset.title,
+        "source": source_name,
+        "kind": source.kind if source else STANDIN,
+        "version": source.version if source else None,
+        "terms": source.terms if source else None,
+        "licence": dataset.licence,
+        "citation": list(dataset.citation),
+        "complete": not missing,
+        "missing": missing,
+        "warnings": warnings,
+        "files": records,
+    }

@@ -1,0 +1,364 @@
+"""The data registry: what config/datasets.yaml may say, and reading it.
+
+An entry states what a data set is (classes, shape, range, counts, licence, citation), which
+adapter turns its raw files into arrays, and from which sources the raw files come. A data
+set is added by adding an entry (and, for a new format, an adapter); nothing here changes.
+
+Reading the registry imports pydantic and YAML only: the Snakefile does it at every parse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from medrobust.errors import InputError
+from medrobust.schema import Settings, checked, unknown_name
+
+RESERVED_SOURCES = ("auto", "standin", "subset")
+"""Names with a meaning of their own: the automatic choice, generated stand-ins, a part."""
+
+STANDIN = "standin"
+
+Bytes = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
+Splits = dict[Literal["train", "val", "test", "all"], dict[str, Count]]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+
+def _relative(name: str) -> str:
+    """Returns ``name`` if it stays inside its folder, else raises ValueError."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise ValueError("a file name must be relative, without '..' and without backslashes")
+    return name
+
+
+def _is_relative(name: str) -> bool:
+    try:
+        return _relative(name) == name
+    except ValueError:
+        return False
+
+
+class Content(Settings):
+    """A size and a checksum that a file may have."""
+
+    bytes: Bytes | None = None
+    sha256: Sha256 | None = None
+    md5: Md5 | None = None
+
+
+class Alternative(Content):
+    """Other accepted bytes of a file (such as another line ending), with the reason."""
+
+    note: str
+
+
+class RawFile(Content):
+    """One file that an adapter reads, by its official name.
+
+    ``url`` is given only where it is not the source's ``base_url`` followed by ``name``.
+    """
+
+    name: str
+    optional: bool = False
+    url: Url | None = None
+    alternatives: list[Alternative] = Field(default_factory=list)
+
+    _name_is_relative = field_validator("name")(_relative)
+
+
+class RawTree(Settings):
+    """Many files of one kind: a glob pattern within the raw folder and how many match it."""
+
+    pattern: str
+    count: Annotated[int, Field(gt=0)]
+
+    _pattern_is_relative = field_validator("pattern")(_relative)
+
+
+class Archive(Content):
+    """A zip or tar that holds the files.
+
+    ``delivered``: the source sends this archive (else it is only recognised when dropped by
+    hand). ``other_names``: names under which people may have it (a browser's, for instance).
+    """
+
+    name: str
+    other_names: list[str] = Field(default_factory=list)
+    url: Url | None = None
+    delivered: bool = True
+
+    _name_is_relative = field_validator("name")(_relative)
+
+
+class Source(Settings):
+    """One place where the raw files come from.
+
+    ``checksums_from`` tells how far a checksum may be trusted: ``publisher`` (a mismatch is
+    an error) or ``copy`` (it was read off one public copy: a mismatch is a warning in the
+    manifest, and the counts decide).
+    """
+
+    kind: Literal["kaggle", "physionet", "http", "manual", "generated"]
+    slug: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    version: str | None = None
+    base_url: Url | None = None
+    account: Literal["none", "kaggle"] = "none"
+    terms: Url | None = None
+    instructions: str | None = None
+    checksums_from: Literal["publisher", "copy"] = "publisher"
+    files: list[RawFile] = Field(default_factory=list)
+    files_from: str | None = None
+    trees: list[RawTree] = Field(default_factory=list)
+    archive: Archive | None = None
+    total_bytes: Bytes | None = None
+
+    @model_validator(mode="after")
+    def _complete_for_its_kind(self) -> Source:
+        wants_files = bool(self.files or self.files_from or self.trees)
+        if self.kind == "generated":
+            if wants_files:
+                raise ValueError("a generated source has no files")
+            return self
+        if not wants_files:
+            raise ValueError("a source needs files, files_from or trees")
+        if self.kind == "kaggle":
+            _require(self, "slug", "archive", "terms")
+            if self.account != "kaggle":
+                raise ValueError("a Kaggle source needs `account: kaggle`")
+            if self.version is not None and not self.version.isdigit():
+                raise ValueError("a Kaggle version is a whole number in quotes")
+        if self.kind == "manual":
+            _require(self, "instructions")
+        if self.kind in ("physionet", "http"):
+            self._check_addresses()
+        return self
+
+    def _check_addresses(self) -> None:
+        if self.base_url is not None and not self.base_url.endswith("/"):
+            raise ValueError("base_url must end with a slash")
+        delivered = self.archive is not None and self.archive.delivered
+        sent = [self.archive] if delivered else self.files
+        if self.base_url is None and (not sent or any(f.url is None for f in sent if f)):
+            raise ValueError("needs base_url, or a url for everything that is downloaded")
+        if self.trees and not delivered:
+            raise ValueError("trees can only come out of a delivered archive")
+
+    @property
+    def download_bytes(self) -> int | None:
+        """How many bytes the raw files take, or None if the registry does not know."""
+        if self.total_bytes is not None:
+            return self.total_bytes
+        sizes = [f.bytes for f in self.files if not f.optional]
+        return sum(sizes) if sizes and not self.trees and None not in sizes else None
+
+
+def _require(source: Source, *fields: str) -> None:
+    missing = [name for name in fields if getattr(source, name) is None]
+    if missing:
+        raise ValueError(f"a {source.kind} source needs {' and '.join(missing)}")
+
+
+class Counts(Settings):
+    """How many examples there are: split -> class -> number.
+
+    ``official`` is the release's own (a mismatch stops); ``paper`` maps a study to what its
+    paper states (reported only). The split ``all`` is the whole set, the class ``all`` all
+    classes together. What is found goes to the data card.
+    """
+
+    official: Splits = Field(default_factory=dict)
+    paper: dict[str, Splits] = Field(default_factory=dict)
+
+
+class Dataset(Settings):
+    """One data set. ``shape`` is that of one example; ``input_range`` its (low, high)."""
+
+    name: Name
+    title: str
+    adapter: Name
+    options: dict[str, Any] = Field(default_factory=dict)
+    raw: Name
+    classes: Annotated[list[str], Field(min_length=2)]
+    shape: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    input_range: Annotated[list[float], Field(min_length=2, max_length=2)]
+    counts: Counts
+    licence: str
+    citation: Annotated[list[str], Field(min_length=1)]
+    sources: Annotated[dict[Name, Source], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Dataset:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        if not self.input_range[0] < self.input_range[1]:
+            raise ValueError("input_range must be [low, high] with low < high")
+        reserved = [name for name in self.sources if name in RESERVED_SOURCES]
+        if reserved:
+            raise ValueError(f"a source cannot be called {reserved[0]!r}")
+        known = {*self.classes, "all"}
+        for splits in [self.counts.official, *self.counts.paper.values()]:
+            for split, numbers in splits.items():
+                unknown = sorted(set(numbers) - known)
+                if unknown:
+                    raise ValueError(f"counts of {split!r} name an unknown class {unknown[0]!r}")
+        return self
+
+    def source(self, name: str) -> Source:
+        """Returns the source called ``name``.
+
+        Raises:
+            InputError: there is no such source.
+        """
+        if name not in self.sources:
+            raise unknown_name(
+                "source", name, [*self.sources, STANDIN], where=f"data set {self.name}"
+            )
+        return self.sources[name]
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a data card states, as plain data.
+
+        The keys: ``name, title, classes, shape, input_range, counts, licence, citation``.
+        """
+        fields = {"name", "title", "classes", "shape", "input_range", "counts"}
+        return self.model_dump(mode="json", include=fields | {"licence", "citation"})
+
+    def account_free(self) -> list[str]:
+        """Returns the names of the sources that need no account and no manual step."""
+        return [
+            name for name, s in self.sources.items() if s.account == "none" and s.kind != "manual"
+        ]
+
+
+class _File(Settings):
+    datasets: dict[Name, dict[str, Any]]
+
+
+def default_registry_path() -> Path:
+    """Returns config/datasets.yaml of the checkout that this module lies in."""
+    return Path(__file__).resolve().parents[4] / "config" / "datasets.yaml"
+
+
+def load_registry(
+    path: str | Path | None = None, checksums_dir: str | Path | None = None
+) -> dict[str, Dataset]:
+    """Reads the data registry.
+
+    Args:
+        path: a registry file; by default config/datasets.yaml of this checkout.
+        checksums_dir: where ``files_from`` lists lie; by default resources/checksums beside
+            the folder of ``path``.
+
+    Returns:
+        The entries by name, with ``files_from`` lists expanded into ``files``.
+
+    Raises:
+        InputError: the file is missing, is not YAML, repeats a key, or an entry is wrong.
+    """
+    path = Path(path) if path is not None else default_registry_path()
+    folder = Path(checksums_dir) if checksums_dir else path.parent.parent / "resources/checksums"
+    values = read_yaml(path)
+    entries = checked(_File, values, file=str(path)).datasets
+    return {name: _entry(name, entry, path, folder) for name, entry in entries.items()}
+
+
+def get_dataset(registry: Mapping[str, Dataset], name: str) -> Dataset:
+    """Returns the entry ``name``.
+
+    Raises:
+        InputError: the registry has no such data set.
+    """
+    if name not in registry:
+        raise unknown_name("data set", name, sorted(registry), where="config/datasets.yaml")
+    return registry[name]
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Reads a YAML file, refusing repeated keys (plain YAML would keep the last silently).
+
+    Raises:
+        InputError: the file is missing, is not UTF-8 or not YAML, or repeats a key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        # A subclass of SafeLoader: plain data only, no object construction.
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+    except FileNotFoundError:
+        raise InputError("This file does not exist.", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"This file is not UTF-8 text ({error}).", where=str(path)) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"This is not valid YAML: {error}", where=str(path)) from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _entry(name: str, values: dict[str, Any], path: Path, checksums_dir: Path) -> Dataset:
+    prefix = f"datasets.{name}"
+    if "name" in values:
+        raise InputError(
+            "The name of a data set is the key of its entry; remove `name`.",
+            where=f"{path}, key {prefix}.name",
+        )
+    entry = checked(Dataset, {"name": name, **values}, file=str(path), prefix=prefix)
+    sources = {key: _expanded(source, checksums_dir) for key, source in entry.sources.items()}
+    return entry.model_copy(update={"sources": sources})
+
+
+def _expanded(source: Source, checksums_dir: Path) -> Source:
+    if source.files_from is None:
+        return source
+    listed = read_checksums(checksums_dir / source.files_from)
+    files = [RawFile(name=name, sha256=digest) for name, digest in listed.items()]
+    return source.model_copy(update={"files": [*source.files, *files]})
+
+
+_CHECKSUM_LINE = re.compile(r"^([0-9a-f]{64}) [ *](\S.*)$")
+
+
+def read_checksums(path: str | Path) -> dict[str, str]:
+    """Reads a list in the format of ``sha256sum``: file name -> SHA-256.
+
+    Raises:
+        InputError: the list is missing, empty, repeats a name, or a line has another form.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError("This list of checksums does not exist.", where=str(path)) from None
+    result: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        match = _CHECKSUM_LINE.match(line)
+        if match is None or match[2] in result or not _is_relative(match[2]):
+            raise InputError(
+                "This line is not '<sha256>  <relative file name>', or repeats a name.",
+                where=f"{path}, line {number}",
+            )
+        result[match[2]] = match[1]
+    if not result:
+        raise InputError("This list of checksums is empty.", where=str(path))
+    return result
