@@ -1,0 +1,178 @@
+"""Training: against scikit-learn, and independence of how members are grouped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from medrobust.models import forest, mlp
+from medrobust.progress import Checkpoint, Journal
+from medrobust.training import bagged_trees, loop, sgd_cross_entropy
+from medrobust.training.work import Work
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.neural_network import MLPClassifier
+
+
+def problem(classes: int, n: int = 300, d: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, classes, n)
+    centres = rng.normal(size=(classes, d))
+    x = centres[y] + rng.normal(scale=0.8, size=(n, d))
+    return x.astype(np.float32), y.astype(np.int64)
+
+
+def mlp_spec(**changes) -> sgd_cross_entropy.Spec:
+    values = {"learning_rate": 0.05, "l2_penalty": 1e-2, "batch_size": 64, "max_epochs": 5}
+    return sgd_cross_entropy.Spec(**(values | changes))
+
+
+def train_mlp(seeds: list[int], classes: int = 3, checkpoint=None, **changes):
+    x, y = problem(classes)
+    work = Work(x, y, classes, list(range(len(seeds))), seeds, checkpoint=checkpoint)
+    return sgd_cross_entropy.train(mlp_spec(**changes), "mlp", mlp.Spec(hidden_units=7), work)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_epochs_equal_scikit_learns_from_the_same_start_and_order(classes, monkeypatch):
+    """Five epochs of steps: same initial values, batches, penalty, momentum, loss."""
+    x, y = problem(classes)
+    spec = mlp_spec()
+    reference = MLPClassifier(
+        (7,), activation="logistic", solver="sgd", alpha=spec.l2_penalty, batch_size=64,
+        learning_rate_init=0.05, max_iter=1, shuffle=False, momentum=0.9, warm_start=True,
+        random_state=0,
+    )  # fmt: skip
+    initial = mlp.initial_parameters(mlp.Spec(hidden_units=7), (12,), classes, [11])
+
+    def start(self, y, layer_units, dtype):
+        MLPClassifier._init_before(self, y, layer_units, dtype)
+        self.coefs_ = [initial["w1"][0].copy(), initial["w2"][0].copy()]
+        self.intercepts_ = [initial["b1"][0].copy(), initial["b2"][0].copy()]
+
+    monkeypatch.setattr(MLPClassifier, "_init_before", MLPClassifier._initialize, raising=False)
+    monkeypatch.setattr(MLPClassifier, "_initialize", start)
+    reference.set_params(max_iter=5, tol=0)
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        reference.fit(x, y)
+
+    class InOrder:
+        def permutation(self, n):
+            return np.arange(n)
+
+    monkeypatch.setattr(loop, "generator", lambda *names: InOrder())
+    trained = train_mlp([11], classes)
+    for name, expected in (
+        ("w1", reference.coefs_[0]),
+        ("w2", reference.coefs_[1]),
+        ("b1", reference.intercepts_[0]),
+        ("b2", reference.intercepts_[1]),
+    ):
+        np.testing.assert_allclose(trained.parameters[name][0], expected, atol=2e-5)
+    assert trained.history[0]["loss"] == pytest.approx(reference.loss_, abs=1e-5)
+
+
+def test_a_member_depends_on_its_own_seed_only():
+    together = train_mlp([5, 6, 7, 8, 9])
+    for k, seed in enumerate([5, 6, 7, 8, 9]):
+        alone = train_mlp([seed])
+        for name, value in alone.parameters.items():
+            assert value[0].tobytes() == together.parameters[name][k].tobytes()
+    assert not np.allclose(together.parameters["w1"][0], together.parameters["w1"][1])
+
+
+def test_members_stop_by_scikit_learns_rule():
+    trained = train_mlp([1, 2, 3], max_epochs=400, tolerance=1e-2, patience=3)
+    epochs = [entry["epochs"] for entry in trained.history]
+    assert all(e < 400 for e in epochs)
+    assert {entry["stopped"] for entry in trained.history} == {"converged"}
+    # A stopped member is the same as if it had been trained up to there.
+    k = int(np.argmin(epochs))
+    until = train_mlp([1, 2, 3], max_epochs=epochs[k], tolerance=0.0, patience=400)
+    assert until.parameters["w1"][k].tobytes() == trained.parameters["w1"][k].tobytes()
+
+
+def test_a_loss_that_is_not_a_number_stops_the_member_alone():
+    def explode(parameters, x, y):
+        return torch.log(parameters["w"]).square().sum(dim=1)
+
+    work = Work(np.zeros((4, 1), np.float32), np.zeros(4, np.int64), 2, [0, 1], [0, 1])
+    _, history = loop.train_stacked(
+        work,
+        {"w": np.array([[2.0, 3.0], [2.0, -1.0]], np.float32)},
+        explode,
+        lambda tensors: torch.optim.SGD(tensors, lr=0.1),
+        batch_size=2,
+        stopping=loop.StoppingRule(6, 0.0, 10),
+        what="test",
+    )
+    assert history[1]["stopped"] == "loss is not a number" and history[1]["loss"] is None
+    assert history[0]["epochs"] == 6
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 4, 7])
+def test_training_resumes_from_its_checkpoint_with_the_same_bytes(tmp_path, after, monkeypatch):
+    seeds = [4, 5, 6]
+    changes = {"max_epochs": 12, "tolerance": 0.02, "patience": 2}
+    undisturbed = train_mlp(seeds, **changes)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    with Checkpoint(tmp_path / "c", "key") as checkpoint:
+        saves = 0
+        save = checkpoint.save
+
+        def save_then_die(*arguments):
+            nonlocal saves
+            save(*arguments)
+            saves += 1
+            if saves == after:
+                raise _Killed
+
+        checkpoint.save = save_then_die
+        with pytest.raises(_Killed):
+            train_mlp(seeds, checkpoint=checkpoint, **changes)
+    with Checkpoint(tmp_path / "c", "key") as checkpoint:
+        assert checkpoint.load()[1]["epoch"] == after
+        resumed = train_mlp(seeds, checkpoint=checkpoint, **changes)
+    assert resumed.history == undisturbed.history
+    for name, value in undisturbed.parameters.items():
+        assert value.tobytes() == resumed.parameters[name].tobytes()
+
+
+def grow(members: list[int], journal=None, classes: int = 3):
+    x, y = problem(classes)
+    work = Work(x, y, classes, members, [100 + m for m in members], journal=journal)
+    return bagged_trees.train(bagged_trees.Spec(min_samples_leaf=5), "forest", forest.Spec(), work)
+
+
+def test_trees_equal_scikit_learns():
+    x, y = problem(3)
+    trained = grow([0, 1, 2])
+    scores = forest.member_scores(forest.Spec(), trained.parameters, (12,), 3, "cpu")(x)
+    for k in range(3):
+        reference = RandomForestClassifier(
+            1, min_samples_leaf=5, max_features=None, random_state=100 + k
+        ).fit(x, y)
+        np.testing.assert_allclose(scores[k], reference.predict_proba(x), atol=1e-6)
+
+
+def test_trees_do_not_depend_on_their_grouping_and_survive_in_the_journal(tmp_path):
+    whole = grow([0, 1, 2, 3])
+    parts = forest.concatenate([grow([0]).parameters, grow([1, 2, 3]).parameters])
+    with Journal(tmp_path / "j", "key") as journal:
+        grow([0, 1], journal)
+    with Journal(tmp_path / "j", "key") as journal:
+        assert set(journal.finished()) == {"tree0", "tree1"}
+        resumed = grow([0, 1, 2, 3], journal)
+    for name, value in whole.parameters.items():
+        assert value.tobytes() == parts[name].tobytes() == resumed.parameters[name].tobytes()
+
+
+def test_a_class_absent_from_the_training_labels_keeps_its_column():
+    x, y = problem(3)
+    work = Work(x, np.where(y == 1, 2, y), 3, [0], [1])
+    trained = bagged_trees.train(bagged_trees.Spec(), "forest", forest.Spec(), work)
+    probability = trained.parameters["probability"]
+    assert probability.shape[1] == 3 and not probability[:, 1].any() and probability[:, 2].any()

@@ -1,0 +1,125 @@
+"""Many members as one model: labels, votes and mean scores of an ensemble.
+
+All members are evaluated at once, on blocks of a fixed number of points (the last one padded
+with zeros): a row of a matrix product can differ in its last bit with the shape of the batch,
+and a label must depend on the point alone.
+
+How members are joined (signnet-code: ``round(mean of votes)`` or scikit-learn's soft vote):
+
+* ``majority``: each member votes for its best class; the class with most votes wins, and a
+  tie goes to the lowest class number (for two classes this is the authors' banker's rounding
+  of 0.5 to 0).
+* ``soft``: the class with the highest mean probability wins (softmax of logits; trees give
+  probabilities themselves), a tie again going to the lowest number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from medrobust.registry import module_of
+from medrobust.schema import Settings
+
+BLOCK = 64
+
+Vote = Literal["majority", "soft"]
+
+
+class Ensemble:
+    """Members of one architecture as one classifier.
+
+    Args:
+        scores: function from float32 ``[BLOCK, *shape]`` to float32 ``[M, BLOCK, n_classes]``.
+        kind: "logits" or "probabilities", what ``scores`` returns.
+        vote: how members are joined.
+        input_shape: shape of one point.
+        n_classes: number of classes.
+        input_range: (low, high) of valid inputs, in the unit of the data set.
+    """
+
+    has_gradients = False
+
+    def __init__(
+        self,
+        scores: Callable[[np.ndarray], np.ndarray],
+        *,
+        kind: Literal["logits", "probabilities"],
+        vote: Vote,
+        input_shape: tuple[int, ...],
+        n_classes: int,
+        input_range: tuple[float, float],
+    ) -> None:
+        self._scores = scores
+        self.kind, self.vote = kind, vote
+        self.input_shape, self.n_classes = tuple(input_shape), n_classes
+        self.input_range = input_range
+
+    def member_scores(self, x: np.ndarray) -> np.ndarray:
+        """Returns all members' scores as float32 ``[M, n, n_classes]``."""
+        return np.concatenate(list(self._blocks(x, lambda scores: scores)), axis=1)
+
+    def member_predictions(self, x: np.ndarray) -> np.ndarray:
+        """Returns every member's label, int64 ``[M, n]``."""
+        return np.concatenate(list(self._blocks(x, lambda s: s.argmax(axis=2))), axis=1)
+
+    def votes(self, x: np.ndarray) -> np.ndarray:
+        """Returns how many members vote for each class, int64 ``[n, n_classes]``."""
+        return np.concatenate(list(self._blocks(x, self._count)))
+
+    def mean_probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Returns the mean over members of the class probabilities, float32 ``[n, n_classes]``."""
+        return np.concatenate(list(self._blocks(x, self._mean_probabilities)))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Returns the ensemble's labels, int64 ``[n]``; ties go to the lowest class number."""
+        join = self._count if self.vote == "majority" else self._mean_probabilities
+        return np.concatenate(list(self._blocks(x, lambda s: join(s).argmax(axis=1))))
+
+    def _blocks(self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]):
+        """Yields ``reduce(scores)`` of one block after the other, padding cut off."""
+        if len(x) == 0:
+            raise ValueError("an ensemble needs at least one point")
+        for start in range(0, len(x), BLOCK):
+            block = np.asarray(x[start : start + BLOCK], dtype=np.float32)
+            rows = len(block)
+            if rows < BLOCK:
+                padding = np.zeros((BLOCK - rows, *self.input_shape), dtype=np.float32)
+                block = np.concatenate([block, padding])
+            yield reduce(self._scores(block)[:, :rows])
+
+    def _count(self, scores: np.ndarray) -> np.ndarray:
+        labels = scores.argmax(axis=2)
+        return (labels[:, :, None] == np.arange(self.n_classes)).sum(axis=0)
+
+    def _mean_probabilities(self, scores: np.ndarray) -> np.ndarray:
+        if self.kind == "probabilities":
+            return scores.mean(axis=0)
+        shifted = np.exp(scores - scores.max(axis=2, keepdims=True))
+        return (shifted / shifted.sum(axis=2, keepdims=True)).mean(axis=0)
+
+
+def build_ensemble(
+    architecture: str,
+    spec: Settings,
+    parts: list[dict[str, np.ndarray]],
+    *,
+    vote: Vote,
+    input_shape: tuple[int, ...],
+    n_classes: int,
+    input_range: tuple[float, float],
+    device: str = "cpu",
+) -> Ensemble:
+    """Returns the ensemble of the members in ``parts`` (one dict of arrays per training job)."""
+    module = module_of("architecture", architecture)
+    parameters = module.concatenate(parts)
+    return Ensemble(
+        module.member_scores(spec, parameters, tuple(input_shape), n_classes, device),
+        kind=module.SCORES,
+        vote=vote,
+        input_shape=input_shape,
+        n_classes=n_classes,
+        input_range=input_range,
+    )

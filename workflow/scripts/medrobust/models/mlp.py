@@ -1,0 +1,118 @@
+"""Multi-layer perceptron with one hidden layer; many members evaluated as one.
+
+Signnet, section II.C ("MLP"): 20 hidden units with the logistic function; initial values as
+in scikit-learn's MLPClassifier, which the authors' code used. With two classes there is one
+output, the logit of class 1; with more there is one logit per class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medrobust.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+SCORES: Literal["logits", "probabilities"] = "logits"
+
+
+class Spec(Settings):
+    """Settings of the multi-layer perceptron."""
+
+    hidden_units: int = Field(default=20, ge=1, description="units of the hidden layer")
+    activation: Literal["logistic", "relu"] = Field(
+        default="logistic", description="function of the hidden units"
+    )
+
+
+def initial_parameters(
+    spec: Spec, shape: tuple[int, ...], n_classes: int, seeds: list[int]
+) -> dict[str, np.ndarray]:
+    """Draws the initial values of ``len(seeds)`` members, each from its own seed.
+
+    Weights and biases are uniform in ``+-sqrt(k / (fan_in + fan_out))``, with k = 2 for the
+    logistic function and 6 otherwise (Glorot and Bengio 2010, as scikit-learn applies it).
+
+    Returns:
+        float32 arrays ``w1 [M, d, h]``, ``b1 [M, h]``, ``w2 [M, h, o]``, ``b2 [M, o]``.
+    """
+    inputs, outputs = int(np.prod(shape)), 1 if n_classes == 2 else n_classes
+    gain = 2.0 if spec.activation == "logistic" else 6.0
+
+    def layer(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
+        bound = np.sqrt(gain / (fan_in + fan_out))
+        return rng.uniform(-bound, bound, (fan_in, fan_out)), rng.uniform(-bound, bound, fan_out)
+
+    members = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        members.append(
+            (*layer(rng, inputs, spec.hidden_units), *layer(rng, spec.hidden_units, outputs))
+        )
+    return {
+        name: np.stack([m[i] for m in members]).astype(np.float32)
+        for i, name in enumerate(("w1", "b1", "w2", "b2"))
+    }
+
+
+def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Returns the outputs of all members.
+
+    Args:
+        spec: the architecture's settings.
+        parameters: as :func:`initial_parameters` names them, as tensors.
+        x: ``[M, n, d]`` (each member its own points) or ``[n, d]`` (all members the same).
+
+    Returns:
+        outputs ``[M, n, o]`` before the output function.
+    """
+    import torch
+
+    w1, b1, w2, b2 = (parameters[name] for name in ("w1", "b1", "w2", "b2"))
+    if x.dim() == 2:
+        # All members see the same points: one product instead of M small ones.
+        members, inputs, units = w1.shape
+        flat = w1.permute(1, 0, 2).reshape(inputs, members * units)
+        hidden = (x @ flat).view(len(x), members, units).permute(1, 0, 2) + b1[:, None, :]
+    else:
+        hidden = torch.baddbmm(b1[:, None, :], x, w1)
+    hidden = torch.sigmoid(hidden) if spec.activation == "logistic" else torch.relu(hidden)
+    return torch.baddbmm(b2[:, None, :], hidden, w2)
+
+
+def concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Joins the members of several training jobs, in the order given."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def member_scores(
+    spec: Spec,
+    parameters: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+    n_classes: int,
+    device: str,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from points to the logits of all members.
+
+    The function maps float32 ``[n, *shape]`` to float32 ``[M, n, n_classes]``; with two
+    classes the logit of class 0 is 0.
+    """
+    import torch
+
+    tensors = {name: torch.from_numpy(value).to(device) for name, value in parameters.items()}
+
+    def scores(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            flat = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1))).to(device)
+            outputs = forward(spec, tensors, flat).cpu().numpy()
+        if n_classes == 2:
+            outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=2)
+        return outputs
+
+    return scores
