@@ -78,14 +78,6 @@ def test_physionet_source_lists_every_file_of_the_48_records() -> None:
     assert all(f.sha256 for f in files)
 
 
-def test_facts_are_plain_data_for_the_card() -> None:
-    facts = load_registry()["mitbih"].facts()
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["counts"]["official"]["test"]["S"] == 556
-    assert facts["counts"]["paper"]["nsr"]["val"] == {"all": 17511}
-    assert facts["licence"].startswith("ODC-By") and "sources" not in facts
-
-
 def test_the_three_entries_share_raw_folder_and_adapter() -> None:
     registry = load_registry()
     entries = [registry[name] for name in ("mitbih", "mitbih_ns", "mitbih_patient")]

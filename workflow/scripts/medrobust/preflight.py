@@ -127,6 +127,7 @@ def format_preflight(
     studies: Sequence[str],
     *,
     command: str = "snakemake --cores 8 --use-conda",
+    settings: str = "",
 ) -> str:
     """Returns the findings as text, ending with the command that can be run now."""
     can_run = runnable(findings, studies)
@@ -139,7 +140,7 @@ def format_preflight(
         lines += ["in general:", *general]
     lines.append("")
     if can_run:
-        lines += ["Run now:", f"  {command} {' '.join(can_run)}"]
+        lines += ["Run now:", f"  {command} {' '.join(can_run)}{settings}"]
     if len(can_run) < len(studies):
         waiting = [study for study in studies if study not in can_run]
         lines += [

@@ -226,14 +226,6 @@ class Dataset(Settings):
             )
         return self.sources[name]
 
-    def facts(self) -> dict[str, Any]:
-        """Returns what a data card states, as plain data.
-
-        The keys: ``name, title, classes, shape, input_range, counts, licence, citation``.
-        """
-        fields = {"name", "title", "classes", "shape", "input_range", "counts"}
-        return self.model_dump(mode="json", include=fields | {"licence", "citation"})
-
     def account_free(self) -> list[str]:
         """Returns the names of the sources that need no account and no manual step."""
         return [

@@ -1,0 +1,328 @@
+# Helpers of all rules: the checked configuration, file names, resources.
+# Every remote job parses this file again: no heavy import here.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow/scripts"))
+
+from medrobust import plan as planning
+from medrobust.codehash import code_hash
+from medrobust.errors import InputError
+from medrobust import graph as layout
+from medrobust.progress import clear as clear_progress_files
+
+try:
+    GRAPH = layout.build_graph(config, ROOT)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+CONFIG = GRAPH.resolved.config
+RUN = GRAPH.resolved.run
+DATA = layout.DATA
+MODEL = layout.MODEL
+CELL = f"{layout.EVALUATIONS}/{layout.CELL}"
+
+
+wildcard_constraints:
+    run=r"[a-z]+-[a-z]+(-[0-9a-f]{6})?",
+    study=r"[a-z]+",
+    dataset=r"[a-z0-9_]+",
+    source=r"[a-z]+",
+    fold=r"\d+",
+    replicate=r"\d+",
+    model=r"[a-z0-9_]+",
+    attack=r"[a-z0-9_]+",
+    first=r"\d+",
+    last=r"\d+",
+    chunk=r"\d+",
+
+
+def plan_text(wildcards=None):
+    return planning.format_plan(planning.make_plan(GRAPH), GRAPH)
+
+
+def told_only():
+    # The targets that only tell need no plan in front of them.
+    return bool({"plan", "preflight"} & set(sys.argv))
+
+
+def clear_progress():
+    clear_progress_files(layout.PROGRESS)
+
+
+def cell_of(wildcards):
+    return layout.Cell(
+        wildcards.run,
+        wildcards.study,
+        wildcards.dataset,
+        wildcards.source,
+        int(wildcards.fold),
+        int(wildcards.replicate),
+    )
+
+
+def study_of(wildcards):
+    if wildcards.run != RUN or wildcards.study not in GRAPH.resolved.studies:
+        raise WorkflowError(
+            f"The configuration makes the run {RUN!r} of {', '.join(GRAPH.resolved.studies)}; "
+            f"a file of run {wildcards.run!r}, study {wildcards.study!r} was asked for."
+        )
+    return GRAPH.study(wildcards.study)
+
+
+def model_of(wildcards):
+    return study_of(wildcards).models[wildcards.model]
+
+
+def attack_of(wildcards):
+    return study_of(wildcards).attacks[wildcards.attack]
+
+
+def work_names(wildcards):
+    return cell_of(wildcards).names
+
+
+def model_names(wildcards):
+    return [*work_names(wildcards), wildcards.model]
+
+
+def attack_names(wildcards):
+    return [*model_names(wildcards), wildcards.attack]
+
+
+def study_files(study):
+    return [*GRAPH.artefacts(study), *comparison_files(study)]
+
+
+def comparison_files(study):
+    folder = f"results/{RUN}/{study}/comparison"
+    return [
+        f"{folder}/comparison.csv",
+        f"{folder}/comparison.html",
+        f"{folder}/printed.csv",
+    ]
+
+
+def data_cards():
+    return [f"{DATA.format(dataset=d, source=s)}/card.md" for d, s in GRAPH.sources.items()]
+
+
+def gpus(wildcards):
+    return 1 if CONFIG.device == "cuda" else 0
+
+
+def minutes(seconds, attempt):
+    # Room for a machine three times slower than the one the unit costs were measured on.
+    return max(10, round(3 * seconds / 60)) * attempt
+
+
+def train_minutes(wildcards, attempt):
+    cell = cell_of(wildcards)
+    members = int(wildcards.last) - int(wildcards.first) + 1
+    return minutes(planning.training_seconds(GRAPH, cell, wildcards.model, members), attempt)
+
+
+def attack_minutes(wildcards, attempt):
+    start, stop = chunk_of(wildcards)
+    seconds = planning.attack_seconds(
+        GRAPH, cell_of(wildcards), wildcards.model, wildcards.attack, stop - start
+    )
+    return minutes(seconds, attempt)
+
+
+def data_mb(wildcards, attempt):
+    return (1000 + 4 * planning.dataset_megabytes(GRAPH, wildcards.dataset)) * attempt
+
+
+def chunk_of(wildcards):
+    return GRAPH.chunks(wildcards.study, wildcards.dataset, wildcards.attack)[int(wildcards.chunk)]
+
+
+def run_facts(study):
+    config = GRAPH.resolved.config
+    shown = f" --config scale={config.scale} protocol={config.protocol}"
+    return {
+        "run": RUN,
+        "scale": config.scale,
+        "protocol": config.protocol,
+        "seed": config.seed,
+        "config_hash": GRAPH.study_hash(study),
+        "command": f"snakemake --cores 8 --use-conda {study}{shown}",
+    }
+
+
+def clean_entries(study):
+    return GRAPH.entries(study, clean=True)
+
+
+def attack_entries(study):
+    return GRAPH.entries(study, attacks=True)
+
+
+def figure_entries(study):
+    # A figure shows one data set and one replicate: the first.
+    first = GRAPH.cells(study)[0]
+    return GRAPH.entries(study, attacks=True, only=first)
+
+
+def entry_files(study, kind):
+    if kind == "summary":
+        return [entry["summary"] for entry in clean_entries(study)]
+    return [file for entry in attack_entries(study) for file in entry[kind]]
+
+
+def figure_files(study, kind):
+    return [file for entry in figure_entries(study) for file in entry[kind]]
+
+
+def attack_facts(study):
+    attack = next(iter(GRAPH.study(study).attacks.values()))
+    return {"name": attack.name, **attack.options}
+
+
+def printed_sources(study):
+    names = GRAPH.study(study).datasets
+    return {setting.published_name or name: GRAPH.sources[name] for name, setting in names.items()}
+
+
+def about(study):
+    # For captions: what a reader must know before he believes a number.
+    config = GRAPH.resolved.config
+    settings = GRAPH.study(study)
+    data = ", ".join(
+        f"{setting.published_name or name} ({GRAPH.sources[name]}, n = {setting.points} attacked points)"
+        for name, setting in settings.datasets.items()
+    )
+    facts = attack_facts(study)
+    budget = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "name")
+    return {
+        "scale": config.scale,
+        "scale_text": GRAPH.resolved.scale.description,
+        "protocol": config.protocol,
+        "data": data,
+        "attack": f"{facts['name']}: {budget}",
+        "synthetic": "standin" in GRAPH.sources.values(),
+    }
+
+
+def preflight_text(wildcards=None):
+    given = [f"{key}={value}" for key, value in workflow.config_settings.config.items()]
+    return layout.preflight_text(GRAPH, given)
+
+
+def raw_manifest(wildcards):
+    if wildcards.source == "standin":
+        return []
+    return f"{DATA}/raw.json"
+
+
+def standin_size(wildcards):
+    if wildcards.source != "standin":
+        return None
+    return GRAPH.resolved.scale.standin.model_dump()
+
+
+def origin_of(wildcards):
+    # The registry's source behind the label in the path.
+    if GRAPH.sources.get(wildcards.dataset) == wildcards.source:
+        return GRAPH.origins[wildcards.dataset]
+    return wildcards.source
+
+
+def prepare_code(wildcards):
+    return layout.preparation_code(GRAPH.registry[wildcards.dataset].adapter)
+
+
+def training_params(wildcards):
+    return layout.training_params(model_of(wildcards))
+
+
+def training_code(wildcards):
+    return layout.training_code(model_of(wildcards))
+
+
+def members_of(wildcards):
+    return GRAPH.member_files(cell_of(wildcards), wildcards.model)
+
+
+def prediction_params(wildcards):
+    return layout.prediction_params(model_of(wildcards))
+
+
+def prediction_code(wildcards):
+    return layout.prediction_code(model_of(wildcards))
+
+
+def cohort_predictions(wildcards):
+    cell = cell_of(wildcards)
+    models = study_of(wildcards).cohort.models
+    return {model: GRAPH.evaluation(cell, model, "clean.parquet") for model in models}
+
+
+def cohort_points(wildcards):
+    return study_of(wildcards).datasets[wildcards.dataset].points
+
+
+def cohort_select(wildcards):
+    return study_of(wildcards).cohort.select
+
+
+def attack_params(wildcards):
+    attack = attack_of(wildcards)
+    return {"name": attack.name, **attack.options}
+
+
+def attack_code(wildcards):
+    return layout.attack_code(model_of(wildcards), attack_of(wildcards).name)
+
+
+def chunk_records(wildcards):
+    return GRAPH.chunk_files(cell_of(wildcards), wildcards.model, wildcards.attack)
+
+
+def chunk_arrays(wildcards):
+    return [file.replace(".parquet", ".safetensors") for file in chunk_records(wildcards)]
+
+
+def published_numbers(wildcards):
+    return study_of(wildcards).published
+
+
+def study_tables(wildcards):
+    tables = [name for name in study_of(wildcards).artefacts if name.startswith("table")]
+    return [GRAPH.artefact(wildcards.study, name).replace(".md", ".csv") for name in tables]
+
+
+def comparison_sources(wildcards):
+    return printed_sources(wildcards.study)
+
+
+def study_facts(wildcards):
+    return run_facts(wildcards.study)
+
+
+def study_about(wildcards):
+    return about(wildcards.study)
+
+
+def signnet_summaries(wildcards):
+    return entry_files("signnet", "summary")
+
+
+def signnet_records(wildcards):
+    return entry_files("signnet", "records")
+
+
+def signnet_arrays(wildcards):
+    return figure_files("signnet", "arrays")
+
+
+def signnet_figure_records(wildcards):
+    return figure_files("signnet", "records")
+
+
+def signnet_cohort(wildcards):
+    return GRAPH.evaluation(GRAPH.cells("signnet")[0], "cohort.csv")

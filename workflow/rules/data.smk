@@ -1,0 +1,80 @@
+# Raw files to arrays. Only data is shared between studies.
+# No input on purpose: a download must not count as a changed input of the job that made it.
+# After replacing raw files by hand, ask for `--forcerun fetch`.
+rule fetch:
+    output:
+        manifest=f"{DATA}/raw.json",
+    log:
+        "results/data/logs/{dataset}@{source}.fetch.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        origin=origin_of,
+        allow_subset=CONFIG.allow_subset,
+        raw_dirs=[str(folder) for folder in GRAPH.raw_dirs],
+        download_dir=str(layout.RAW),
+    message:
+        "Finding or downloading the raw files of {wildcards.dataset} ({wildcards.source})"
+    script:
+        "../scripts/fetch.py"
+
+
+rule prepare:
+    input:
+        manifest=raw_manifest,
+    output:
+        x=f"{DATA}/x.npy",
+        y=f"{DATA}/y.npy",
+        ids=f"{DATA}/ids.csv",
+        split=f"{DATA}/split_fold0.csv",
+        card=f"{DATA}/card.json",
+        card_text=report(
+            f"{DATA}/card.md",
+            caption="../report/card.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "source": "{source}", "what": "card"},
+        ),
+        preview=report(
+            f"{DATA}/preview.png",
+            caption="../report/card.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "source": "{source}", "what": "examples"},
+        ),
+    log:
+        "results/data/logs/{dataset}@{source}.prepare.log",
+    benchmark:
+        "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=data_mb,
+        runtime=60,
+    params:
+        origin=origin_of,
+        seed=CONFIG.seed,
+        standin=standin_size,
+        allow_subset=CONFIG.allow_subset,
+        code=prepare_code,
+    message:
+        "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"
+    script:
+        "../scripts/prepare.py"
+
+
+rule data:
+    input:
+        data_cards(),
+    message:
+        "The data sets of the selected studies are prepared: results/data/*/card.md"
+
+
+rule cards:
+    input:
+        data_cards(),
+    message:
+        "The data cards are written: results/data/*/card.md"

@@ -1,0 +1,113 @@
+# Clean predictions, the points to attack, and the attacks.
+rule evaluate_clean:
+    input:
+        x=f"{DATA}/x.npy",
+        members=members_of,
+    output:
+        predictions=f"{CELL}/{{model}}/clean.parquet",
+        summary=f"{CELL}/{{model}}/clean.json",
+    log:
+        f"{CELL}/{{model}}/clean.log",
+    benchmark:
+        f"{CELL}/{{model}}/clean.benchmark.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: CONFIG.compute_threads
+    resources:
+        mem_mb=data_mb,
+        runtime=60,
+        gpu=gpus,
+    params:
+        model=prediction_params,
+        device=CONFIG.device,
+        compute_threads=CONFIG.compute_threads,
+        code=prediction_code,
+    message:
+        "Evaluating {wildcards.model} on the test points of {wildcards.dataset} ({wildcards.run})"
+    script:
+        "../scripts/evaluate_clean.py"
+
+
+rule choose_cohort:
+    input:
+        unpack(cohort_predictions),
+    output:
+        cohort=f"{CELL}/cohort.csv",
+    log:
+        f"{CELL}/cohort.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        points=cohort_points,
+        select=cohort_select,
+        names=work_names,
+        seed=CONFIG.seed,
+        code=code_hash("medrobust.jobs.evaluate"),
+    message:
+        "Choosing {params.points} points of {wildcards.dataset} to attack ({wildcards.run})"
+    script:
+        "../scripts/choose_cohort.py"
+
+
+rule attack:
+    input:
+        x=f"{DATA}/x.npy",
+        members=members_of,
+        cohort=f"{CELL}/cohort.csv",
+    output:
+        records=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.parquet",
+        arrays=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.safetensors",
+        timing=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.timing.json",
+    log:
+        f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.log",
+    benchmark:
+        f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.benchmark.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: CONFIG.compute_threads
+    resources:
+        mem_mb=data_mb,
+        runtime=attack_minutes,
+        gpu=gpus,
+    params:
+        model=prediction_params,
+        attack=attack_params,
+        points=chunk_of,
+        names=attack_names,
+        seed=CONFIG.seed,
+        device=CONFIG.device,
+        compute_threads=CONFIG.compute_threads,
+        code=attack_code,
+        progress_dir=layout.PROGRESS,
+    message:
+        "Attacking {wildcards.model} on {wildcards.dataset} with {wildcards.attack}, "
+        "chunk {wildcards.chunk} ({wildcards.run})"
+    script:
+        "../scripts/attack.py"
+
+
+rule gather_records:
+    input:
+        chunks=chunk_records,
+        arrays=chunk_arrays,
+    output:
+        records=f"{CELL}/{{model}}/{{attack}}/records.parquet",
+        arrays=f"{CELL}/{{model}}/{{attack}}/arrays.safetensors",
+    log:
+        f"{CELL}/{{model}}/{{attack}}/records.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=code_hash("medrobust.evaluation.records"),
+    message:
+        "Joining the records of {wildcards.attack} on {wildcards.model}, {wildcards.dataset}"
+    script:
+        "../scripts/gather_records.py"

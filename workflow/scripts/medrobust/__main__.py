@@ -1,0 +1,178 @@
+"""The same jobs without Snakemake, for debugging and for machines where it cannot run.
+
+Each command works out its files from config/config.yaml as the workflow does, so what it
+writes is what the workflow would have written, and Snakemake takes it as done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medrobust import graph as layout
+from medrobust.errors import InputError
+from medrobust.graph import Cell, Graph
+from medrobust.jobs import run_job
+from medrobust.logs import run_logged
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; prints errors that a user can act on, without a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        graph = None
+        if options.command != "config-reference":
+            graph = layout.build_graph(_settings(options), ROOT)
+    except InputError as error:
+        sys.exit(f"medrobust: {error}")
+    run_logged(lambda: options.run(options, graph))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m medrobust", description=__doc__)
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings that replace those of config/config.yaml, as for snakemake",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, run: Any, text: str, *names: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        for positional in names:
+            command.add_argument(positional)
+        if "study" in names:
+            command.add_argument("--dataset", help="default: the study's first")
+            command.add_argument("--replicate", type=int, default=0)
+        return command
+
+    add("plan", _plan, "print what the selected studies will take")
+    add("preflight", _preflight, "print what the selected studies still need")
+    add("config-reference", _config_reference, "print the text of config/README.md")
+    add("fetch", _fetch, "find or download raw files", "dataset")
+    add("prepare", _prepare, "turn raw files into arrays, split and card", "dataset")
+    train = add("train", _train, "train members of a model", "study", "model")
+    train.add_argument("--chunk", type=int, help="one training job only; default: all")
+    add("evaluate", _evaluate, "predict the clean test points", "study", "model")
+    add("cohort", _cohort, "choose the points to attack", "study")
+    attack = add("attack", _attack, "attack a model", "study", "model", "attack")
+    attack.add_argument("--chunk", type=int, help="one chunk only; default: all, then join them")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    import yaml
+
+    from medrobust.data.registry import read_yaml
+
+    values = read_yaml("config/config.yaml")
+    for setting in options.config:
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise InputError(f"Expected KEY=VALUE, found {setting!r}.", where="--config")
+        values[key] = yaml.safe_load(value)
+    return values
+
+
+def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
+    from medrobust.schema import unknown_name
+
+    if options.study not in graph.resolved.studies:
+        raise unknown_name("study", options.study, graph.resolved.studies, where="command line")
+    study = graph.study(options.study)
+    for kind, known in (("model", study.models), ("attack", study.attacks)):
+        name = getattr(options, kind, None)
+        if name is not None and name not in known:
+            raise unknown_name(kind, name, known, where="command line")
+    dataset = options.dataset or next(iter(study.datasets))
+    if dataset not in study.datasets:
+        raise unknown_name("data set", dataset, study.datasets, where="command line")
+    cells = {(cell.dataset, cell.replicate): cell for cell in graph.cells(options.study)}
+    if (dataset, options.replicate) not in cells:
+        raise InputError(f"There is no replicate {options.replicate}.", where="--replicate")
+    return cells[dataset, options.replicate]
+
+
+def _plan(options: argparse.Namespace, graph: Graph) -> None:
+    from medrobust.plan import format_plan, make_plan
+
+    print(format_plan(make_plan(graph), graph))
+
+
+def _preflight(options: argparse.Namespace, graph: Graph) -> None:
+    print(layout.preflight_text(graph, options.config))
+
+
+def _config_reference(options: argparse.Namespace, graph: None) -> None:
+    from medrobust.reference import config_reference
+
+    print(config_reference(), end="")
+
+
+def _source(options: argparse.Namespace, graph: Graph) -> str:
+    from medrobust.schema import unknown_name
+
+    if options.dataset not in graph.sources:
+        raise unknown_name("data set", options.dataset, graph.sources, where="command line")
+    return layout.DATA.format(dataset=options.dataset, source=graph.sources[options.dataset])
+
+
+def _fetch(options: argparse.Namespace, graph: Graph) -> None:
+    folder = _source(options, graph)
+    run_job("fetch", **graph.fetch_arguments(options.dataset, folder))
+
+
+def _prepare(options: argparse.Namespace, graph: Graph) -> None:
+    folder = _source(options, graph)
+    run_job("prepare", **graph.prepare_arguments(options.dataset, folder))
+
+
+def _train(options: argparse.Namespace, graph: Graph) -> None:
+    cell = _cell(options, graph)
+    ranges = layout.member_ranges(graph.study(cell.study).models[options.model])
+    for first, last in _chosen(ranges, options.chunk):
+        run_job("train_members", **graph.training_arguments(cell, options.model, first, last))
+
+
+def _evaluate(options: argparse.Namespace, graph: Graph) -> None:
+    cell = _cell(options, graph)
+    run_job("evaluate_clean", **graph.clean_arguments(cell, options.model))
+
+
+def _cohort(options: argparse.Namespace, graph: Graph) -> None:
+    run_job("choose_cohort", **graph.cohort_arguments(_cell(options, graph)))
+
+
+def _attack(options: argparse.Namespace, graph: Graph) -> None:
+    cell = _cell(options, graph)
+    chunks = graph.chunks(cell.study, cell.dataset, options.attack)
+    for number, _ in _chosen(list(enumerate(chunks)), options.chunk):
+        run_job(
+            "attack_chunk", **graph.attack_arguments(cell, options.model, options.attack, number)
+        )
+    if options.chunk is None:
+        run_job("gather_records", **graph.gather_arguments(cell, options.model, options.attack))
+
+
+def _chosen(items: list[Any], position: int | None) -> list[Any]:
+    if position is None:
+        return items
+    if not 0 <= position < len(items):
+        raise InputError(
+            f"There is no chunk {position}.",
+            where="--chunk",
+            remedy=f"chunks are numbered 0 to {len(items) - 1}.",
+        )
+    return [items[position]]
+
+
+if __name__ == "__main__":
+    main()

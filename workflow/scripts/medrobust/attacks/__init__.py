@@ -1,0 +1,165 @@
+"""Attacks: one interface, one module per attack.
+
+An attack's module exposes ``Spec`` (its settings) and ``attack(model, x, y, spec, seeds, *,
+x_start, journal, progress) -> AttackResult``; ``medrobust.registry`` names the module. Call
+:func:`run_attack`: it checks what is given and imports only the attack that is asked for.
+
+Results are arrays over (point, restart). Each (point, restart) has its own seed, so a result
+depends neither on the other points of a batch nor on how points are grouped into jobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from medrobust.errors import InputError
+from medrobust.registry import module_of
+from medrobust.schema import Settings
+
+if TYPE_CHECKING:
+    from medrobust.progress import Journal
+
+
+class LabelModel(Protocol):
+    """What a decision-based attack needs of a model: hard labels, nothing else.
+
+    ``predict`` maps float32 ``[n, *input_shape]`` to int64 ``[n]`` in ``[0, n_classes)`` and is
+    a pure function of each row: a row has the same label whatever batch it is in.
+    """
+
+    n_classes: int
+    input_shape: tuple[int, ...]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Returns the label of each row."""
+        ...
+
+
+class ProgressSink(Protocol):
+    """Something that is told how much is done, such as ``medrobust.logs.Progress``."""
+
+    def update(self, done: int, note: str = "") -> None:
+        """Reports that ``done`` units are finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack made of n points with r restarts each.
+
+    Attributes:
+        x_adv: float32 ``[n, r, *shape]``, the adversarial points, for boundary attacks after
+            the projection to the boundary; NaN where the attack failed.
+        x_final_iterate: float32 ``[n, r, *shape]``, the last iterate before the projection (for
+            attacks without one, equal to ``x_adv``); NaN where the attack failed.
+        queries: int64 ``[n, r]``, rows that reached ``model.predict``, all checks included.
+        gradient_evaluations: int64 ``[n, r]``, 0 for attacks without gradients.
+        iterations: int64 ``[n, r]``, iterations that were completed.
+        init_ok: bool ``[n, r]``, False where no adversarial start was found.
+        seeds: int64 ``[n, r]``.
+    """
+
+    x_adv: np.ndarray
+    x_final_iterate: np.ndarray
+    queries: np.ndarray
+    gradient_evaluations: np.ndarray
+    iterations: np.ndarray
+    init_ok: np.ndarray
+    seeds: np.ndarray
+
+
+def run_attack(
+    name: str,
+    model: LabelModel,
+    x: np.ndarray,
+    y: np.ndarray,
+    spec: Settings,
+    seeds: np.ndarray,
+    *,
+    x_start: np.ndarray | None = None,
+    journal: Journal | None = None,
+    progress: ProgressSink | None = None,
+) -> AttackResult:
+    """Runs the attack called ``name`` on a batch of points.
+
+    Args:
+        name: a registered attack, such as "hopskipjump".
+        model: the model under attack.
+        x: float32 ``[n, *model.input_shape]``, finite.
+        y: integer ``[n]``, the true labels.
+        spec: the attack's settings, an instance of its ``Spec``.
+        seeds: integer ``[n, restarts]`` in ``[0, 2**63)``, one per (point, restart), as made by
+            ``medrobust.seeds.derive_seed``.
+        x_start: float32 ``[n, *model.input_shape]``, the adversarial starting point of each
+            point, for attacks whose spec asks for given starts.
+        journal: where finished (point, restart) units are kept; units that it already holds
+            are not computed again. Its key must cover the model (``progress.progress_key``).
+        progress: is told the number of finished units after each.
+
+    Raises:
+        InputError: the name is unknown, or an array has a wrong shape, type or value.
+    """
+    module = module_of("attack", name)
+    if not isinstance(spec, module.Spec):
+        raise InputError(
+            f"The settings given to the attack {name!r} are {type(spec).__name__}, "
+            f"not {module.Spec.__name__}."
+        )
+    _check_points(model, x, y)
+    _check_seeds(seeds, len(x))
+    if x_start is not None:
+        _check_rows("starting points", x_start, (len(x), *model.input_shape))
+    return module.attack(
+        model,
+        x,
+        np.asarray(y, dtype=np.int64),
+        spec,
+        np.asarray(seeds).astype(np.int64),
+        x_start=x_start,
+        journal=journal,
+        progress=progress,
+    )
+
+
+def _check_points(model: LabelModel, x: np.ndarray, y: np.ndarray) -> None:
+    _check_rows("points", x, (len(x), *model.input_shape))
+    y = np.asarray(y)
+    if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
+        raise InputError(
+            f"The labels have shape {y.shape} and type {y.dtype}; expected {len(x)} integers."
+        )
+    if y.size and (y.min() < 0 or y.max() >= model.n_classes):
+        raise InputError(
+            f"The labels run from {y.min()} to {y.max()}, but the model has "
+            f"{model.n_classes} classes (0 to {model.n_classes - 1})."
+        )
+
+
+def _check_rows(what: str, rows: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuses rows of another shape or type, and NaN or infinity, which no attack can use."""
+    if rows.shape != shape or rows.dtype != np.float32:
+        raise InputError(
+            f"The {what} have shape {rows.shape} and type {rows.dtype}; "
+            f"expected shape {shape} and type float32."
+        )
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"The {what} hold NaN or infinite values.",
+            where=f"row(s) {', '.join(map(str, np.flatnonzero(~finite)[:10]))}",
+            remedy="remove or repair these rows in the data set; they cannot be attacked.",
+        )
+
+
+def _check_seeds(seeds: np.ndarray, points: int) -> None:
+    seeds = np.asarray(seeds)
+    if seeds.ndim != 2 or len(seeds) != points or not np.issubdtype(seeds.dtype, np.integer):
+        raise InputError(
+            f"The seeds have shape {seeds.shape} and type {seeds.dtype}; expected integers, "
+            f"one per point and restart, of shape ({points}, restarts)."
+        )
+    if seeds.size and (seeds.min() < 0 or seeds.max() >= 2**63):
+        raise InputError("Seeds must lie in [0, 2**63).")

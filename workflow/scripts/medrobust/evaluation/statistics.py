@@ -1,0 +1,734 @@
+"""Statistics of the whole project: intervals, censored distances, tests, curves.
+
+Distances follow one convention. The adversarial distance of a point is the smallest one
+found over its restarts; 0 where the model is wrong without any attack; and right-censored,
+written as +inf, where every restart failed. A censored distance is never 0 and never
+dropped, so a mean exists only where nothing is censored, while a median may exist anyway.
+
+Intervals: Wilson (Wilson 1927) for proportions; bootstrap over points for distances (BCa,
+Efron 1987, for the mean; percentile for the median, whose jackknife is not consistent);
+bootstrap over replicates where there are at least three. This module draws from generators
+it is given and decides nothing about files other than reading attack records.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+Statistic = Literal["mean", "median"]
+
+#: Fewest replicates over which an interval is drawn; below, it covers points only.
+MIN_REPLICATES = 3
+#: Resamples of every bootstrap of the project.
+RESAMPLES = 9999
+#: Largest number of drawn indices held in memory at once.
+_BLOCK = 4_000_000
+#: Above this many pairs the signed-rank distribution is taken as normal.
+_EXACT_PAIRS = 300
+
+RECORD_KEY = ("point_id", "epsilon", "loss", "restart")
+_RECORD_COLUMNS = (
+    *RECORD_KEY,
+    "label",
+    "clean_prediction",
+    "adversarial_prediction",
+    "success",
+    "l2",
+    "l2_final_iterate",
+    "queries",
+    "iterations",
+    "box_violation",
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes:
+        value: the estimate, or None where censoring leaves it undefined.
+        ci_low, ci_high: ends of the interval, None where there is none (fewer than two
+            points, or censoring); +inf is possible for a median.
+        n: points behind the estimate (per replicate).
+        replicates: number of replicates averaged.
+        censored: number of censored distances among them.
+        basis: what the interval covers, in words ("one seed, over points", ...).
+        lower_bound: smallest value that a censored mean can have, else None.
+    """
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    replicates: int
+    censored: int = 0
+    basis: str = ""
+    lower_bound: float | None = None
+
+
+# --- proportions ------------------------------------------------------------------------
+
+
+def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Returns the Wilson score interval of a proportion, both ends in [0, 1].
+
+    Args:
+        successes: number of successes in [0, n]; may be fractional (a mean over replicates).
+        n: number of trials, at least 1.
+        level: confidence level in (0, 1).
+
+    Raises:
+        InputError: the counts are impossible.
+    """
+    from scipy.special import ndtri
+
+    if n < 1 or not 0 <= successes <= n:
+        raise InputError(f"A proportion of {successes} successes in {n} trials is impossible.")
+    z = float(ndtri(0.5 + level / 2))
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    # At 0 and n the ends are exactly 0 and 1; rounding must not carry them past it.
+    low = 0.0 if successes == 0 else max(0.0, float(centre - half))
+    high = 1.0 if successes == n else min(1.0, float(centre + half))
+    return low, high
+
+
+def accuracy_estimate(
+    successes: Sequence[int],
+    n: int,
+    *,
+    generator: np.random.Generator,
+    level: float = 0.95,
+) -> Estimate:
+    """Returns the mean accuracy over replicates with its interval, as fractions in [0, 1].
+
+    Below :data:`MIN_REPLICATES` replicates the interval is Wilson's at the mean accuracy
+    (the replicates share their test points, so they are not pooled into a larger n); from
+    there on it is a bootstrap over replicates.
+
+    Args:
+        successes: correctly classified points, one count per replicate.
+        n: test points of each replicate.
+        generator: randomness of the bootstrap.
+        level: confidence level.
+    """
+    accuracies = np.asarray(successes, dtype=np.float64) / n
+    value, replicates = float(accuracies.mean()), len(successes)
+    if replicates < MIN_REPLICATES:
+        low, high = wilson_interval(float(np.mean(successes)), n, level)
+        basis = f"{_seeds(replicates)}, Wilson over points"
+    else:
+        low, high = bootstrap_interval(
+            accuracies, generator=generator, level=level, method="percentile"
+        )
+        basis = f"bootstrap over {replicates} replicates"
+    return Estimate(value, low, high, n, replicates, basis=basis)
+
+
+# --- bootstrap --------------------------------------------------------------------------
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    statistic: Statistic = "mean",
+    *,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    method: Literal["bca", "percentile"] | None = None,
+) -> tuple[float, float] | tuple[None, None]:
+    """Returns the bootstrap interval of a mean or median over independent points.
+
+    Args:
+        values: ``[n]`` numbers; +inf (censored) is allowed for the percentile median.
+        statistic: "mean" or "median".
+        generator: randomness; equal generators give equal intervals.
+        resamples: number of resamples.
+        level: confidence level in (0, 1).
+        method: "bca" or "percentile"; by default BCa for the mean, percentile for the median.
+
+    Returns:
+        (low, high), or (None, None) for fewer than two points.
+
+    Raises:
+        InputError: a mean or a BCa interval of values that are not finite.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    method = method or ("bca" if statistic == "mean" else "percentile")
+    if np.isnan(values).any() or (
+        not np.isfinite(values).all() and (statistic == "mean" or method == "bca")
+    ):
+        raise InputError(
+            f"A {method} bootstrap of the {statistic} needs finite values.",
+            remedy="summarise censored distances by their median.",
+        )
+    if values.size < 2:
+        return None, None
+    if (values == values[0]).all():
+        return float(values[0]), float(values[0])
+    draws = _draws(values[None, :], statistic, generator, resamples)
+    tail = (1 - level) / 2
+    probabilities = (tail, 1 - tail)
+    if method == "bca":
+        probabilities = _bca_probabilities(values, statistic, draws, probabilities)
+    return _quantiles(draws, probabilities)
+
+
+def mean_estimate(
+    replicates: Sequence[np.ndarray],
+    *,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    censored_at: float = 0.0,
+) -> Estimate:
+    """Returns the mean distance, averaged over replicates, with a bootstrap interval.
+
+    Args:
+        replicates: one ``[n]`` array of distances per replicate; +inf marks censored ones.
+            With fewer than three replicates the points must be the same, in the same order.
+        generator: randomness.
+        resamples: bootstrap resamples.
+        level: confidence level.
+        censored_at: a distance that every censored point is known to exceed (the budget of
+            an attack with a fixed radius; 0 for attacks without one).
+
+    Returns:
+        With any censored distance, ``value`` and the interval are None and ``lower_bound``
+        holds the mean in which censored distances count as ``censored_at``.
+
+    Raises:
+        InputError: no points, NaN, or replicates that do not match.
+    """
+    arrays = _checked(replicates)
+    censored = sum(int(np.isinf(array).sum()) for array in arrays)
+    shared = {"n": arrays[0].size, "replicates": len(arrays), "censored": censored}
+    if censored:
+        bound = np.mean([np.where(np.isinf(a), censored_at, a).mean() for a in arrays])
+        basis = f"{_seeds(len(arrays))}, mean undefined: {censored} censored"
+        return Estimate(None, None, None, **shared, basis=basis, lower_bound=float(bound))
+    value = float(np.mean([array.mean() for array in arrays]))
+    if len(arrays) >= MIN_REPLICATES:
+        sample, method = np.array([array.mean() for array in arrays]), "percentile"
+    else:
+        sample, method = np.mean(arrays, axis=0), "bca"
+    low, high = bootstrap_interval(
+        sample, generator=generator, resamples=resamples, level=level, method=method
+    )
+    return Estimate(value, low, high, **shared, basis=_basis(len(arrays)))
+
+
+def median_estimate(
+    replicates: Sequence[np.ndarray],
+    *,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> Estimate:
+    """Returns the median distance, averaged over replicates, with a bootstrap interval.
+
+    Censored distances count as +inf; where they reach the median, ``value`` is None (the
+    median exceeds every observed distance) and ``lower_bound`` holds the largest observed.
+    Arguments as for :func:`mean_estimate`.
+    """
+    arrays = _checked(replicates)
+    censored = sum(int(np.isinf(array).sum()) for array in arrays)
+    shared = {"n": arrays[0].size, "replicates": len(arrays), "censored": censored}
+    medians = np.array([np.median(array) for array in arrays])
+    tail = (1 - level) / 2
+    low: float | None = None
+    high: float | None = None
+    if len(arrays) >= MIN_REPLICATES:
+        if np.isfinite(medians).all():
+            low, high = bootstrap_interval(
+                medians,
+                generator=generator,
+                resamples=resamples,
+                level=level,
+                method="percentile",
+            )
+    elif arrays[0].size > 1:
+        draws = _draws(np.stack(arrays), "median", generator, resamples)
+        low, high = _quantiles(draws, (tail, 1 - tail))
+    value: float | None = float(medians.mean())
+    bound = None
+    if not np.isfinite(medians).all():
+        observed = np.concatenate([array[np.isfinite(array)] for array in arrays])
+        value, bound = None, float(observed.max()) if observed.size else 0.0
+    return Estimate(value, low, high, **shared, basis=_basis(len(arrays)), lower_bound=bound)
+
+
+def mean_of_means_estimate(
+    groups: Sequence[Sequence[np.ndarray]],
+    *,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> Estimate:
+    """Returns the unweighted mean of the groups' mean distances (a "combined average").
+
+    Each group (a data set) is resampled on its own, so that a large group weighs no more
+    than a small one. Percentile interval.
+
+    Args:
+        groups: for each group, its replicates as in :func:`mean_estimate`.
+        generator: randomness.
+        resamples: bootstrap resamples.
+        level: confidence level.
+
+    Returns:
+        ``n`` counts the points of all groups; ``replicates`` is the smallest number of them.
+    """
+    checked = [_checked(group) for group in groups]
+    parts = [mean_estimate(g, generator=generator, resamples=2, level=level) for g in checked]
+    shared = {
+        "n": sum(part.n for part in parts),
+        "replicates": min(part.replicates for part in parts),
+        "censored": sum(part.censored for part in parts),
+    }
+    if shared["censored"]:
+        bounds = [part.lower_bound if part.value is None else part.value for part in parts]
+        basis = f"mean undefined: {shared['censored']} censored"
+        return Estimate(None, None, None, **shared, basis=basis, lower_bound=float(np.mean(bounds)))
+    value = float(np.mean([part.value for part in parts]))
+    samples = [
+        np.array([array.mean() for array in group])
+        if len(group) >= MIN_REPLICATES
+        else np.mean(group, axis=0)
+        for group in checked
+    ]
+    basis = "; ".join(dict.fromkeys(_basis(len(group)) for group in checked))
+    if any(sample.size < 2 for sample in samples):
+        return Estimate(value, None, None, **shared, basis=basis)
+    draws = np.mean([_draws(s[None, :], "mean", generator, resamples) for s in samples], axis=0)
+    low, high = _quantiles(draws, ((1 - level) / 2, (1 + level) / 2))
+    return Estimate(value, low, high, **shared, basis=basis)
+
+
+def _checked(replicates: Sequence[np.ndarray]) -> list[np.ndarray]:
+    arrays = [np.asarray(array, dtype=np.float64) for array in replicates]
+    if not arrays or any(array.ndim != 1 or array.size == 0 for array in arrays):
+        raise InputError("There are no distances to summarise.")
+    if any(np.isnan(array).any() or (array < 0).any() for array in arrays):
+        raise InputError("A distance is negative or not a number.")
+    if len(arrays) < MIN_REPLICATES and len({array.size for array in arrays}) > 1:
+        raise InputError(
+            "The replicates hold different numbers of points.",
+            remedy="attack the same cohort in every replicate.",
+        )
+    return arrays
+
+
+def _seeds(replicates: int) -> str:
+    return "one seed" if replicates == 1 else f"{replicates} seeds"
+
+
+def _basis(replicates: int) -> str:
+    if replicates < MIN_REPLICATES:
+        return f"{_seeds(replicates)}, bootstrap over points"
+    return f"bootstrap over {replicates} replicates"
+
+
+def _draws(
+    rows: np.ndarray, statistic: Statistic, generator: np.random.Generator, resamples: int
+) -> np.ndarray:
+    """Returns ``[resamples]`` draws: columns resampled jointly, statistics averaged over rows."""
+    reduce = np.mean if statistic == "mean" else np.median
+    n = rows.shape[1]
+    step = max(1, _BLOCK // (n * rows.shape[0]))
+    blocks = []
+    for start in range(0, resamples, step):
+        index = generator.integers(0, n, (min(step, resamples - start), n))
+        blocks.append(np.mean([reduce(row[index], axis=1) for row in rows], axis=0))
+    return np.concatenate(blocks)
+
+
+def _quantiles(draws: np.ndarray, probabilities: Sequence[float]) -> tuple[float, float]:
+    # Interpolating between a finite draw and +inf has no meaning: take an observed draw.
+    method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
+    low, high = np.quantile(draws, probabilities, method=method)
+    return float(low), float(high)
+
+
+def _bca_probabilities(
+    values: np.ndarray, statistic: Statistic, draws: np.ndarray, probabilities: Sequence[float]
+) -> tuple[float, float]:
+    """Returns the percentiles that correct for bias and skewness (Efron 1987, eq. 2.3, 6.6)."""
+    from scipy.special import ndtr, ndtri
+
+    n = values.size
+    if statistic == "mean":
+        left_out = (values.sum() - values) / (n - 1)
+        observed = values.mean()
+    else:
+        left_out = np.array([np.median(np.delete(values, i)) for i in range(n)])
+        observed = np.median(values)
+    below = (np.sum(draws < observed) + np.sum(draws <= observed)) / (2 * draws.size)
+    if not 0 < below < 1:
+        return tuple(probabilities)
+    deviation = left_out.mean() - left_out
+    spread = np.sum(deviation**2)
+    acceleration = np.sum(deviation**3) / (6 * spread**1.5) if spread > 0 else 0.0
+    bias = ndtri(below)
+    shifted = bias + ndtri(np.asarray(probabilities))
+    low, high = ndtr(bias + shifted / (1 - acceleration * shifted))
+    return float(low), float(high)
+
+
+# --- records ----------------------------------------------------------------------------
+
+
+def collect(chunks: Mapping[str, Sequence[str | os.PathLike[str]]]) -> pd.DataFrame:
+    """Reads attack records of several models into one frame.
+
+    Args:
+        chunks: for each model, its parquet files of records (DESIGN, file contracts).
+
+    Returns:
+        All records with a leading column ``model``, sorted by model (in the given order),
+        then by the key (point_id, epsilon, loss, restart).
+
+    Raises:
+        InputError: a file or column is missing, a key occurs twice, or a record contradicts
+            itself (success without distance, distance without success).
+    """
+    import pandas as pd
+
+    frames = []
+    for model, paths in chunks.items():
+        parts = [_read_chunk(Path(path)) for path in paths]
+        if not parts:
+            raise InputError("There are no attack records for this model.", where=model)
+        frame = pd.concat(parts, ignore_index=True)
+        _check_records(frame, where=f"records of {model}")
+        frame = frame.sort_values(list(RECORD_KEY), kind="stable", na_position="first")
+        frame.insert(0, "model", model)
+        frames.append(frame)
+    if not frames:
+        raise InputError("There are no attack records.")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _read_chunk(path: Path) -> pd.DataFrame:
+    from medrobust import io
+
+    if not path.is_file():
+        raise InputError(
+            "This file of attack records does not exist.",
+            where=str(path),
+            remedy="run the attack again.",
+        )
+    frame = io.read_table(path)
+    missing = [column for column in _RECORD_COLUMNS if column not in frame.columns]
+    if missing:
+        raise InputError(
+            f"These attack records lack the columns {', '.join(missing)}.",
+            where=str(path),
+            remedy="run the attack again with this version.",
+        )
+    return frame
+
+
+def _check_records(frame: pd.DataFrame, where: str) -> None:
+    repeated = frame.duplicated(list(RECORD_KEY))
+    if repeated.any():
+        key = frame.loc[repeated, list(RECORD_KEY)].iloc[0].to_dict()
+        raise InputError(
+            f"{int(repeated.sum())} records occur twice, for instance {key}.",
+            where=where,
+            remedy="remove stale chunk files and run the attack again.",
+        )
+    success = frame["success"].astype(bool)
+    wrong = frame["clean_prediction"] != frame["label"]
+    contradiction = (success & frame["l2"].isna()) | (~success & ~wrong & frame["l2"].notna())
+    contradiction |= (frame["l2"] < 0) | (frame["l2_final_iterate"] < 0)
+    if contradiction.any():
+        point = frame.loc[contradiction, "point_id"].iloc[0]
+        raise InputError(
+            "A record contradicts itself: a success needs a distance of at least 0, a failure "
+            f"has none (first at point {point}).",
+            where=where,
+            remedy="run the attack again.",
+        )
+
+
+def minimum_over_restarts(
+    records: pd.DataFrame, by: Sequence[str] = ("model", "point_id")
+) -> pd.DataFrame:
+    """Reduces records to one row per point: the smallest distance over its restarts.
+
+    Args:
+        records: records as :func:`collect` returns them.
+        by: columns that make a point. All else, such as the loss, is minimised over.
+
+    Returns:
+        A frame with the columns ``by`` and ``label``, ``clean_prediction``, ``l2`` and
+        ``l2_final_iterate`` (float64; 0 where the clean point is misclassified, +inf where
+        every restart failed), ``restarts``, ``failed_restarts``, ``best_restart`` (the one
+        of the smallest ``l2``, -1 if none), ``adversarial_prediction`` (of that restart, -1
+        if none), ``iterations`` (the largest), ``queries`` (the sum) and ``box_violation``
+        (any restart left the range of the data).
+    """
+    keys = list(by)
+    # A failed attack's unprojected iterate is no adversarial example, whatever its distance.
+    frame = records.assign(
+        success=records["success"].astype(bool),
+        l2=records["l2"].astype("float64"),
+        l2_final_iterate=records["l2_final_iterate"].astype("float64"),
+        box_violation=records["box_violation"].astype(bool),
+    )
+    frame["l2"] = frame["l2"].where(frame["success"]).fillna(np.inf)
+    frame["l2_final_iterate"] = frame["l2_final_iterate"].where(frame["success"]).fillna(np.inf)
+    wrong = frame["clean_prediction"] != frame["label"]
+    frame.loc[wrong, ["l2", "l2_final_iterate"]] = 0.0
+    grouped = frame.groupby(keys, sort=False)
+    points = grouped.agg(
+        label=("label", "first"),
+        clean_prediction=("clean_prediction", "first"),
+        l2=("l2", "min"),
+        l2_final_iterate=("l2_final_iterate", "min"),
+        restarts=("restart", "nunique"),
+        failed_restarts=("success", lambda column: int((~column).sum())),
+        iterations=("iterations", "max"),
+        queries=("queries", "sum"),
+        box_violation=("box_violation", "any"),
+    )
+    best = frame.loc[grouped["l2"].idxmin()].set_index(keys)
+    found = best["success"].to_numpy() & np.isfinite(best["l2"].to_numpy())
+    points["best_restart"] = np.where(found, best["restart"], -1).astype(np.int64)
+    predicted = best["adversarial_prediction"].astype("float64").fillna(-1)
+    points["adversarial_prediction"] = np.where(found, predicted, -1).astype(np.int64)
+    return points.reset_index()
+
+
+# --- curves -----------------------------------------------------------------------------
+
+
+def robust_accuracy(distances: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Returns the share of points whose adversarial distance exceeds each radius.
+
+    This is the survival function of the distances: at radius 0 it is the clean accuracy
+    (misclassified points have distance 0), and censored points (+inf) survive every radius.
+
+    Args:
+        distances: ``[n]``, each in [0, +inf].
+        radii: ``[m]`` in the units of the distances.
+
+    Returns:
+        ``[m]`` float64 in [0, 1].
+    """
+    ordered = np.sort(np.asarray(distances, dtype=np.float64))
+    broken = np.searchsorted(ordered, np.asarray(radii, dtype=np.float64), side="right")
+    return 1.0 - broken / ordered.size
+
+
+def survival_curve(distances: np.ndarray, level: float = 0.95) -> pd.DataFrame:
+    """Returns the robust-accuracy curve as its steps, with Wilson intervals at each.
+
+    Where all censored distances exceed every observed one, as here (+inf), the
+    Kaplan-Meier estimate is the empirical survival function.
+
+    Args:
+        distances: ``[n]``, each in [0, +inf].
+        level: confidence level of the pointwise intervals.
+
+    Returns:
+        Columns ``distance`` (0 and each observed distance, ascending), ``robust_accuracy``,
+        ``ci_low``, ``ci_high``, ``surviving`` (points beyond that distance) and ``n``.
+    """
+    import pandas as pd
+
+    distances = _checked([distances])[0]
+    n = distances.size
+    radii = np.unique(np.append(distances[np.isfinite(distances)], 0.0))
+    surviving = np.rint(robust_accuracy(distances, radii) * n).astype(int)
+    ends = [wilson_interval(int(count), n, level) for count in surviving]
+    return pd.DataFrame(
+        {
+            "distance": radii,
+            "robust_accuracy": surviving / n,
+            "ci_low": [end[0] for end in ends],
+            "ci_high": [end[1] for end in ends],
+            "surviving": surviving,
+            "n": n,
+        }
+    )
+
+
+def worst_case_curve(correct: np.ndarray, epsilons: Sequence[float]) -> pd.DataFrame:
+    """Returns accuracy against epsilon, raw and as the worst case over smaller epsilons.
+
+    A point broken with a smaller perturbation is broken with a larger one as well, so the
+    worst case counts a point as correct at an epsilon only if it stayed correct at all
+    epsilons up to it. Where the raw curve rises, the attack was too weak there.
+
+    Args:
+        correct: ``[n, epsilons]`` bool, whether the attacked point is still classified right.
+        epsilons: the perturbation sizes, in any order, no two equal.
+
+    Returns:
+        Columns ``epsilon`` (ascending), ``accuracy``, ``worst_case_accuracy``, ``rises``.
+    """
+    import pandas as pd
+
+    correct, epsilons = np.asarray(correct, dtype=bool), np.asarray(epsilons, dtype=np.float64)
+    if correct.ndim != 2 or correct.shape[1] != epsilons.size or correct.shape[0] == 0:
+        raise InputError("A curve needs one column of outcomes for every epsilon.")
+    order = np.argsort(epsilons)
+    correct = correct[:, order]
+    raw = correct.mean(axis=0)
+    return pd.DataFrame(
+        {
+            "epsilon": epsilons[order],
+            "accuracy": raw,
+            "worst_case_accuracy": np.logical_and.accumulate(correct, axis=1).mean(axis=0),
+            "rises": rises(epsilons[order], raw),
+        }
+    )
+
+
+def rises(epsilons: Sequence[float], accuracies: Sequence[float]) -> np.ndarray:
+    """Flags the epsilons at which an accuracy exceeds one at a smaller epsilon.
+
+    Returns:
+        Bool ``[n]`` in the order of the arguments; any True means a non-monotone curve.
+    """
+    epsilons, accuracies = np.asarray(epsilons, float), np.asarray(accuracies, float)
+    order = np.argsort(epsilons, kind="stable")
+    lowest = np.minimum.accumulate(accuracies[order])
+    flags = np.empty(epsilons.size, dtype=bool)
+    flags[order] = accuracies[order] > lowest
+    return flags
+
+
+# --- tests ------------------------------------------------------------------------------
+
+
+def smallest_p(n: int) -> float:
+    """Returns the smallest two-sided p that a signed-rank test of ``n`` pairs can give.
+
+    All differences of one sign have probability 2 * 2**-n: n = 5 gives .0625.
+    """
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def signed_rank_p(differences: np.ndarray) -> tuple[float, int]:
+    """Returns the exact two-sided p of Wilcoxon's signed-rank test, and the pairs it used.
+
+    Zero differences are dropped (Wilcoxon's rule); ties take mid-ranks and the distribution
+    is that of the mid-ranks themselves, so the p is exact with ties as well. Infinite
+    differences (one side censored) take the highest ranks. Above 300 pairs the normal
+    approximation with tie correction is used.
+
+    Args:
+        differences: ``[n]`` paired differences, in [-inf, +inf].
+    """
+    from scipy.stats import rankdata, wilcoxon
+
+    differences = np.asarray(differences, dtype=np.float64)
+    kept = differences[differences != 0]
+    if np.isnan(kept).any():
+        raise InputError("A paired difference is not a number.")
+    if kept.size == 0:
+        return 1.0, 0
+    ranks = rankdata(np.abs(kept))
+    if kept.size > _EXACT_PAIRS:
+        signed = np.where(kept > 0, ranks, -ranks)
+        return float(wilcoxon(signed, method="asymptotic").pvalue), kept.size
+    doubled = np.rint(2 * ranks).astype(int)
+    chances = np.zeros(doubled.sum() + 1)
+    chances[0] = 1.0
+    for rank in doubled:
+        moved = np.zeros_like(chances)
+        moved[rank:] = chances[: chances.size - rank]
+        chances = (chances + moved) / 2
+    observed = doubled[kept > 0].sum()
+    tail = min(chances[: observed + 1].sum(), chances[observed:].sum())
+    return float(min(1.0, 2 * tail)), kept.size
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Returns Holm's step-down adjustment of ``p_values``, in the given order, in [0, 1]."""
+    p_values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(p_values.size, 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors))
+    return adjusted
+
+
+def paired_comparisons(
+    distances: pd.DataFrame, *, reference: str | None = None, alpha: float = 0.05
+) -> pd.DataFrame:
+    """Compares models on the same points by the signed-rank test, adjusted by Holm.
+
+    Args:
+        distances: one row per point, one column per model; +inf where censored.
+        reference: compare this model with every other one; by default all pairs.
+        alpha: level of the test.
+
+    Returns:
+        One row per pair: ``first``, ``second``, ``n`` (points), ``pairs`` (without ties at
+        zero), ``first_larger`` and ``second_larger`` (points), ``p``, ``p_holm``,
+        ``smallest_p`` (that this many pairs allow), ``smallest_p_holm`` (times the number
+        of comparisons), ``significant``, ``can_be_significant``.
+
+    Raises:
+        InputError: a distance is missing, or the reference is not a column.
+    """
+    import pandas as pd
+
+    if distances.isna().any().any():
+        raise InputError(
+            "A paired comparison needs a distance of every model at every point.",
+            remedy="compare models that attacked the same cohort.",
+        )
+    if reference is not None and reference not in distances.columns:
+        raise InputError("The reference model has no distances.", where=reference)
+    names = [str(name) for name in distances.columns]
+    pairs = (
+        list(itertools.combinations(names, 2))
+        if reference is None
+        else [(reference, name) for name in names if name != reference]
+    )
+    rows = []
+    for first, second in pairs:
+        a, b = distances[first].to_numpy(float), distances[second].to_numpy(float)
+        both_censored = np.isinf(a) & np.isinf(b)
+        with np.errstate(invalid="ignore"):
+            difference = np.where(both_censored, 0.0, a - b)
+        p, used = signed_rank_p(difference)
+        rows.append(
+            {
+                "first": first,
+                "second": second,
+                "n": len(distances),
+                "pairs": used,
+                "first_larger": int((difference > 0).sum()),
+                "second_larger": int((difference < 0).sum()),
+                "p": p,
+            }
+        )
+    result = pd.DataFrame(
+        rows, columns=["first", "second", "n", "pairs", "first_larger", "second_larger", "p"]
+    )
+    result["p_holm"] = holm(result["p"].to_numpy(float))
+    result["smallest_p"] = [smallest_p(used) for used in result["pairs"]]
+    result["smallest_p_holm"] = np.minimum(1.0, result["smallest_p"] * len(result))
+    result["significant"] = result["p_holm"] <= alpha
+    result["can_be_significant"] = result["smallest_p_holm"] <= alpha
+    return result

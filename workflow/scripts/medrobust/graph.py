@@ -1,0 +1,455 @@
+"""The experiment graph: which files a run consists of.
+
+A study is a list of cells (data set, fold, replicate) times models times attacks. This module
+turns the resolved configuration into file names and numbers of points; the Snakemake rules and
+the plan both read it, so neither can drift from the other. It imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medrobust.codehash import code_hash
+from medrobust.config import Model, Resolved, Study, chunk_size, resolve
+from medrobust.data.fetch import choose_source, locate
+from medrobust.data.registry import STANDIN, Dataset
+from medrobust.errors import InputError
+from medrobust.io import sha256_of_json
+from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
+
+DATA = "results/data/{dataset}@{source}"
+MODEL = "results/{run}/{study}/models/{dataset}@{source}/fold{fold}/rep{replicate}/{model}"
+EVALUATIONS = "results/{run}/{study}/evaluations"
+CELL = "{dataset}@{source}/fold{fold}/rep{replicate}"
+PROGRESS = "results/.progress"
+RAW = Path("resources/raw")
+SUBSET = "subset"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One data set, fold and replicate of a study."""
+
+    run: str
+    study: str
+    dataset: str
+    source: str
+    fold: int = 0
+    replicate: int = 0
+
+    @property
+    def path(self) -> str:
+        """The cell's part of a path, e.g. ``mitbih@kaggle/fold0/rep0``."""
+        return CELL.format(**vars(self))
+
+    @property
+    def names(self) -> list[Any]:
+        """What seeds derive from: not the run, so a member starts alike at every scale."""
+        return [self.study, f"{self.dataset}@{self.source}", self.fold, self.replicate]
+
+    @property
+    def data(self) -> str:
+        """The folder of the cell's data set."""
+        return DATA.format(**vars(self))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """File names of a run.
+
+    Attributes:
+        resolved: the checked configuration.
+        sources: label of each data set's source, as it stands in paths.
+        origins: the registry's source behind that label ("subset" is a part of one).
+        raw_dirs: folders that may hold raw files, in order of preference.
+        skipped: studies left out because their data cannot be had (on_missing_data: skip).
+    """
+
+    resolved: Resolved
+    sources: dict[str, str]
+    origins: dict[str, str]
+    raw_dirs: tuple[Path, ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def registry(self) -> dict[str, Dataset]:
+        """Every known data set."""
+        return self.resolved.registry
+
+    def study(self, name: str) -> Study:
+        """Returns a study's settings."""
+        return self.resolved.studies[name]
+
+    def cells(self, study: str) -> list[Cell]:
+        """Returns the cells of a study, in the order of its configuration."""
+        settings = self.study(study)
+        return [
+            Cell(self.resolved.run, study, dataset, self.sources[dataset], 0, replicate)
+            for dataset in settings.datasets
+            for replicate in range(settings.replicates)
+        ]
+
+    def evaluations(self, study: str) -> str:
+        """Returns the folder of a study's evaluations, or of committed records."""
+        committed = self.resolved.config.records_from
+        if committed is not None:
+            return f"{committed.rstrip('/')}/{self.resolved.run}/evaluations"
+        return EVALUATIONS.format(run=self.resolved.run, study=study)
+
+    def member_files(self, cell: Cell, model: str) -> list[str]:
+        """Returns the files of a model's trained members in a cell."""
+        folder = MODEL.format(model=model, **vars(cell))
+        settings = self.study(cell.study).models[model]
+        return [f"{folder}/members_{a}-{b}.safetensors" for a, b in member_ranges(settings)]
+
+    def evaluation(self, cell: Cell, *parts: str) -> str:
+        """Returns a file of a cell's evaluations."""
+        return "/".join([self.evaluations(cell.study), cell.path, *parts])
+
+    def chunks(self, study: str, dataset: str, attack: str) -> list[tuple[int, int]]:
+        """Returns the [start, stop) positions in the cohort that each job attacks."""
+        settings = self.study(study)
+        points = settings.datasets[dataset].points
+        size = chunk_size(settings.attacks[attack], points)
+        return [(start, min(start + size, points)) for start in range(0, points, size)]
+
+    def chunk_files(self, cell: Cell, model: str, attack: str) -> list[str]:
+        """Returns the record files of an attack on a model in a cell."""
+        count = len(self.chunks(cell.study, cell.dataset, attack))
+        return [self.evaluation(cell, model, attack, f"chunk{k}.parquet") for k in range(count)]
+
+    def entries(
+        self, study: str, *, clean: bool = False, attacks: bool = False, only: Cell | None = None
+    ) -> list[dict[str, Any]]:
+        """Returns the results that tables and figures draw, as :class:`medrobust.studies.Entry`.
+
+        Args:
+            study: name of the study.
+            clean: with the summaries of clean accuracy.
+            attacks: with attack records and arrays.
+            only: of this cell only.
+        """
+        settings = self.study(study)
+        found = []
+        for cell in self.cells(study) if only is None else [only]:
+            use = settings.datasets[cell.dataset]
+            for name, model in settings.models.items():
+                entry: dict[str, Any] = {
+                    "dataset": use.published_name or cell.dataset,
+                    "model": model.published_name or model.label,
+                    "source": cell.source,
+                    "replicate": cell.replicate,
+                }
+                if clean:
+                    entry["summary"] = self.evaluation(cell, name, "clean.json")
+                if attacks:
+                    folders = [self.evaluation(cell, name, attack) for attack in settings.attacks]
+                    entry["records"] = [f"{folder}/records.parquet" for folder in folders]
+                    entry["arrays"] = [f"{folder}/arrays.safetensors" for folder in folders]
+                found.append(entry)
+        return found
+
+    # What a job is called with. The rules state the same as inputs, outputs and params, which
+    # Snakemake must see; a test holds the two against each other.
+
+    def fetch_arguments(self, dataset: str, folder: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``fetch``."""
+        return {
+            "dataset": dataset,
+            "source": self.origins[dataset],
+            "raw_dirs": [str(raw_dir) for raw_dir in self.raw_dirs],
+            "download_dir": str(RAW),
+            "allow_subset": self.resolved.config.allow_subset,
+            "manifest": f"{folder}/raw.json",
+        }
+
+    def prepare_arguments(self, dataset: str, folder: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``prepare``."""
+        synthetic = self.sources[dataset] == STANDIN
+        size = self.resolved.scale.standin
+        return {
+            "dataset": dataset,
+            "source": self.origins[dataset],
+            "manifest": None if synthetic else f"{folder}/raw.json",
+            "out_dir": folder,
+            "seed": self.resolved.config.seed,
+            "standin": size.model_dump() if synthetic and size else None,
+            "allow_subset": self.resolved.config.allow_subset,
+            "processes": 2,
+        }
+
+    def training_arguments(self, cell: Cell, model: str, first: int, last: int) -> dict[str, Any]:
+        """Returns the arguments of the job ``train_members``."""
+        settings = self.study(cell.study).models[model]
+        stem = f"{MODEL.format(model=model, **vars(cell))}/members_{first}-{last}"
+        return {
+            "data": cell.data,
+            "out": f"{stem}.safetensors",
+            "card": f"{stem}.json",
+            "timing": f"{stem}.timing.json",
+            "model": training_params(settings),
+            "members": [first, last],
+            "names": [*cell.names, model],
+            "code": training_code(settings),
+            "progress_dir": PROGRESS,
+            **self._common(),
+        }
+
+    def clean_arguments(self, cell: Cell, model: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``evaluate_clean``."""
+        common = self._common()
+        del common["seed"]
+        return {
+            "data": cell.data,
+            "members": self.member_files(cell, model),
+            "predictions": self.evaluation(cell, model, "clean.parquet"),
+            "summary": self.evaluation(cell, model, "clean.json"),
+            "model": prediction_params(self.study(cell.study).models[model]),
+            **common,
+        }
+
+    def cohort_arguments(self, cell: Cell) -> dict[str, Any]:
+        """Returns the arguments of the job ``choose_cohort``."""
+        study = self.study(cell.study)
+        return {
+            "predictions": {
+                model: self.evaluation(cell, model, "clean.parquet")
+                for model in study.cohort.models
+            },
+            "cohort": self.evaluation(cell, "cohort.csv"),
+            "points": study.datasets[cell.dataset].points,
+            "select": study.cohort.select,
+            "names": cell.names,
+            "seed": self.resolved.config.seed,
+        }
+
+    def attack_arguments(self, cell: Cell, model: str, attack: str, chunk: int) -> dict[str, Any]:
+        """Returns the arguments of the job ``attack_chunk``."""
+        settings = self.study(cell.study).models[model]
+        options = self.study(cell.study).attacks[attack]
+        stem = self.evaluation(cell, model, attack, f"chunk{chunk}")
+        return {
+            "data": cell.data,
+            "members": self.member_files(cell, model),
+            "cohort": self.evaluation(cell, "cohort.csv"),
+            "records": f"{stem}.parquet",
+            "arrays": f"{stem}.safetensors",
+            "timing": f"{stem}.timing.json",
+            "model": prediction_params(settings),
+            "attack": {"name": options.name, **options.options},
+            "points": self.chunks(cell.study, cell.dataset, attack)[chunk],
+            "names": [*cell.names, model, attack],
+            "code": attack_code(settings, options.name),
+            "progress_dir": PROGRESS,
+            **self._common(),
+        }
+
+    def gather_arguments(self, cell: Cell, model: str, attack: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``gather_records``."""
+        chunks = self.chunk_files(cell, model, attack)
+        return {
+            "chunks": chunks,
+            "arrays": [file.replace(".parquet", ".safetensors") for file in chunks],
+            "records": self.evaluation(cell, model, attack, "records.parquet"),
+            "joined_arrays": self.evaluation(cell, model, attack, "arrays.safetensors"),
+        }
+
+    def _common(self) -> dict[str, Any]:
+        config = self.resolved.config
+        return {
+            "seed": config.seed,
+            "device": config.device,
+            "compute_threads": config.compute_threads,
+        }
+
+    def study_hash(self, study: str) -> str:
+        """Returns the hash of a study's settings, protocol and scale applied."""
+        return sha256_of_json(self.study(study).model_dump())[:16]
+
+    def artefacts(self, study: str) -> list[str]:
+        """Returns the main file of every table and figure of a study."""
+        return [self.artefact(study, name) for name in self.study(study).artefacts]
+
+    def artefact(self, study: str, name: str) -> str:
+        """Returns the main file of a table (Markdown) or a figure (PNG)."""
+        table = name.startswith("table")
+        folder, suffix = ("tables", "md") if table else ("figures", "png")
+        return f"results/{self.resolved.run}/{study}/{folder}/{name}.{suffix}"
+
+
+def build_graph(values: Mapping[str, Any], root: Path) -> Graph:
+    """Checks the configuration and chooses the source of every data set in use.
+
+    Only names and sizes of files are looked at, nothing is opened or asked over the network.
+
+    Raises:
+        InputError: the configuration is wrong; see :func:`medrobust.config.resolve`.
+    """
+    resolved = resolve(values, root)
+    config = resolved.config
+    raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
+    if config.raw_dir and not raw_dirs[0].is_dir():
+        raise InputError(
+            "This folder does not exist.",
+            where=f"config/config.yaml, key raw_dir: {config.raw_dir}",
+            remedy="correct the path, or set raw_dir to null.",
+        )
+    if config.records_from is not None:
+        sources = _committed_sources(resolved)
+        return Graph(resolved, sources, dict(sources), raw_dirs)
+    resolved, skipped = _without_missing(resolved, raw_dirs)
+    origins, sources = {}, {}
+    for dataset in sorted({d for study in resolved.studies.values() for d in study.datasets}):
+        origins[dataset] = _origin(resolved, dataset, raw_dirs)
+        sources[dataset] = _label(resolved, dataset, origins[dataset], raw_dirs)
+    return Graph(resolved, sources, origins, raw_dirs, skipped)
+
+
+def _origin(resolved: Resolved, dataset: str, raw_dirs: tuple[Path, ...]) -> str:
+    if resolved.scale.data == STANDIN:
+        return STANDIN
+    if dataset in resolved.config.sources:
+        return resolved.config.sources[dataset]
+    entry = resolved.registry[dataset]
+    return choose_source(entry, raw_dirs, allow_subset=resolved.config.allow_subset)[0]
+
+
+def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, ...]) -> str:
+    """Returns ``origin``, or "subset" where an incomplete release is accepted."""
+    if origin == STANDIN or not resolved.config.allow_subset:
+        return origin
+    found = locate(resolved.registry[dataset], origin, raw_dirs)
+    return SUBSET if found.anything and not found.complete else origin
+
+
+def _without_missing(
+    resolved: Resolved, raw_dirs: tuple[Path, ...]
+) -> tuple[Resolved, tuple[str, ...]]:
+    """Leaves out the studies whose data cannot be had, if the configuration says so."""
+    if resolved.config.on_missing_data != "skip" or resolved.scale.data == STANDIN:
+        return resolved, ()
+    from medrobust.preflight import preflight, runnable
+
+    findings = preflight(
+        preflight_pairs(resolved),
+        registry=resolved.registry,
+        raw_dirs=raw_dirs,
+        download_dir=RAW,
+        results_dir="results",
+        allow_subset=resolved.config.allow_subset,
+    )
+    can_run = runnable(findings, list(resolved.studies))
+    if not can_run:
+        raise InputError(
+            "The data of none of the selected studies can be had.",
+            where="config/config.yaml, key on_missing_data: skip",
+            remedy="run `snakemake --cores 1 preflight` to see what each needs.",
+        )
+    skipped = tuple(name for name in resolved.studies if name not in can_run)
+    kept = {name: study for name, study in resolved.studies.items() if name in can_run}
+    return replace(resolved, studies=kept), skipped
+
+
+def preflight_pairs(resolved: Resolved) -> dict[str, list[tuple[str, str]]]:
+    """Returns the (data set, source setting) pairs of each study, as preflight takes them."""
+    chosen = resolved.config.sources
+
+    def setting(dataset: str) -> str:
+        return STANDIN if resolved.scale.data == STANDIN else chosen.get(dataset, "auto")
+
+    return {
+        name: [(dataset, setting(dataset)) for dataset in study.datasets]
+        for name, study in resolved.studies.items()
+    }
+
+
+def preflight_text(graph: Graph, given: Sequence[str] = ()) -> str:
+    """Returns what the selected studies still need, and the command that can be run now.
+
+    Args:
+        graph: the run's graph.
+        given: settings given on the command line ("key=value"), to be repeated in the command.
+    """
+    from medrobust.preflight import format_preflight, preflight
+
+    pairs = preflight_pairs(graph.resolved)
+    findings = preflight(
+        pairs,
+        registry=graph.registry,
+        raw_dirs=graph.raw_dirs,
+        download_dir=RAW,
+        results_dir="results",
+        allow_subset=graph.resolved.config.allow_subset,
+    )
+    settings = f" --config {' '.join(given)}" if given else ""
+    return format_preflight(findings, list(pairs), settings=settings)
+
+
+def _committed_sources(resolved: Resolved) -> dict[str, str]:
+    folder = Path(str(resolved.config.records_from)) / resolved.run / "evaluations"
+    found = [path.name for path in sorted(folder.glob("*@*")) if path.is_dir()]
+    if not found:
+        raise InputError(
+            f"There are no committed records of the run {resolved.run!r} here.",
+            where=f"config/config.yaml, key records_from: {folder}",
+            remedy="set `scale` and `protocol` to those of a run that lies there.",
+        )
+    sources = dict(name.split("@", 1) for name in found)
+    for study in resolved.studies.values():
+        for dataset in [d for d in study.datasets if d not in sources]:
+            raise InputError(
+                f"The committed records hold nothing of the data set {dataset!r}.",
+                where=str(folder),
+                remedy="leave it out, or run the study itself (records_from: null).",
+            )
+    return sources
+
+
+def member_ranges(model: Model) -> list[tuple[int, int]]:
+    """Returns the first and last member (inclusive) that each training job trains."""
+    step = model.members_per_job
+    return [(a, min(a + step, model.members) - 1) for a in range(0, model.members, step)]
+
+
+def training_code(model: Model) -> str:
+    """Returns the hash of the code that training a model depends on."""
+    return code_hash(
+        "medrobust.jobs.train",
+        ARCHITECTURES[model.architecture["name"]],
+        METHODS[model.method["name"]],
+    )
+
+
+def prediction_code(model: Model) -> str:
+    """Returns the hash of the code that a trained model's predictions depend on."""
+    return code_hash(
+        "medrobust.jobs.evaluate", "medrobust.ensembles", ARCHITECTURES[model.architecture["name"]]
+    )
+
+
+def attack_code(model: Model, attack: str) -> str:
+    """Returns the hash of the code that attacking a model depends on."""
+    return code_hash(
+        "medrobust.jobs.attack",
+        "medrobust.ensembles",
+        ATTACKS[attack],
+        ARCHITECTURES[model.architecture["name"]],
+    )
+
+
+def preparation_code(adapter: str) -> str:
+    """Returns the hash of the code that preparing a data set depends on."""
+    return code_hash("medrobust.jobs.data", "medrobust.data.prepare", f"medrobust.data.{adapter}")
+
+
+def training_params(model: Model) -> dict[str, Any]:
+    """Returns what a training job needs to know of its model (not its name or votes)."""
+    return {"architecture": model.architecture, "method": model.method}
+
+
+def prediction_params(model: Model) -> dict[str, Any]:
+    """Returns what a job that queries a model needs to know of it."""
+    return {"architecture": model.architecture, "vote": model.vote}

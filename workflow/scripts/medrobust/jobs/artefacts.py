@@ -1,0 +1,83 @@
+"""Jobs that draw tables and figures and hold them against the published numbers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrobust.provenance import run_context
+from medrobust.studies import Entry, Request
+
+
+def build_artefact(
+    *,
+    study: str,
+    artefact: str,
+    entries: Sequence[Mapping[str, Any]],
+    published: str,
+    out: str,
+    run: Mapping[str, Any],
+    attack: Mapping[str, Any],
+    cohort: str,
+    class_names: Sequence[str],
+) -> None:
+    """Writes a table or figure of a study with all its formats.
+
+    Args:
+        study: name of the study.
+        artefact: name of the table or figure, a key of the study's ``BUILDERS``.
+        entries: fields of :class:`medrobust.studies.Entry`.
+        published: file of the published numbers.
+        out: any one of the artefact's files; the others lie beside it.
+        run: what the workflow knows of the run (:func:`medrobust.provenance.run_context`).
+        attack: name and settings of the attack.
+        cohort: file of the attacked points ("" if the artefact needs none).
+        class_names: names of the classes of the first data set.
+    """
+    request = Request(
+        entries=[Entry(**entry) for entry in entries],
+        published=published,
+        out_stem=str(Path(out).with_suffix("")),
+        context=run_context(run, study),
+        attack=attack,
+        cohort=cohort,
+        class_names=class_names,
+    )
+    _module(study).BUILDERS[artefact](request)
+
+
+def compare(
+    *,
+    study: str,
+    tables: Sequence[str],
+    published: str,
+    out: str,
+    run: Mapping[str, Any],
+    sources: Mapping[str, str],
+) -> None:
+    """Writes every published number of a study beside the reproduced one (CSV, HTML, Markdown).
+
+    Args:
+        study: name of the study.
+        tables: CSV files of the study's tables.
+        published: file of the published numbers.
+        out: any one of the files to write.
+        run: what the workflow knows of the run.
+        sources: data set as printed to source.
+    """
+    from medrobust.evaluation.comparison import build_comparison
+
+    stem = str(Path(out).with_suffix(""))
+    build_comparison(study, published, tables, stem, run_context(run, study), sources)
+
+
+def check_published(*, study: str, published: str, out: str, run: Mapping[str, Any]) -> None:
+    """Writes which printed averages of a paper do not follow from their printed terms."""
+    stem = str(Path(out).with_suffix(""))
+    _module(study).build_printed_averages(published, stem, run_context(run, study))
+
+
+def _module(study: str) -> Any:
+    return importlib.import_module(f"medrobust.studies.{study}")

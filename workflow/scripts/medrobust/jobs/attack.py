@@ -1,0 +1,122 @@
+"""Jobs that attack a chunk of points, and that join chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medrobust import io
+from medrobust.devices import choose_device, fix_threads, gpu_slot
+from medrobust.logs import Progress
+from medrobust.progress import Journal, progress_key
+from medrobust.registry import parse_spec
+from medrobust.seeds import derive_seed
+
+
+def attack_chunk(
+    *,
+    data: str,
+    members: Sequence[str],
+    cohort: str,
+    records: str,
+    arrays: str,
+    timing: str,
+    model: Mapping[str, Any],
+    attack: Mapping[str, Any],
+    points: Sequence[int],
+    names: Sequence[object],
+    seed: int,
+    device: str,
+    compute_threads: int,
+    code: str,
+    progress_dir: str,
+) -> None:
+    """Attacks the cohort's points at positions ``points[0] .. points[1] - 1``.
+
+    Args:
+        data: folder of the data set.
+        members: safetensors files of the attacked model's training jobs.
+        cohort: CSV file of the points.
+        records: parquet file to write, one row per (point, restart).
+        arrays: safetensors file to write: clean and adversarial points.
+        timing: JSON file to write: seconds.
+        model: ``architecture`` and ``vote`` of the attacked model.
+        attack: ``name`` and settings; the clip box, where not given, is the range of the
+            training points (as in the authors' code).
+        points: start and stop position.
+        names: names of the piece of work; with ``seed``, the point and the restart they give
+            the seed of each run, whatever the chunk.
+        seed: root seed.
+        device: "auto", "cpu" or "cuda".
+        compute_threads: threads of the numerical libraries.
+        code: hash of the code, part of the journal's key.
+        progress_dir: folder of journals.
+    """
+    fix_threads(compute_threads)
+    from medrobust.attacks import run_attack
+    from medrobust.data.store import load_dataset
+    from medrobust.evaluation.records import records_from_result, save_chunk
+    from medrobust.jobs.shared import Stopwatch, load_ensemble, progress_file
+
+    watch = Stopwatch()
+    dataset = load_dataset(data)
+    low, high = float(dataset.x_train.min()), float(dataset.x_train.max())
+    settings = {"clip_min": low, "clip_max": high, **attack}
+    spec = parse_spec("attack", settings, file="parameters of the job", prefix="attack")
+    chosen = io.read_table(cohort).iloc[points[0] : points[1]]
+    ids = chosen["point_id"].to_numpy()
+    x = dataset.points(ids)
+    y = chosen["label"].to_numpy(dtype=np.int64)
+    restarts = getattr(spec, "restarts", 1)
+    seeds = np.array(
+        [[derive_seed(seed, "attack", *names, point, r) for r in range(restarts)] for point in ids]
+    )
+    inputs = {f"members{i}": io.sha256_of_file(file) for i, file in enumerate(members)}
+    key = progress_key(
+        {
+            "model": dict(model),
+            "attack": settings,
+            "points": ids.tolist(),
+            "seed": seed,
+            "names": [str(n) for n in names],
+            "threads": compute_threads,
+        },
+        inputs | {"x": io.sha256_of_json(x.ravel().tolist())},
+        code,
+    )
+    place = progress_file(progress_dir, "attack", key).with_suffix(".journal")
+    with gpu_slot(choose_device(device)) as device_name, Journal(place, key) as journal:
+        ensemble = load_ensemble(members, model, dataset, device_name)
+        progress = Progress(f"attacking with {attack['name']}", seeds.size, unit="runs")
+        result = run_attack(
+            attack["name"], ensemble, x, y, spec, seeds, journal=journal, progress=progress
+        )
+        frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
+        save_chunk(records, arrays, records=frame, x=x, point_ids=ids, result=result)
+    kind = f"attack:{attack['name']}:{model['architecture']['name']}"
+    watch.write(timing, kind, float(frame["queries"].sum()))
+
+
+def gather_records(
+    *,
+    chunks: Sequence[str],
+    arrays: Sequence[str],
+    records: str,
+    joined_arrays: str,
+) -> None:
+    """Joins the chunks of an attack into one table and one file of arrays.
+
+    Args:
+        chunks, arrays: the files that :func:`attack_chunk` wrote, in the order of points.
+        records: parquet file to write.
+        joined_arrays: safetensors file to write.
+    """
+    from medrobust.evaluation.records import read_records
+
+    io.write_table(records, read_records(chunks))
+    parts = [io.read_tensors(file) for file in arrays]
+    io.write_tensors(
+        joined_arrays, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    )

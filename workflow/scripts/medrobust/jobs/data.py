@@ -1,0 +1,99 @@
+"""Jobs that get raw files and turn them into arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrobust import io
+from medrobust.data.registry import Dataset, get_dataset, load_registry
+
+
+def fetch(
+    *,
+    dataset: str,
+    source: str,
+    raw_dirs: Sequence[str],
+    download_dir: str,
+    allow_subset: bool,
+    manifest: str,
+) -> None:
+    """Finds or downloads the raw files of a data set and writes which they are.
+
+    Args:
+        dataset: registered name.
+        source: a source of the registry entry.
+        raw_dirs: folders that may hold the files already, searched first and never changed.
+        download_dir: where missing files are downloaded to.
+        allow_subset: accept an incomplete release.
+        manifest: JSON file to write: names, paths, sizes, SHA-256.
+    """
+    from medrobust.data.fetch import locate_or_fetch, write_manifest
+
+    entry = get_dataset(load_registry(), dataset)
+    found = locate_or_fetch(
+        entry,
+        source,
+        [Path(folder) for folder in raw_dirs],
+        Path(download_dir),
+        allow_subset=allow_subset,
+    )
+    write_manifest(manifest, found)
+
+
+def prepare(
+    *,
+    dataset: str,
+    source: str,
+    manifest: str | None,
+    out_dir: str,
+    seed: int,
+    standin: Mapping[str, Any] | None,
+    allow_subset: bool,
+    processes: int,
+) -> None:
+    """Turns raw files (or a generator) into arrays, split and card.
+
+    Args:
+        dataset: registered name.
+        source: "standin" or the source the manifest was made for.
+        manifest: the file written by :func:`fetch`, None for a stand-in.
+        out_dir: folder of the data set.
+        seed: root seed.
+        standin: sizes of a stand-in (``train``, ``test``), else None.
+        allow_subset: accept an incomplete release.
+        processes: processes that read records side by side.
+    """
+    from medrobust.data.prepare import prepare as prepare_dataset
+
+    entry = get_dataset(load_registry(), dataset)
+    options = dict(entry.options)
+    if standin is not None:
+        options |= {"n_train": standin["train"], "n_test": standin["test"]}
+    prepare_dataset(
+        dataset,
+        entry.adapter,
+        options,
+        source,
+        io.read_json(manifest) if manifest else None,
+        Path(out_dir),
+        seed,
+        _facts(entry, source),
+        allow_subset=allow_subset,
+        processes=processes,
+    )
+
+
+def _facts(entry: Dataset, source: str) -> dict[str, Any]:
+    """Returns what a card states of the release."""
+    known = entry.sources.get(source)
+    return {
+        "title": entry.title,
+        "citation": list(entry.citation),
+        "licence": entry.licence,
+        "version": known.version if known else None,
+        "class_names": list(entry.classes),
+        "official": entry.counts.official,
+        "paper": entry.counts.paper,
+    }

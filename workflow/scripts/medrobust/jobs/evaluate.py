@@ -1,0 +1,125 @@
+"""Jobs that evaluate trained models on clean test points and choose the points to attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medrobust import io
+from medrobust.devices import choose_device, fix_threads, gpu_slot
+from medrobust.errors import InputError
+from medrobust.seeds import generator
+
+
+def evaluate_clean(
+    *,
+    data: str,
+    members: Sequence[str],
+    predictions: str,
+    summary: str,
+    model: Mapping[str, Any],
+    device: str,
+    compute_threads: int,
+) -> None:
+    """Predicts every test point with all members of a model.
+
+    Args:
+        data: folder of the data set.
+        members: safetensors files of the model's training jobs.
+        predictions: parquet file to write: ``point_id`` (row of ``x.npy``), ``label``,
+            ``prediction`` of the ensemble.
+        summary: JSON file to write: accuracy of the ensemble and of its members.
+        model: ``architecture`` and ``vote``.
+        device: "auto", "cpu" or "cuda".
+        compute_threads: threads of the numerical libraries.
+    """
+    fix_threads(compute_threads)
+    import pandas as pd
+
+    from medrobust.data.store import load_dataset
+    from medrobust.jobs.shared import load_ensemble
+
+    dataset = load_dataset(data)
+    with gpu_slot(choose_device(device)) as chosen:
+        ensemble = load_ensemble(members, model, dataset, chosen)
+        labels = ensemble.predict(dataset.x_test)
+        member_labels = ensemble.member_predictions(dataset.x_test)
+    truth = dataset.y_test
+    member_accuracy = (member_labels == truth).mean(axis=1)
+    io.write_table(
+        predictions,
+        pd.DataFrame({"point_id": dataset.test_index, "label": truth, "prediction": labels}),
+    )
+    spread = float(member_accuracy.std(ddof=1)) if len(member_accuracy) > 1 else None
+    io.write_json(
+        summary,
+        {
+            "n_train": len(dataset.y_train),
+            "n_test": len(truth),
+            "ensemble_accuracy": float((labels == truth).mean()),
+            "member_accuracy_mean": float(member_accuracy.mean()),
+            "member_accuracy_std": spread,
+            "members": len(member_accuracy),
+            "vote": model["vote"],
+            "majority_class_share": float(np.bincount(truth).max() / len(truth)),
+        },
+    )
+
+
+def choose_cohort(
+    *,
+    predictions: Mapping[str, str],
+    cohort: str,
+    points: int,
+    select: str,
+    names: Sequence[object],
+    seed: int,
+) -> None:
+    """Chooses the test points to attack, in a seeded order.
+
+    Args:
+        predictions: model name to its predictions (:func:`evaluate_clean`).
+        cohort: CSV file to write: ``position, point_id, label``.
+        points: how many.
+        select: "all_correct" (points that all these models classify correctly) or "random".
+        names: names of the piece of work for its seed.
+        seed: root seed.
+
+    Raises:
+        InputError: there are fewer such points than asked for.
+    """
+    import pandas as pd
+
+    tables = {model: io.read_table(file) for model, file in predictions.items()}
+    first = next(iter(tables.values()))
+    eligible = np.ones(len(first), dtype=bool)
+    for table in tables.values():
+        if select == "all_correct":
+            eligible &= (table["prediction"] == table["label"]).to_numpy()
+    order = generator(seed, "cohort", *names).permutation(len(first))
+    chosen = order[eligible[order]][:points]
+    if len(chosen) < points:
+        rule = (
+            "that all of them classify correctly"
+            if select == "all_correct"
+            else "in the test split"
+        )
+        raise InputError(
+            f"{points} points are asked for, but there are only {int(eligible.sum())} of "
+            f"{len(first)} test points {rule} (models: {', '.join(tables)}).",
+            where="config/studies/<study>.yaml, key datasets.<name>.points",
+            remedy="ask for fewer points, or set `cohort: {select: random}`.",
+        )
+    rows = first.iloc[chosen]
+    io.write_table(
+        cohort,
+        pd.DataFrame(
+            {
+                "position": np.arange(points),
+                "point_id": rows["point_id"].to_numpy(),
+                "label": rows["label"].to_numpy(),
+            }
+        ),
+    )

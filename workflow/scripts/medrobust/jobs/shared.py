@@ -1,0 +1,65 @@
+"""What several jobs need: loading a trained ensemble, timing sidecars."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrobust import io
+from medrobust.data.store import Dataset
+from medrobust.ensembles import Ensemble, build_ensemble
+from medrobust.registry import parse_spec
+
+
+def load_ensemble(
+    member_files: Sequence[str], model: Mapping[str, Any], dataset: Dataset, device: str
+) -> Ensemble:
+    """Returns the ensemble of all trained members of a model.
+
+    Args:
+        member_files: safetensors files of its training jobs, in the order of members.
+        model: ``architecture`` (name and settings) and ``vote``.
+        dataset: the data set it was trained on.
+        device: "cpu" or "cuda[:k]".
+    """
+    architecture = model["architecture"]
+    spec = parse_spec(
+        "architecture", architecture, file="parameters of the job", prefix="architecture"
+    )
+    return build_ensemble(
+        architecture["name"],
+        spec,
+        [io.read_tensors(file) for file in member_files],
+        vote=model["vote"],
+        input_shape=dataset.x.shape[1:],
+        n_classes=dataset.n_classes,
+        input_range=dataset.input_range,
+        device=device,
+    )
+
+
+def progress_file(folder: str, kind: str, key: str) -> Path:
+    """Returns where a job with this key keeps its progress."""
+    return Path(folder) / kind / f"{key[:32]}.progress"
+
+
+class Stopwatch:
+    """Measures a job for its timing sidecar, which refines the plan's unit costs."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def write(self, path: str, kind: str, units: float, **more: Any) -> None:
+        """Writes ``kind``, the units of work done (as the plan counts them) and the seconds."""
+        io.write_json(
+            path,
+            {
+                "kind": kind,
+                "units": units,
+                "wall_s": round(time.monotonic() - self._wall, 3),
+                "cpu_s": round(time.process_time() - self._cpu, 3),
+                **more,
+            },
+        )

@@ -1,0 +1,125 @@
+"""The job that trains members of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from medrobust import io
+from medrobust.devices import choose_device, fix_threads, gpu_slot
+from medrobust.progress import Checkpoint, Journal, progress_key
+from medrobust.registry import module_of, parse_spec
+from medrobust.seeds import derive_seed
+
+
+def train_members(
+    *,
+    data: str,
+    out: str,
+    card: str,
+    timing: str,
+    model: Mapping[str, Any],
+    members: Sequence[int],
+    names: Sequence[object],
+    seed: int,
+    device: str,
+    compute_threads: int,
+    code: str,
+    progress_dir: str,
+) -> None:
+    """Trains members ``members[0] .. members[1]`` and writes them as safetensors.
+
+    Args:
+        data: folder of the data set.
+        out: safetensors file to write.
+        card: JSON file to write: settings, seeds, history and clean accuracy of each member.
+        timing: JSON file to write: seconds.
+        model: ``architecture`` and ``method``, each with its name and settings.
+        members: first and last member, inclusive.
+        names: names of the piece of work, from which, with ``seed``, every member's seed derives.
+        seed: root seed.
+        device: "auto", "cpu" or "cuda".
+        compute_threads: threads of the numerical libraries.
+        code: hash of the code, part of the progress key.
+        progress_dir: folder of journals and checkpoints.
+    """
+    fix_threads(compute_threads)
+    from medrobust.data.store import load_dataset
+    from medrobust.jobs.shared import Stopwatch, progress_file
+    from medrobust.training.work import Work
+
+    watch = Stopwatch()
+    architecture, method = (
+        parse_spec(kind, model[kind], file="parameters of the job", prefix=kind)
+        for kind in ("architecture", "method")
+    )
+    dataset = load_dataset(data)
+    numbers = list(range(members[0], members[1] + 1))
+    seeds = [derive_seed(seed, "train", *names, number) for number in numbers]
+    key = progress_key(
+        {"model": dict(model), "seeds": seeds, "threads": compute_threads},
+        dataset.hashes(),
+        code,
+    )
+    place = progress_file(progress_dir, "train", key)
+    with ExitStack() as stack:
+        chosen = stack.enter_context(gpu_slot(choose_device(device)))
+        journal = stack.enter_context(Journal(place.with_suffix(".journal"), key))
+        checkpoint = stack.enter_context(Checkpoint(place.with_suffix(".checkpoint"), key))
+        work = Work(
+            x=dataset.x_train,
+            y=dataset.y_train,
+            n_classes=dataset.n_classes,
+            members=numbers,
+            seeds=seeds,
+            device=chosen,
+            journal=journal,
+            checkpoint=checkpoint,
+        )
+        trainer = module_of("method", model["method"]["name"])
+        trained = trainer.train(method, model["architecture"]["name"], architecture, work)
+        accuracies = _member_accuracies(model, architecture, trained.parameters, dataset)
+        io.write_tensors(out, trained.parameters)
+    io.write_json(
+        card,
+        {
+            **{kind: model[kind] for kind in ("architecture", "method")},
+            "data": dataset.card["name"],
+            "n_train": len(work.y),
+            "members": [
+                {"seed": s, "test_accuracy": a, **h}
+                for s, a, h in zip(seeds, accuracies, trained.history, strict=True)
+            ],
+            "device": chosen.split(":")[0],
+            "code": code,
+            "parameters_sha256": io.sha256_of_file(out),
+        },
+    )
+    kind = f"train:{model['method']['name']}:{model['architecture']['name']}"
+    watch.write(timing, kind, len(numbers) * len(work.y) * _epochs(trained.history))
+
+
+def _epochs(history: list[dict[str, Any]]) -> float:
+    """Returns the mean number of passes over the data (1 for methods without epochs)."""
+    return float(np.mean([entry.get("epochs", 1) for entry in history]))
+
+
+def _member_accuracies(
+    model: Mapping[str, Any], spec: Any, parameters: dict[str, np.ndarray], dataset: Any
+) -> list[float]:
+    from medrobust.ensembles import build_ensemble
+
+    ensemble = build_ensemble(
+        model["architecture"]["name"],
+        spec,
+        [parameters],
+        vote="majority",
+        input_shape=dataset.x.shape[1:],
+        n_classes=dataset.n_classes,
+        input_range=dataset.input_range,
+    )
+    labels = ensemble.member_predictions(dataset.x_test)
+    return (labels == dataset.y_test).mean(axis=1).tolist()

@@ -1,0 +1,233 @@
+"""The plan: how many jobs, hours and bytes a run will take, before it starts.
+
+Predictions multiply the amounts in the configuration by unit costs. The built-in unit costs
+were measured on one core of a 2-core x86-64 machine; once jobs have run, the timing files
+beside their results replace them by the medians measured here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrobust.config import Model, attack_spec
+from medrobust.data.registry import STANDIN
+from medrobust.graph import Cell, Graph, member_ranges
+
+# Seconds per unit on one core: a point seen by one member in training, a query of the ensemble.
+UNIT_SECONDS: dict[str, float] = {
+    "train:sgd_cross_entropy:mlp": 1.2e-6,
+    "train:bagged_trees:forest": 2.3e-4,
+    "attack:hopskipjump:mlp": 6e-5,
+    "attack:hopskipjump:forest": 4e-5,
+}
+# For what nobody has measured yet.
+UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
+SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
+NETWORKS = ("mlp",)  # architectures that use a GPU where there is one
+GPU_SPEEDUP = 20.0
+BYTES_PER_RECORD, BYTES_PER_FIGURE = 400, 600_000
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What one study will take.
+
+    Attributes:
+        study: name of the study.
+        jobs: jobs of the workflow, artefacts included.
+        cpu_hours, gpu_hours: predicted hours of computing on one core or one GPU.
+        longest_job_hours: the longest single job, a bound on the time however many cores.
+        disk_gb: results in GB.
+        download_gb: raw files still to download, in GB.
+        queries: model queries of all attacks.
+    """
+
+    study: str
+    jobs: int
+    cpu_hours: float
+    gpu_hours: float
+    longest_job_hours: float
+    disk_gb: float
+    download_gb: float
+    queries: int
+
+
+def make_plan(graph: Graph) -> list[StudyPlan]:
+    """Returns the plan of every selected study."""
+    measured = measured_unit_seconds(Path("results"))
+    return [_plan_study(graph, study, measured) for study in graph.resolved.studies]
+
+
+def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
+    """Returns the plan as a text table."""
+    header = [
+        "study",
+        "jobs",
+        "CPU h",
+        "GPU h",
+        "longest job h",
+        "disk GB",
+        "download GB",
+        "queries",
+    ]
+    rows = [header]
+    for plan in plans:
+        rows.append(
+            [
+                plan.study,
+                str(plan.jobs),
+                f"{plan.cpu_hours:.2f}",
+                f"{plan.gpu_hours:.2f}",
+                f"{plan.longest_job_hours:.2f}",
+                f"{plan.disk_gb:.2f}",
+                f"{plan.download_gb:.2f}",
+                f"{plan.queries:,}",
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    config = graph.resolved.config
+    how = f"scale {config.scale}, protocol {config.protocol}"
+    head = f"Plan of the run {graph.resolved.run} ({how}); finished jobs are not taken off:"
+    return "\n".join([head, *lines])
+
+
+def training_seconds(
+    graph: Graph, cell: Cell, model: str, members: int, measured: Mapping[str, float] | None = None
+) -> float:
+    """Returns the predicted seconds to train ``members`` members on one core."""
+    settings = graph.study(cell.study).models[model]
+    kind = f"train:{settings.method['name']}:{settings.architecture['name']}"
+    unit = _unit(kind, UNKNOWN_TRAINING, measured)
+    epochs = settings.method.get("max_epochs", settings.method.get("epochs", 1))
+    return unit * members * epochs * _rows(graph, cell.dataset, "train")
+
+
+def attack_seconds(
+    graph: Graph,
+    cell: Cell,
+    model: str,
+    attack: str,
+    points: int,
+    measured: Mapping[str, float] | None = None,
+) -> float:
+    """Returns the predicted seconds to attack ``points`` points on one core."""
+    study = graph.study(cell.study)
+    name = study.attacks[attack].name
+    kind = f"attack:{name}:{study.models[model].architecture['name']}"
+    return (
+        _unit(kind, UNKNOWN_QUERY, measured) * points * queries_per_point(graph, cell.study, attack)
+    )
+
+
+def queries_per_point(graph: Graph, study: str, attack: str) -> int:
+    """Returns the model queries that an attack spends on one point, all restarts together."""
+    return int(attack_spec(graph.study(study).attacks[attack]).expected_queries())
+
+
+def dataset_megabytes(graph: Graph, dataset: str) -> int:
+    """Returns the size of a data set's arrays in MB."""
+    rows = _rows(graph, dataset, "train") + _rows(graph, dataset, "test")
+    return math.ceil(4 * rows * math.prod(graph.registry[dataset].shape) / 1e6)
+
+
+def measured_unit_seconds(results: Path) -> dict[str, float]:
+    """Returns the median CPU seconds per unit of each kind of job that has run here."""
+    rates: dict[str, list[float]] = {}
+    for file in results.glob("*/*/[em]*/**/*.timing.json"):
+        try:
+            timing: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            # Short jobs measure the start of Python, not the work.
+            if timing["cpu_s"] > 20 and timing["units"] > 0:
+                rates.setdefault(timing["kind"], []).append(timing["cpu_s"] / timing["units"])
+        except (ValueError, KeyError, OSError):
+            continue
+    return {kind: statistics.median(values) for kind, values in rates.items()}
+
+
+def _unit(kind: str, unknown: float, measured: Mapping[str, float] | None) -> float:
+    return (measured or {}).get(kind, UNIT_SECONDS.get(kind, unknown))
+
+
+def _rows(graph: Graph, dataset: str, split: str) -> int:
+    if graph.sources[dataset] == STANDIN and graph.resolved.scale.standin is not None:
+        size = graph.resolved.scale.standin
+        return size.train if split == "train" else size.test
+    return sum(graph.registry[dataset].counts.official.get(split, {}).values())
+
+
+def _on_gpu(graph: Graph, model: Model) -> bool:
+    return graph.resolved.config.device == "cuda" and model.architecture["name"] in NETWORKS
+
+
+def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> StudyPlan:
+    settings = graph.study(study)
+    cells = graph.cells(study)
+    redraw = graph.resolved.config.records_from is not None
+    jobs, queries, disk, longest = 0, 0, 0.0, 0.0
+    hours = {"cpu": 0.0, "gpu": 0.0}
+
+    def add(model: Model, seconds: float) -> None:
+        nonlocal longest
+        gpu = _on_gpu(graph, model)
+        seconds = SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds)
+        hours["gpu" if gpu else "cpu"] += seconds / 3600
+        longest = max(longest, seconds / 3600)
+
+    for cell in [] if redraw else cells:
+        points = settings.datasets[cell.dataset].points
+        disk += BYTES_PER_RECORD * points
+        jobs += 1  # the cohort
+        for name, model in settings.models.items():
+            for first, last in member_ranges(model):
+                jobs += 1
+                add(model, training_seconds(graph, cell, name, last - first + 1, measured))
+            jobs += 1  # clean predictions
+            add(model, 0.0)
+            for attack in settings.attacks:
+                for start, stop in graph.chunks(study, cell.dataset, attack):
+                    jobs += 1
+                    add(model, attack_seconds(graph, cell, name, attack, stop - start, measured))
+                jobs += 1  # joining the records
+                queries += points * queries_per_point(graph, study, attack)
+                disk += BYTES_PER_RECORD * points * 10
+    download = 0
+    for dataset in [] if redraw else settings.datasets:
+        fetched = graph.sources[dataset] != STANDIN
+        jobs += 1 + fetched
+        disk += 1e6 * dataset_megabytes(graph, dataset)
+        if fetched:
+            download += _download_bytes(graph, dataset)
+    jobs += len(settings.artefacts) + 2  # and the comparison and the check of the printed numbers
+    disk += BYTES_PER_FIGURE * len(settings.artefacts)
+    return StudyPlan(
+        study,
+        jobs,
+        hours["cpu"],
+        hours["gpu"],
+        longest,
+        disk / 1e9,
+        download / 1e9,
+        queries,
+    )
+
+
+def _download_bytes(graph: Graph, dataset: str) -> int:
+    from medrobust.data.fetch import locate
+    from medrobust.preflight import still_to_download
+
+    entry, origin = graph.registry[dataset], graph.origins[dataset]
+    found = locate(entry, origin, graph.raw_dirs)
+    return 0 if found.complete else still_to_download(entry.source(origin), found)

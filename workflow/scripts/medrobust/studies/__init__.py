@@ -1,0 +1,60 @@
+"""Studies: for each paper the builders of its tables and figures.
+
+A study's module has ``BUILDERS``, which maps an artefact's name to a function that takes a
+:class:`Request` and writes the files, and ``compare`` and ``check_published``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medrobust.artefacts import RunContext
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Results of one model on one data set.
+
+    Attributes:
+        dataset: name of the data set as in the published numbers, or its registered name.
+        model: name of the model as in the published numbers, or its label.
+        source: where the data came from.
+        replicate: number of the replicate.
+        summary: ``clean.json``.
+        records: files of attack records.
+        arrays: the arrays beside them.
+    """
+
+    dataset: str
+    model: str
+    source: str
+    replicate: int
+    summary: str = ""
+    records: Sequence[str] = ()
+    arrays: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a builder needs to make one artefact.
+
+    Attributes:
+        entries: the results there are.
+        published: file of the published numbers.
+        out_stem: path of the artefact without suffix.
+        context: the run.
+        attack: name and settings of the attack.
+        cohort: file of the attacked points, in their seeded order (empty if not needed).
+        class_names: names of the classes of the (first) data set.
+    """
+
+    entries: Sequence[Entry]
+    published: str
+    out_stem: str
+    context: RunContext
+    attack: Mapping[str, Any]
+    cohort: str = ""
+    class_names: Sequence[str] = ()

@@ -1,0 +1,18 @@
+"""Turns raw files into arrays, split and card; see medrobust.jobs.data.prepare."""
+
+from pathlib import Path
+
+from medrobust_adapter import run
+
+run(
+    snakemake,
+    "prepare",
+    dataset=snakemake.wildcards.dataset,
+    source=snakemake.params.origin,
+    manifest=snakemake.input.get("manifest"),
+    out_dir=str(Path(snakemake.output.x).parent),
+    seed=snakemake.params.seed,
+    standin=snakemake.params.standin,
+    allow_subset=snakemake.params.allow_subset,
+    processes=snakemake.threads,
+)
