@@ -1,0 +1,205 @@
+"""What is in a prepared data set, and what a reader of its results must know.
+
+Counts, range, NaN, constant rows, exact duplicates within and across splits, and patients on
+both sides of a split. All vectorised: 109,446 x 187 values take about a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from medrobust.data.splits import SPLITS
+from medrobust.data.store import Prepared
+
+_ROWS_SHOWN = 10
+_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        code: short name, stable for tests.
+        level: "info", "warning" (limits what results mean) or "error" (must not be used).
+        text: one sentence.
+        count: how many rows, pairs or patients it concerns.
+        rows: the first few row numbers.
+    """
+
+    code: str
+    level: str
+    text: str
+    count: int = 0
+    rows: tuple[int, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the finding as plain JSON values."""
+        return asdict(self) | {"rows": list(self.rows)}
+
+
+def audit(data: Prepared) -> list[Finding]:
+    """Examines a prepared data set and returns its findings, errors first."""
+    findings = [*_values(data), *_balance(data), *_duplicates(data)]
+    for number, fold in enumerate(data.folds):
+        findings += _patients(data, fold, number)
+    order = {"error": 0, "warning": 1, "info": 2}
+    return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def class_counts(
+    y: np.ndarray, class_names: Sequence[str], fold: Sequence[np.ndarray]
+) -> dict[str, dict[str, int]]:
+    """Returns split -> class -> number of rows, with the split ``all``; empty splits left out."""
+    parts = {
+        **{name: y[rows] for name, rows in zip(SPLITS, fold, strict=True) if len(rows)},
+        "all": y,
+    }
+    return {
+        split: dict(
+            zip(class_names, np.bincount(part, minlength=len(class_names)).tolist(), strict=True)
+        )
+        for split, part in parts.items()
+    }
+
+
+def row_hashes(x: np.ndarray) -> np.ndarray:
+    """Returns a 64-bit hash of the bytes of each row, uint64 ``[n]``.
+
+    Equal rows have equal hashes; unequal ones collide with probability about 2**-60.
+    """
+    flat = x.reshape(len(x), -1)
+    width = flat.dtype.itemsize
+    words = -(-flat.shape[1] * width // 4)
+    # A fixed random odd multiplier for each 32-bit word (multilinear hashing).
+    multiplier = np.random.default_rng(20180509).integers(0, 2**63, words, dtype=np.uint64) * 2 + 1
+    result = np.empty(len(x), np.uint64)
+    for start in range(0, len(x), _BLOCK):
+        block = np.ascontiguousarray(flat[start : start + _BLOCK])
+        octets = np.zeros((len(block), 4 * words), np.uint8)
+        octets[:, : flat.shape[1] * width] = block.view(np.uint8).reshape(len(block), -1)
+        mixed = (octets.view(np.uint32) + np.uint64(1)) * multiplier
+        mixed ^= mixed >> np.uint64(31)
+        result[start : start + _BLOCK] = mixed.sum(axis=1, dtype=np.uint64)
+    return result
+
+
+def duplicate_groups(x: np.ndarray) -> list[np.ndarray]:
+    """Returns the groups of two or more equal rows: arrays of ascending row numbers."""
+    hashes = row_hashes(x)
+    order = np.argsort(hashes, kind="stable")
+    edges = np.flatnonzero(np.diff(hashes[order])) + 1
+    groups = [group for group in np.split(order, edges) if len(group) > 1]
+    return [same for group in groups for same in _really_equal(x, group)]
+
+
+def _really_equal(x: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """Divides rows of one hash by their bytes."""
+    by_bytes: dict[bytes, list[int]] = {}
+    for row in rows:
+        by_bytes.setdefault(x[row].tobytes(), []).append(int(row))
+    return [np.array(sorted(same)) for same in by_bytes.values() if len(same) > 1]
+
+
+def _finding(code: str, level: str, text: str, rows: np.ndarray) -> Finding:
+    shown = tuple(int(row) for row in rows[:_ROWS_SHOWN])
+    return Finding(code, level, text, len(rows), shown)
+
+
+def _values(data: Prepared) -> list[Finding]:
+    low, high = data.input_range if data.x.dtype.kind == "f" else (0, 255)
+    flat = data.x.reshape(len(data.x), -1)
+    smallest, largest = flat.min(axis=1), flat.max(axis=1)
+    # NaN makes minimum and maximum NaN; infinities show in them.
+    bad = np.flatnonzero(~(np.isfinite(smallest) & np.isfinite(largest)))
+    outside = np.flatnonzero((smallest < low) | (largest > high))
+    constant = np.flatnonzero(smallest == largest)
+    findings = []
+    if len(bad):
+        text = f"{len(bad)} rows hold values that are not finite."
+        findings.append(_finding("not_finite", "error", text, bad))
+    if len(outside):
+        text = f"{len(outside)} rows hold values outside [{low:g}, {high:g}]."
+        findings.append(_finding("out_of_range", "error", text, outside))
+    if len(constant):
+        text = f"{len(constant)} rows are constant."
+        findings.append(_finding("constant", "warning", text, constant))
+    return findings
+
+
+def _balance(data: Prepared) -> list[Finding]:
+    count = np.bincount(data.y, minlength=len(data.class_names))
+    share = count / max(len(data.y), 1)
+    findings = []
+    empty = [name for name, n in zip(data.class_names, count, strict=True) if n == 0]
+    if empty:
+        text = f"No row of class {', '.join(empty)}."
+        findings.append(Finding("empty_class", "warning", text, len(empty)))
+    if share.max() > 0.5 and len(count) > 1:
+        name = data.class_names[int(share.argmax())]
+        text = (
+            f"Class {name} holds {share.max():.1%} of the rows: always answering {name} is that "
+            f"accurate. The smallest class has {share.min():.1%}."
+        )
+        findings.append(Finding("imbalance", "info", text, int(count.max())))
+    return findings
+
+
+def _duplicates(data: Prepared) -> list[Finding]:
+    groups = duplicate_groups(data.x)
+    if not groups:
+        text = "No two rows are equal."
+        return [Finding("no_duplicates", "info", text)]
+    extra = sum(len(group) - 1 for group in groups)
+    rows = np.concatenate(groups)
+    text = f"{extra} rows repeat another row exactly ({len(groups)} groups)."
+    findings = [_finding("duplicates", "warning", text, rows)]
+    conflicting = [group for group in groups if len(set(data.y[group].tolist())) > 1]
+    if conflicting:
+        text = f"{len(conflicting)} groups of equal rows have different labels."
+        findings.append(
+            _finding("duplicate_labels_differ", "warning", text, np.concatenate(conflicting))
+        )
+    for number, fold in enumerate(data.folds):
+        split = np.full(len(data.y), -1)
+        for code, part in enumerate(fold):
+            split[part] = code
+        crossing = [group for group in groups if len(set(split[group].tolist())) > 1]
+        if crossing:
+            text = f"Fold {number}: {len(crossing)} groups of equal rows lie in several splits."
+            findings.append(
+                _finding("duplicates_across_splits", "warning", text, np.concatenate(crossing))
+            )
+    return findings
+
+
+def _patients(data: Prepared, fold: Sequence[np.ndarray], number: int) -> list[Finding]:
+    patient = _patient_of_row(data)
+    if patient is None:
+        text = "The source does not tell which patient a row comes from."
+        return [Finding("patients_unknown", "info", text)] if number == 0 else []
+    in_train, in_test = set(patient[fold[0]].tolist()), set(patient[fold[2]].tolist())
+    both = in_train & in_test
+    if not both:
+        text = (
+            f"Fold {number}: no patient is in both training ({len(in_train)} patients) and test "
+            f"({len(in_test)})."
+        )
+        return [Finding("patients_disjoint", "info", text)]
+    whose = "all" if both == in_test else str(len(both))
+    text = (
+        f"Fold {number}: {whose} of the {len(in_test)} test patients are also in training. Test "
+        "accuracy tells how well a model knows these patients, not how it does on new ones."
+    )
+    return [Finding("patients_shared", "warning", text, len(both))]
+
+
+def _patient_of_row(data: Prepared) -> np.ndarray | None:
+    if "patient" not in data.ids.columns:
+        return None
+    patient = data.ids["patient"].fillna("").astype(str).to_numpy()
+    return patient if (patient != "").all() else None

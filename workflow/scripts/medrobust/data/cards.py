@@ -1,0 +1,243 @@
+"""The card of a prepared data set: card.json for programs, card.md and preview.png for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medrobust import io
+from medrobust.data.audit import Finding, class_counts
+from medrobust.data.splits import SPLITS
+from medrobust.data.store import Prepared
+
+_SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test", "all": "all"}
+_TRACES = 4
+_FILES_SHOWN = 12
+
+
+def build_card(
+    name: str,
+    data: Prepared,
+    *,
+    source: str,
+    origin: str,
+    facts: Mapping[str, Any],
+    findings: Sequence[Finding],
+    options: Mapping[str, Any],
+    manifest: Mapping[str, Any] | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns the data card as plain JSON values.
+
+    Args:
+        name: registered name of the data set.
+        data: the arrays and splits.
+        source: label of the data: "kaggle", "physionet", ..., "subset" or "standin".
+        origin: the source that was read (differs from ``source`` for a subset).
+        facts: of the registry: ``title``, ``citation``, ``licence``, ``version``, ``official``
+            and ``paper`` counts; all optional.
+        findings: of the audit.
+        options: adapter options used.
+        manifest: of the fetched files, None for a stand-in.
+        seed: root seed.
+    """
+    counts = [class_counts(data.y, data.class_names, fold) for fold in data.folds]
+    real = not data.synthetic
+    manifest = manifest or {}
+    return {
+        "name": name,
+        "title": str(facts.get("title", name)),
+        "source": source,
+        "origin": origin,
+        "synthetic": data.synthetic,
+        "complete": data.complete,
+        "shape": list(data.x.shape),
+        "dtype": str(data.x.dtype),
+        "input_range": [float(value) for value in data.input_range],
+        "value_range": [float(data.x.min()), float(data.x.max())],
+        "class_names": list(data.class_names),
+        "counts": {
+            "found": {f"fold{number}": found for number, found in enumerate(counts)},
+            "official": facts.get("official", {}),
+            "paper": facts.get("paper", {}),
+        },
+        "version": (manifest.get("version") or facts.get("version")) if real else None,
+        "files": [
+            {
+                key: file[key]
+                for key in ("name", "bytes", "sha256", "origin", "check")
+                if key in file
+            }
+            for file in manifest.get("files", [])
+        ],
+        "warnings": list(manifest.get("warnings", [])),
+        "licence": facts.get("licence") if real else "generated; no licence of others applies",
+        "citation": _as_list(facts.get("citation", [])) if real else [],
+        "notes": list(data.notes),
+        "audit": [finding.as_json() for finding in findings],
+        "options": dict(options),
+        "seed": seed,
+    }
+
+
+def _as_list(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def card_markdown(card: Mapping[str, Any]) -> str:
+    """Returns a card as Markdown."""
+    title = ("SYNTHETIC stand-in: " if card["synthetic"] else "") + card["title"]
+    low, high = card["input_range"]
+    lines = [f"# {title}", ""]
+    if card["synthetic"]:
+        lines += ["**Generated data. Shows that the workflow runs; evidence of nothing.**", ""]
+    if not card["complete"]:
+        lines += ["**SUBSET of the release: numbers do not compare with published ones.**", ""]
+    lines += [
+        "![examples](preview.png)",
+        "",
+        f"- Name: `{card['name']}`, source: `{card['source']}`"
+        + (f" (read from `{card['origin']}`)" if card["origin"] != card["source"] else "")
+        + (f", version {card['version']}" if card["version"] else ""),
+        f"- Array: {' x '.join(f'{n:,}' for n in card['shape'])}, {card['dtype']}, range "
+        f"[{low:g}, {high:g}]",
+        f"- Seed: {card['seed']}; options: "
+        + (", ".join(f"{key} = {value}" for key, value in card["options"].items()) or "none"),
+        f"- Licence: {card['licence']}",
+        "",
+        "## Counts",
+        "",
+        *_count_table(card),
+        "",
+    ]
+    lines += _section("How it was made", card["notes"])
+    findings = [f"{_level(f['level'])}{f['text']}" for f in card["audit"]]
+    lines += _section("Findings", [*findings, *(f"**Warning.** {w}." for w in card["warnings"])])
+    lines += _section("Please cite", card["citation"])
+    lines += _file_table(card["files"])
+    return "\n".join(lines)
+
+
+def _file_table(files: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not files:
+        return []
+    total = f"{len(files)} files, {sum(file['bytes'] for file in files):,} bytes"
+    if len(files) > _FILES_SHOWN:
+        return ["## Raw files", "", f"{total}; their SHA-256 are in card.json.", ""]
+    rows = [f"| {file['name']} | {file['bytes']:,} | `{file['sha256']}` |" for file in files]
+    return ["## Raw files", "", "| file | bytes | SHA-256 |", "|---|---:|---|", *rows, ""]
+
+
+def _level(level: str) -> str:
+    return "" if level == "info" else f"**{level.capitalize()}.** "
+
+
+def _section(title: str, entries: Sequence[str]) -> list[str]:
+    if not entries:
+        return []
+    return [f"## {title}", "", *(f"- {entry}" for entry in entries), ""]
+
+
+def _count_table(card: Mapping[str, Any]) -> list[str]:
+    """Returns the three kinds of counts: found, official release, papers."""
+    classes = [*card["class_names"], "all"]
+    lines = [
+        f"| counts | split | {' | '.join(classes)} |",
+        f"|---|---|{'---:|' * len(classes)}",
+    ]
+    kinds: list[tuple[str, Mapping[str, Mapping[str, int]]]] = [
+        (f"found, {fold}" if len(card["counts"]["found"]) > 1 else "found", counts)
+        for fold, counts in card["counts"]["found"].items()
+    ]
+    if not card["synthetic"]:
+        kinds.append(("official release", card["counts"]["official"]))
+        kinds += [(f"paper ({study})", c) for study, c in card["counts"]["paper"].items()]
+    for kind, splits in kinds:
+        for split, counts in splits.items():
+            total = counts.get("all", sum(counts.values()))
+            cells = [f"{counts[c]:,}" if c in counts else "" for c in card["class_names"]]
+            lines.append(f"| {kind} | {_SPLIT_TITLES[split]} | {' | '.join(cells)} | {total:,} |")
+    return lines
+
+
+def write_preview(path: str | Path, data: Prepared, title: str, *, subset: bool = False) -> None:
+    """Draws a few training examples of each class as a PNG.
+
+    Args:
+        path: file to write, atomically.
+        data: signals ``[n, length]`` or images ``[n, channels, height, width]``.
+        title: printed above; a stand-in is marked SYNTHETIC across the picture.
+        subset: say so in the title.
+    """
+    from medrobust import plotting
+
+    drawn = _examples(data)
+    with plotting.style():
+        draw = _draw_signals if data.x.ndim == 2 else _draw_images
+        figure = draw(data, drawn)
+        prefix = "SYNTHETIC: " if data.synthetic else "SUBSET: " if subset else ""
+        figure.suptitle(prefix + title, fontsize=9, x=0.01, ha="left")
+        if data.synthetic:
+            plotting.mark_synthetic(figure)
+        with io.atomic_path(path) as temporary:
+            # No date or version in the file, so that equal pictures are equal bytes.
+            figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+
+
+def _examples(data: Prepared) -> list[np.ndarray]:
+    """Returns, for each class, a few training rows spread over the class."""
+    train = data.folds[0][0]
+    of_class = [train[data.y[train] == label] for label in range(len(data.class_names))]
+    return [
+        rows[np.linspace(0, len(rows) - 1, min(_TRACES, len(rows))).round().astype(int)]
+        for rows in of_class
+    ]
+
+
+def _caption(data: Prepared, label: int) -> str:
+    parts = [
+        f"{int((data.y[rows] == label).sum()):,} {_SPLIT_TITLES[name]}"
+        for name, rows in zip(SPLITS, data.folds[0], strict=True)
+        if len(rows)
+    ]
+    return f"{data.class_names[label]}  ({', '.join(parts)})"
+
+
+def _draw_signals(data: Prepared, drawn: list[np.ndarray]) -> Any:
+    from medrobust import plotting
+
+    # One panel per trace: laid over each other, heartbeats cannot be told apart.
+    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 0.95 * len(drawn) + 0.6)
+    axes = figure.subplots(len(drawn), _TRACES, sharex=True, sharey=True, squeeze=False)
+    low, high = data.input_range
+    margin = 0.06 * (high - low)
+    for label, rows in enumerate(drawn):
+        for axis, row in zip(axes[label], rows, strict=False):
+            axis.plot(data.x[row], color=plotting.ORIGINAL, linewidth=0.9)
+            axis.set_ylim(low - margin, high + margin)
+        for axis in axes[label][len(rows) :]:
+            axis.set_axis_off()
+        axes[label][0].set_title(_caption(data, label), fontweight="bold")
+    figure.supxlabel("sample", fontsize=8)
+    figure.supylabel("scaled amplitude", fontsize=8)
+    return figure
+
+
+def _draw_images(data: Prepared, drawn: list[np.ndarray]) -> Any:
+    from medrobust import plotting
+
+    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 1.7 * len(drawn) + 0.6)
+    axes = figure.subplots(len(drawn), _TRACES, squeeze=False)
+    high = 255 if data.x.dtype == np.uint8 else data.input_range[1]
+    for label, rows in enumerate(drawn):
+        for axis in axes[label]:
+            axis.set_axis_off()
+        for axis, row in zip(axes[label], rows, strict=False):
+            picture = np.moveaxis(np.asarray(data.x[row], dtype=np.float64) / high, 0, -1)
+            grey = picture.shape[-1] == 1
+            axis.imshow(picture[..., 0] if grey else picture, cmap="gray", vmin=0, vmax=1)
+        axes[label][0].set_title(_caption(data, label), fontweight="bold")
+    return figure
