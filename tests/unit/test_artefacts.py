@@ -98,6 +98,7 @@ def test_describe_attack():
     settings = {"norm": 2, "init_size": 1000, "targeted": False, "early": True, "start": None}
     assert artefacts.describe_attack("HSJ", settings) == "HSJ (norm 2, init size 1,000, early)"
     assert artefacts.describe_attack("none", {}) == "none"
+    assert artefacts.describe_attack("hopskipjump", {}) == "HopSkipJump"
 
 
 def test_numbers():
@@ -236,6 +237,18 @@ def test_synthetic_figures_carry_a_visible_mark_once(tmp_path):
         assert picture.info["Title"].startswith("SYNTHETIC")
 
 
+@pytest.mark.parametrize("size", [(7.2, 2.5), (3.5, 3.5), (7.2, 6.7), (3.5, 8.0)])
+def test_the_mark_crosses_the_picture_without_leaving_it(size):
+    with plotting.style():
+        drawing = plotting.new_figure(*size)
+        plotting.mark_synthetic(drawing)
+        drawing.canvas.draw()
+        box = drawing.texts[0].get_window_extent(drawing.canvas.get_renderer())
+    page = drawing.bbox
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.width and box.y1 <= page.height
+    assert box.width > 0.6 * page.width or box.height > 0.6 * page.height
+
+
 def test_small_print_is_replaced_not_piled_up(tmp_path):
     drawing, _ = figure(tmp_path)
     plotting.footer(drawing, "other")
@@ -252,16 +265,15 @@ test_artefacts.table(pathlib.Path(sys.argv[3]), sources=test_artefacts.MADE)
 
 
 def test_equal_content_gives_equal_bytes_in_another_process(root, tmp_path):
-    folders = [tmp_path / "1", tmp_path / "2"]
-    here = str(root / "tests/unit")
-    processes = []
-    for seed, folder in enumerate(folders):
+    folders = [tmp_path / "here", tmp_path / "there"]
+    for folder in folders:
         folder.mkdir()
-        arguments = [str(root / "workflow/scripts"), here, str(folder)]
-        environment = os.environ | {"PYTHONHASHSEED": str(seed), "SOURCE_DATE_EPOCH": str(seed)}
-        command = [sys.executable, "-c", SCRIPT, *arguments]
-        processes.append(subprocess.Popen(command, env=environment))
-    assert [process.wait() for process in processes] == [0, 0]
+    figure(folders[0], MADE)
+    table(folders[0], sources=MADE)
+    tests = str(root / "tests/unit")
+    arguments = [str(root / "workflow/scripts"), tests, str(folders[1])]
+    environment = os.environ | {"PYTHONHASHSEED": "5", "SOURCE_DATE_EPOCH": "5"}
+    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], env=environment, check=True)
     names = sorted(path.name for path in folders[0].iterdir())
     assert len(names) == 9
     for name in names:

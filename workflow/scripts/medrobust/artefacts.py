@@ -34,6 +34,8 @@ SOURCES = {
     "subset": "SUBSET of the release",
     "standin": "SYNTHETIC stand-in",
 }
+#: Attacks whose registered name is not how they are printed.
+ATTACK_LABELS = {"hopskipjump": "HopSkipJump"}
 NOT_RUN = "not run"
 SYNTHETIC = "SYNTHETIC"
 SYNTHETIC_NOTE = "SYNTHETIC stand-in data: shows that the workflow runs, evidence of nothing."
@@ -114,7 +116,8 @@ def describe_attack(name: str, settings: Mapping[str, Any]) -> str:
             parts.append(words)
         elif value is not None and value is not False and value != "":
             parts.append(f"{words} {count(value)}")
-    return f"{name} ({', '.join(parts)})" if parts else name
+    label = ATTACK_LABELS.get(name, name)
+    return f"{label} ({', '.join(parts)})" if parts else label
 
 
 def count(value: Any) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field, model_validator
 
 from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
@@ -189,6 +190,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         InputError: anything is unknown, missing, of a wrong type or out of range; it names the
             file, the key, what is allowed, and the nearest valid name.
     """
+    values = {**values, "overrides": _typed(values.get("overrides", {}))}
     config = checked(Config, values, file="config/config.yaml")
     scale_file = f"config/scales/{config.scale}.yaml"
     scale = checked(Scale, read_yaml(root / scale_file), file=scale_file)
@@ -238,12 +240,8 @@ def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Sett
 
 
 def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings:
-    """Returns the checked settings of an attack.
-
-    The clip box, where not given, is the range of the training points; they are read by the job
-    that attacks, so the box is (0, 1) here.
-    """
-    values = {"name": attack.name, "clip_min": 0.0, "clip_max": 1.0, **attack.options}
+    """Returns the checked settings of an attack."""
+    values = {"name": attack.name, **attack.options}
     return parse_spec("attack", values, file=file, prefix=f"{prefix}.options")
 
 
@@ -339,6 +337,16 @@ def _choose_protocol(node: Any, protocol: str) -> Any:
             return node[protocol]
         return {key: _choose_protocol(value, protocol) for key, value in node.items()}
     return node
+
+
+def _typed(node: Any) -> Any:
+    """Returns ``node`` with text such as "3" as YAML reads it.
+
+    Snakemake hands over everything inside a mapping of ``--config`` as text.
+    """
+    if isinstance(node, dict):
+        return {key: _typed(value) for key, value in node.items()}
+    return yaml.safe_load(node) if isinstance(node, str) else node
 
 
 def _overlay(

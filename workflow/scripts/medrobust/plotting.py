@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,11 @@ def mark_synthetic(figure: Figure) -> None:
     if any(text.get_gid() == gid for text in figure.texts):
         return
     width, height = figure.get_size_inches()
+    angle = min(25.0, 0.7 * math.degrees(math.atan2(height, width)))
+    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    # As large as crosses the picture without leaving it; a letter is about .8 em wide.
+    length = 0.8 * len(SYNTHETIC_TEXT)
+    size = 72 * 0.92 * min(width / (length * cosine + sine), height / (length * sine + cosine))
     figure.text(
         0.5,
         0.5,
@@ -133,9 +139,8 @@ def mark_synthetic(figure: Figure) -> None:
         gid=gid,
         ha="center",
         va="center",
-        rotation=25,
-        # Sized to cross the picture: a letter is about .7 of the font size wide.
-        fontsize=min(72 * 0.85 * width / (0.72 * len(SYNTHETIC_TEXT)), 72 * height / 2),
+        rotation=angle,
+        fontsize=size,
         fontweight="bold",
         color="#B00020",
         alpha=0.22,

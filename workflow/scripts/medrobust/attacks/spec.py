@@ -21,38 +21,44 @@ class HopSkipJumpSpec(Settings):
     The defaults are those of the ECG experiments of the sign-network paper ("an initial pool
     size of 1000 random points and 100 iterations", 10 runs; the rest as in the Adversarial
     Robustness Toolbox, ART). The attack is against the model's own clean prediction.
-
-    Attributes:
-        engine: "art", the implementation that the paper used.
-        norm: distance to minimise, 2 or "inf".
-        targeted: always False.
-        max_iter: iterations.
-        max_eval, init_eval: iteration t (from 1) estimates the gradient from
-            ``min(init_eval * sqrt(t), max_eval)`` queries.
-        init_size: random points to try for an adversarial start.
-        restarts: runs per point.
-        clip_min, clip_max: the box that no query leaves, in the units of x; kept as float32.
-            None stands for the smallest and largest value of the training data, which the
-            paper used; :meth:`in_box` fills it in.
-        start: "random" (uniform in the box) or "fixed" (given by the caller for each point).
-        batch_size: most rows handed to ``model.predict`` at once; changes no result.
-        projection_tolerance: the final bisection stops when the bracket is at most this
-            fraction of the segment from the point to the last iterate.
     """
 
-    engine: Literal["art"] = "art"
-    norm: Literal[2, "inf"] = 2
-    targeted: bool = False
-    max_iter: Count = 100
-    max_eval: Count = 10000
-    init_eval: Count = 100
-    init_size: Count = 1000
-    restarts: Count = 10
-    clip_min: Finite | None = None
-    clip_max: Finite | None = None
-    start: Literal["random", "fixed"] = "random"
-    batch_size: Count = 1024
-    projection_tolerance: Annotated[float, Field(ge=1e-7, lt=1.0)] = 1e-5
+    engine: Literal["art"] = Field(
+        default="art", description="implementation: art, the one that the paper used"
+    )
+    norm: Literal[2, "inf"] = Field(default=2, description="distance to minimise")
+    targeted: bool = Field(default=False, description="only false: untargeted")
+    max_iter: Count = Field(default=100, description="iterations")
+    max_eval: Count = Field(default=10000, description="most queries for one gradient estimate")
+    init_eval: Count = Field(
+        default=100,
+        description="queries of the first estimate; iteration t uses "
+        "min(init_eval * sqrt(t), max_eval)",
+    )
+    init_size: Count = Field(
+        default=1000, description="random points to try for an adversarial start"
+    )
+    restarts: Count = Field(default=10, description="runs per point")
+    clip_min: Finite | None = Field(
+        default=None,
+        description="lower end of the box that no query leaves, in the units of the data "
+        "(kept as float32); null: the smallest training value, as in the paper",
+    )
+    clip_max: Finite | None = Field(
+        default=None, description="upper end of that box; null: the largest training value"
+    )
+    start: Literal["random", "fixed"] = Field(
+        default="random",
+        description="start uniform in the box, or given by the caller for each point",
+    )
+    batch_size: Count = Field(
+        default=1024, description="most rows handed to the model at once; changes no result"
+    )
+    projection_tolerance: Annotated[float, Field(ge=1e-7, lt=1.0)] = Field(
+        default=1e-5,
+        description="the final bisection stops when the bracket is at most this fraction of the "
+        "segment from the point to the last iterate",
+    )
 
     @field_validator("targeted")
     @classmethod

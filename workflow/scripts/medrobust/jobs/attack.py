@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medrobust import io
 from medrobust.devices import choose_device, fix_threads, gpu_slot
+from medrobust.errors import InputError
 from medrobust.logs import Progress
 from medrobust.progress import Journal, progress_key
 from medrobust.registry import parse_spec
 from medrobust.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medrobust.data.store import Dataset
 
 
 def attack_chunk(
@@ -91,12 +97,31 @@ def attack_chunk(
         ensemble = load_ensemble(members, model, dataset, device_name)
         progress = Progress(f"attacking with {attack['name']}", seeds.size, unit="runs")
         result = run_attack(
-            attack["name"], ensemble, x, y, spec, seeds, journal=journal, progress=progress
+            attack["name"],
+            ensemble,
+            x,
+            y,
+            spec,
+            seeds,
+            x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
+            journal=journal,
+            progress=progress,
         )
         frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
         save_chunk(records, arrays, records=frame, x=x, point_ids=ids, result=result)
     kind = f"attack:{attack['name']}:{model['architecture']['name']}"
     watch.write(timing, kind, float(frame["queries"].sum()))
+
+
+def _starts(dataset: Dataset, chosen: pd.DataFrame) -> np.ndarray:
+    ids = chosen["start_id"].to_numpy()
+    if (ids < 0).any():
+        raise InputError(
+            "No test point can serve as the start: the cohort's models agree on one class only.",
+            where=str(dataset.folder),
+            remedy="set the attack's option `start: random`.",
+        )
+    return dataset.points(ids)
 
 
 def gather_records(

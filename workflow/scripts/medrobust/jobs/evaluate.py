@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from medrobust import io
 from medrobust.devices import choose_device, fix_threads, gpu_slot
 from medrobust.errors import InputError
 from medrobust.seeds import generator
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate_clean(
@@ -77,11 +80,14 @@ def choose_cohort(
     names: Sequence[object],
     seed: int,
 ) -> None:
-    """Chooses the test points to attack, in a seeded order.
+    """Chooses the test points to attack, in a seeded order, and a start for each.
+
+    A start is the first point in that order, of another label, that all these models classify
+    correctly: an attack that begins at a given point (``start: fixed``) uses it for every model.
 
     Args:
         predictions: model name to its predictions (:func:`evaluate_clean`).
-        cohort: CSV file to write: ``position, point_id, label``.
+        cohort: CSV file to write: ``position, point_id, label, start_id`` (-1: there is no start).
         points: how many.
         select: "all_correct" (points that all these models classify correctly) or "random".
         names: names of the piece of work for its seed.
@@ -94,10 +100,10 @@ def choose_cohort(
 
     tables = {model: io.read_table(file) for model, file in predictions.items()}
     first = next(iter(tables.values()))
-    eligible = np.ones(len(first), dtype=bool)
+    correct = np.ones(len(first), dtype=bool)
     for table in tables.values():
-        if select == "all_correct":
-            eligible &= (table["prediction"] == table["label"]).to_numpy()
+        correct &= (table["prediction"] == table["label"]).to_numpy()
+    eligible = correct if select == "all_correct" else np.ones_like(correct)
     order = generator(seed, "cohort", *names).permutation(len(first))
     chosen = order[eligible[order]][:points]
     if len(chosen) < points:
@@ -113,6 +119,7 @@ def choose_cohort(
             remedy="ask for fewer points, or set `cohort: {select: random}`.",
         )
     rows = first.iloc[chosen]
+    starts = first.iloc[order[correct[order]]]
     io.write_table(
         cohort,
         pd.DataFrame(
@@ -120,6 +127,12 @@ def choose_cohort(
                 "position": np.arange(points),
                 "point_id": rows["point_id"].to_numpy(),
                 "label": rows["label"].to_numpy(),
+                "start_id": [_start(starts, label) for label in rows["label"]],
             }
         ),
     )
+
+
+def _start(candidates: pd.DataFrame, label: int) -> int:
+    others = candidates["point_id"].to_numpy()[candidates["label"].to_numpy() != label]
+    return int(others[0]) if len(others) else -1

@@ -1,0 +1,159 @@
+"""The real workflow in copies of the project, on tiny amounts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PARTS = ("Snakefile", "config", "workflow", "profiles", "envs", "pyproject.toml")
+RESOURCES = ("resources/published", "resources/checksums")
+
+
+class Project:
+    """A copy of the project in which Snakemake can be run."""
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        self.folder = folder
+        ignore = shutil.ignore_patterns("__pycache__")
+        for part in (*PARTS, *RESOURCES):
+            target = folder / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (source / part).is_dir():
+                shutil.copytree(source / part, target, ignore=ignore)
+            else:
+                shutil.copy(source / part, target)
+
+    def command(self, *arguments: str, cores: int = 2) -> list[str]:
+        """Returns the command line of Snakemake."""
+        return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+
+    def snakemake(self, *arguments: str, cores: int = 2, fails: bool = False) -> str:
+        """Runs Snakemake and returns what it printed; checks whether it failed."""
+        done = subprocess.run(
+            self.command(*arguments, cores=cores),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, output[-6000:]
+        return output
+
+    def medrobust(self, *arguments: str, fails: bool = False) -> str:
+        """Runs ``python -m medrobust`` of this copy."""
+        done = subprocess.run(
+            [sys.executable, "-m", "medrobust", *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(self.folder / "workflow/scripts")},
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, output[-6000:]
+        return output
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replaces ``old`` by ``new`` in a file; ``old`` must be there once."""
+        path = self.folder / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def files(self, pattern: str) -> dict[str, str]:
+        """Returns the hash of every file below results/ that matches, by its path there."""
+        results = self.folder / "results"
+        return {
+            str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(results.glob(pattern))
+        }
+
+
+@contextlib.contextmanager
+def start(project: Project, *arguments: str, cores: int = 2) -> Iterator[subprocess.Popen]:
+    """Starts Snakemake in the background; its messages go to a file in the project."""
+    with open(project.folder / "background.log", "a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            project.command(*arguments, cores=cores), cwd=project.folder, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Waits until ``condition()`` holds; fails after ``seconds``."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            if condition():
+                return
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def jobs_of(project: Project, script: str) -> list[int]:
+    """Returns the process ids of the project's jobs that run ``script``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            here = os.path.realpath(entry / "cwd") == os.path.realpath(project.folder)
+            if here and f".{script}.py" in command and "snakemake" in command:
+                found.append(int(entry.name))
+    return found
+
+
+# Smaller than `smoke`: every part runs, in as few seconds as possible.
+TINY = (
+    "{signnet: {datasets: {mitbih: {points: 3}}, "
+    "models: {mlp: {members: 4, members_per_job: 2}, "
+    "random_forest: {members: 4, members_per_job: 2}}, "
+    "attacks: {hopskipjump: {options: {restarts: 2, max_iter: 3}}}}}"
+)
+
+
+def tiny(**settings: object) -> list[str]:
+    """Returns the arguments that select the tiny run."""
+    chosen = {"scale": "smoke", "overrides": TINY, **settings}
+    return ["--config", *[f"{key}={value}" for key, value in chosen.items()]]
+
+
+@pytest.fixture(scope="session")
+def make_project(root, tmp_path_factory):
+    """A function that makes copies of the project."""
+
+    def make() -> Project:
+        return Project(root, tmp_path_factory.mktemp("project"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(make_project) -> Project:
+    """A project in which the tiny run is done."""
+    project = make_project()
+    project.first_output = project.snakemake(*tiny())
+    return project
+
+
+@pytest.fixture
+def copy_of_finished(finished, tmp_path) -> Project:
+    """A copy of the finished project, with Snakemake's own notes, to edit."""
+    project = Project.__new__(Project)
+    project.folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, project.folder, symlinks=True)
+    return project

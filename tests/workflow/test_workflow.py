@@ -1,0 +1,268 @@
+"""The real workflow: end to end, reruns, determinism, targets, bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import TINY, start, tiny, wait_for
+
+pytestmark = pytest.mark.workflow
+
+RUN = "smoke-code-*"
+RECORDS = f"{RUN}/signnet/evaluations/**/*.parquet"
+
+
+def jobs(output: str) -> dict[str, int]:
+    """Returns the table "Job stats" of a dry run."""
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total +(\d+)", output, re.M | re.S)
+    if table is None:
+        assert "Nothing to be done" in output, output[-3000:]
+        return {}
+    return {name: int(n) for name, n in re.findall(r"^(\S+) +(\d+)$", table[1], re.M)}
+
+
+def test_the_whole_run_makes_every_artefact(finished):
+    run = next((finished.folder / "results").glob(RUN))
+    made = {str(p.relative_to(run / "signnet")) for p in (run / "signnet").rglob("*")}
+    for stem, suffixes in (
+        ("tables/table3", "md csv tex provenance.json"),
+        ("tables/table4", "md csv tex provenance.json"),
+        ("figures/figure2", "png pdf svg csv provenance.json"),
+        ("comparison/comparison", "csv html md provenance.json"),
+        ("comparison/printed", "csv md tex provenance.json"),
+    ):
+        assert {f"{stem}.{suffix}" for suffix in suffixes.split()} <= made
+    # Stand-ins are marked wherever they are shown.
+    for text in ("tables/table3.md", "tables/table4.tex", "comparison/comparison.html"):
+        assert "SYNTHETIC" in (run / "signnet" / text).read_text(encoding="utf-8")
+    assert not list((finished.folder / "results/.progress").rglob("*.journal"))
+
+
+def test_the_plan_comes_first_and_counts_the_jobs(finished):
+    output = finished.first_output
+    assert output.index("Plan of the run smoke-code-") < output.index("Execute ")
+    planned = int(re.search(r"^signnet +(\d+) ", output, re.M)[1])
+    assert planned == int(re.search(r"^\d+ of (\d+) steps \(100%\) done", output, re.M)[1]) - 1
+
+
+def test_records_are_complete_and_verified(finished):
+    cell = next((finished.folder / "results").glob(f"{RUN}/signnet/evaluations/*/fold0/rep0"))
+    cohort = pd.read_csv(cell / "cohort.csv")
+    assert len(cohort) == 3
+    for model in ("mlp", "random_forest"):
+        clean = pd.read_parquet(cell / model / "clean.parquet").set_index("point_id")
+        chosen = clean.loc[cohort["point_id"]]
+        assert (chosen["label"] == chosen["prediction"]).all()
+        records = pd.read_parquet(cell / model / "hopskipjump/records.parquet")
+        assert len(records) == 6 and set(records["point_id"]) == set(cohort["point_id"])
+        found = records[records["success"]]
+        assert (found["adversarial_prediction"] != found["label"]).all()
+        assert (found["l2"] <= found["l2_final_iterate"] * (1 + 1e-6)).all()
+        assert not records["box_violation"].any()
+        assert records["seed"].nunique() == 6
+
+
+def test_a_second_run_and_touched_scripts_have_nothing_to_do(copy_of_finished):
+    for script in (copy_of_finished.folder / "workflow/scripts").rglob("*.py"):
+        script.touch()
+    assert jobs(copy_of_finished.snakemake("-n", *tiny())) == {}
+
+
+DRAWN = {"signnet_table3", "signnet_table4", "signnet_figure2", "compare"}
+EDITS = [
+    # file, old, new, rules that must run again (and no others but those after them)
+    (
+        "models/forest.py",
+        'flat = np.ascontiguousarray(x.reshape(len(x), -1), dtype=np.float32)',
+        'flat = np.ascontiguousarray(x.reshape(len(x), -1) + 0, dtype=np.float32)',
+        {"train": 2, "evaluate_clean": 1},
+    ),
+    ("training/loop.py", "CHECKPOINT_SECONDS = 5.0", "CHECKPOINT_SECONDS = 6.0", {"train": 2}),
+    ("training/bagged_trees.py", "n_jobs=1", "n_jobs=2", {"train": 2}),
+    ("attacks/hopskipjump_art.py", None, "\nADDED = 1\n", {"attack": 6}),
+    ("studies/signnet.py", None, "\nADDED = 1\n", {"signnet_table3": 1, "signnet_figure2": 1}),
+    ("evaluation/comparison.py", None, "\nADDED = 1\n", {"compare": 1}),
+    ("attacks/hopskipjump_art.py", None, "\n# Only a comment.\n", {}),
+    ("io.py", None, "\nADDED = 1\n", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "old", "new", "again"), EDITS, ids=[e[0] for e in EDITS])
+def test_an_edit_reruns_exactly_what_uses_it(copy_of_finished, file, old, new, again):
+    path = copy_of_finished.folder / "workflow/scripts/medrobust" / file
+    text = path.read_text(encoding="utf-8")
+    assert old is None or text.count(old) == 1
+    path.write_text(text + new if old is None else text.replace(old, new), encoding="utf-8")
+    found = jobs(copy_of_finished.snakemake("-n", *tiny()))
+    assert again.items() <= found.items()
+    if "train" in again:
+        # One of the two models: the other's members and attacks stay.
+        assert found["train"] == 2 and found.get("evaluate_clean") == 1
+    elif "attack" in again:
+        assert "train" not in found and "evaluate_clean" not in found
+    else:
+        assert set(found) <= DRAWN | {"check_published", "all"}
+    if not again:
+        assert found == {}
+
+
+def test_records_do_not_depend_on_cores_chunks_or_jobs(finished, make_project):
+    other = make_project()
+    grouped = TINY.replace("members_per_job: 2", "members_per_job: 3").replace(
+        "{hopskipjump: {", "{hopskipjump: {points_per_job: 2, "
+    )
+    other.snakemake(*tiny(overrides=grouped), "--", "signnet_tab4", cores=1)
+    pattern = "signnet/evaluations/*/fold0/rep0/*/hopskipjump/records.parquet"
+    one, two = (
+        {path.split("/", 1)[1]: value for path, value in project.files(f"{RUN}/{pattern}").items()}
+        for project in (finished, other)
+    )
+    assert len(one) == 2 and one == two
+
+
+def test_the_command_line_makes_the_same_files(finished, make_project):
+    other = make_project()
+    settings = tiny()
+    folder = next(iter(finished.files(RECORDS))).split("/")[0]
+    for command in (
+        ["prepare", "mitbih"],
+        ["train", "signnet", "mlp", "--chunk", "1"],
+        ["train", "signnet", "random_forest"],
+    ):
+        other.medrobust(*command, *settings)
+    for pattern in ("data/*/*.npy", f"{folder}/signnet/models/**/members_2-3.safetensors"):
+        made = other.files(pattern)
+        assert len(made) == 2
+        assert made.items() <= finished.files(pattern).items()
+    message = other.medrobust("train", "signnet", "mpl", *settings, fails=True)
+    assert "Did you mean 'mlp'" in message and "Traceback" not in message
+
+
+def test_the_report_graphs_and_lint_work_without_a_network(copy_of_finished):
+    offline = ["unshare", "-rn"] if shutil.which("unshare") else []
+    if subprocess.run([*offline, "true"], check=False).returncode != 0:
+        offline = []
+    project = copy_of_finished
+    command = [*offline, *project.command("--report", "report.html", *tiny())]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = (project.folder / "report.html").read_text(encoding="utf-8")
+    for shown in ("Table III", "Table IV", "Figure 2", "Comparison with print", "SYNTHETIC"):
+        assert shown in report
+    for stated in ("protocol", "n = 3 attacked points", "max_iter 3"):
+        assert stated in report.lower()
+    for graph in ("--dag", "--rulegraph"):
+        assert "digraph" in project.snakemake(graph, *tiny())
+
+
+@pytest.mark.parametrize(
+    ("target", "files"),
+    [
+        ("signnet_fig2", "figures/figure2.png"),
+        ("signnet_figure2", "figures/figure2.png"),
+        ("signnet_tab3", "tables/table3.md"),
+        ("signnet_table4", "tables/table4.md"),
+        ("comparison", "comparison/comparison.html"),
+        ("signnet", "comparison/printed.csv"),
+    ],
+)
+def test_artefacts_can_be_asked_for_by_name(copy_of_finished, target, files):
+    run = next((copy_of_finished.folder / "results").glob(RUN))
+    (run / "signnet" / files).unlink()
+    found = jobs(copy_of_finished.snakemake("-n", target, *tiny()))
+    assert len(found) >= 1 and "train" not in found and "attack" not in found
+
+
+def test_tables_can_be_redrawn_from_committed_records(finished, make_project):
+    other = make_project()
+    run = next((finished.folder / "results").glob(RUN))
+    kept = other.folder / "docs/evidence/signnet" / run.name / "evaluations"
+    for file in (run / "signnet/evaluations").rglob("*"):
+        if file.name in ("clean.json", "cohort.csv", "records.parquet", "arrays.safetensors"):
+            target = kept / file.relative_to(run / "signnet/evaluations")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    settings = tiny(records_from="docs/evidence/signnet")
+    found = jobs(other.snakemake("-n", "signnet", *settings))
+    assert set(found) == DRAWN | {"check_published", "signnet"}
+    other.snakemake("signnet", *settings)
+    for drawn in ("tables/table4.csv", "tables/table3.md", "figures/figure2.csv"):
+        one, two = (
+            next(p.folder.glob(f"results/{RUN}/signnet/{drawn}")) for p in (finished, other)
+        )
+        assert one.read_bytes() == two.read_bytes()
+    wrong = other.snakemake(
+        "-n", *tiny(protocol="text", records_from="docs/evidence/signnet"), fails=True
+    )
+    assert "no committed records of the run" in wrong and "Traceback" not in wrong
+
+
+def test_a_typo_stops_before_any_work_and_without_a_traceback(finished):
+    output = finished.snakemake("--config", "scael=smoke", fails=True)
+    assert "Did you mean 'scale'" in output and "config/config.yaml" in output
+    assert "Traceback" not in output and "Execute" not in output
+
+
+def test_more_points_than_the_cohort_holds(copy_of_finished):
+    many = TINY.replace("points: 3", "points: 399")
+    output = copy_of_finished.snakemake("results_missing", *tiny(overrides=many), fails=True)
+    assert "MissingRuleException" in output
+    output = copy_of_finished.snakemake("signnet_tab4", *tiny(overrides=many), fails=True)
+    assert "399 points are asked for, but there are only" in output
+    assert "Traceback" not in output
+
+
+def test_two_runs_in_one_folder(copy_of_finished):
+    """The second one stops at once and says why; the first is not disturbed."""
+    project = copy_of_finished
+    run = next((project.folder / "results").glob(RUN))
+    shutil.rmtree(run / "signnet/evaluations")
+    with start(project, "signnet_tab4", *tiny()) as first:
+        wait_for(lambda: any((project.folder / ".snakemake/locks").iterdir()))
+        second = project.snakemake("signnet_tab4", *tiny(), fails=True)
+        assert "LockException" in second or "cannot be locked" in second
+        assert "unlock" in second
+        first.wait(timeout=300)
+    assert first.returncode == 0
+    assert (run / "signnet/tables/table4.md").exists()
+
+
+def test_an_unreadable_record_stops_with_its_name(make_project, tmp_path):
+    """Hand-dropped files that are wrong: named, with what to do."""
+    raw = tmp_path / "raw/mitbih"
+    raw.mkdir(parents=True)
+    header = ",".join(["0.5"] * 187)
+    (raw / "mitbih_train.csv").write_text(f"{header},0.0\n{header},7.0\n")
+    (raw / "mitbih_test.csv").write_text(f"{header},0.0\n")
+    project = make_project()
+    output = project.snakemake(
+        "data", "--config", "scale=laptop", f"raw_dir={tmp_path / 'raw'}", fails=True
+    )
+    assert "mitbih_train.csv" in output and "row" in output
+    assert "Traceback" not in output
+    assert not list((project.folder / "results").glob("data/*/x.npy"))
+
+
+def test_raw_dir_must_exist(finished):
+    output = finished.snakemake("-n", "--config", "raw_dir=nowhere", fails=True)
+    assert "This folder does not exist" in output and "nowhere" in output
+
+
+def test_provenance_states_commit_versions_scale_and_sources(finished):
+    run = next((finished.folder / "results").glob(RUN))
+    for file in run.rglob("*.provenance.json"):
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        stated = facts["run"]
+        assert (stated["scale"], stated["protocol"], stated["run"]) == ("smoke", "code", run.name)
+        assert {"commit", "config_hash", "hardware", "seed", "command"} <= set(stated)
+        assert {"python", "numpy", "torch"} <= set(stated["versions"])
+        assert facts["synthetic"] == (facts["artefact"] != "printed")
+        for name, value in facts["files"].items():
+            assert hashlib.sha256((file.parent / name).read_bytes()).hexdigest() == value
