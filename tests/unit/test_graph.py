@@ -1,0 +1,145 @@
+"""The experiment graph and the plan: names, chunks, sources, what is skipped, what it will cost."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from medrobust import graph as layout
+from medrobust import plan
+from medrobust.attacks.spec import HopSkipJumpSpec
+from medrobust.config import Model
+from medrobust.errors import InputError
+from medrobust.graph import build_graph, member_ranges
+
+MODEL = {
+    "label": "M",
+    "vote": "soft",
+    "architecture": {"name": "mlp"},
+    "method": {"name": "sgd_cross_entropy", "learning_rate": 0.1, "max_epochs": 1},
+}
+
+
+@given(st.integers(1, 400), st.integers(1, 150))
+def test_training_jobs_cover_every_member_once(members, per_job):
+    ranges = member_ranges(Model(**MODEL, members=members, members_per_job=per_job))
+    covered = [m for first, last in ranges for m in range(first, last + 1)]
+    assert covered == list(range(members))
+    assert all(last - first < per_job for first, last in ranges)
+
+
+@pytest.mark.parametrize(("points", "per_job"), [(21, "auto"), (1000, "auto"), (7, 3), (5, 9)])
+def test_attack_jobs_cover_every_point_once(root, points, per_job):
+    study = {
+        "datasets": {"mitbih": {"points": points}},
+        "attacks": {"hopskipjump": {"points_per_job": per_job}},
+    }
+    graph = build_graph({"overrides": {"signnet": study}}, root)
+    chunks = graph.chunks("signnet", "mitbih", "hopskipjump")
+    assert [p for a, b in chunks for p in range(a, b)] == list(range(points))
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder to work in, without Kaggle credentials."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def drop(folder, *names):
+    place = folder / "raw/mitbih"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (place / name).write_bytes(b"x")
+    return str(folder / "raw")
+
+
+def test_without_account_or_files_the_account_free_source_is_chosen(root, elsewhere):
+    assert build_graph({}, root).sources == {"mitbih": "physionet"}
+
+
+def test_with_a_credential_kaggle_is_chosen(root, elsewhere, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
+    assert build_graph({}, root).sources == {"mitbih": "kaggle"}
+
+
+def test_files_at_hand_win_and_the_setting_wins_over_them(root, elsewhere):
+    raw = drop(elsewhere, "mitbih_train.csv", "mitbih_test.csv")
+    assert build_graph({"raw_dir": raw}, root).sources == {"mitbih": "kaggle"}
+    chosen = {"raw_dir": raw, "sources": {"mitbih": "physionet"}}
+    assert build_graph(chosen, root).sources == {"mitbih": "physionet"}
+
+
+def test_a_part_of_a_release_is_labelled_subset(root, elsewhere):
+    raw = drop(elsewhere, "100.dat", "100.hea", "100.atr")
+    graph = build_graph({"raw_dir": raw, "allow_subset": True}, root)
+    assert graph.sources == {"mitbih": "subset"} and graph.origins == {"mitbih": "physionet"}
+
+
+def test_the_smoke_scale_uses_stand_ins_whatever_lies_there(root, elsewhere):
+    raw = drop(elsewhere, "mitbih_train.csv", "mitbih_test.csv")
+    assert build_graph({"scale": "smoke", "raw_dir": raw}, root).sources == {"mitbih": "standin"}
+
+
+def test_studies_without_data_are_skipped_only_if_asked_for(root, elsewhere):
+    missing = {"sources": {"mitbih": "kaggle"}}
+    assert build_graph(missing, root).sources == {"mitbih": "kaggle"}
+    with pytest.raises(InputError, match="The data of none of the selected studies"):
+        build_graph(missing | {"on_missing_data": "skip"}, root)
+
+
+def test_a_members_seed_does_not_depend_on_the_run(root):
+    names = [build_graph({"scale": s}, root).cells("signnet")[0].names for s in ("paper", "laptop")]
+    assert names[0] == names[1]
+
+
+def test_preflight_repeats_the_settings_in_the_command(root, elsewhere):
+    text = layout.preflight_text(build_graph({"scale": "laptop"}, root), ["scale=laptop"])
+    assert "signnet --config scale=laptop" in text and "physionet" in text
+
+
+def test_expected_queries_are_those_measured_with_art():
+    """68,427 queries for one restart of 100 iterations (measured); 24,500 for 50."""
+    for iterations, measured in ((100, 68427), (50, 24500)):
+        expected = HopSkipJumpSpec(max_iter=iterations, restarts=1).expected_queries()
+        assert expected == pytest.approx(measured, rel=0.02)
+
+
+def test_the_plan_scales_with_the_amounts(root, elsewhere):
+    def of(**study):
+        return plan.make_plan(build_graph({"overrides": {"signnet": study}}, root))[0]
+
+    base = of(datasets={"mitbih": {"points": 21}})
+    double = of(datasets={"mitbih": {"points": 42}})
+    assert double.queries == 2 * base.queries
+    assert double.cpu_hours > base.cpu_hours and double.gpu_hours == 0
+    # Two models: 21 more jobs each.
+    assert double.jobs == base.jobs + 42
+    assert base.download_gb == pytest.approx(0.0939, abs=0.001)
+    text = plan.format_plan([base], build_graph({}, root))
+    assert re.search(r"signnet +\d+ ", text) and "paper-code" in text
+
+
+def test_networks_go_to_the_gpu_and_forests_do_not(root, elsewhere):
+    made = plan.make_plan(build_graph({"device": "cuda"}, root))[0]
+    assert made.gpu_hours > 0 and made.cpu_hours > 0
+
+
+def test_measured_times_replace_the_built_in_unit_costs(root, elsewhere):
+    folder = elsewhere / "results/laptop-code/signnet/models/mitbih@physionet/fold0/rep0/mlp"
+    folder.mkdir(parents=True)
+    kind = "train:sgd_cross_entropy:mlp"
+    timing = folder / "members_0-24.timing.json"
+    timing.write_text(json.dumps({"kind": kind, "units": 1000, "wall_s": 99, "cpu_s": 50}))
+    assert plan.measured_unit_seconds(elsewhere / "results") == {kind: 0.05}
+    before = plan.UNIT_SECONDS[kind]
+    cpu = plan.make_plan(build_graph({}, root))[0].cpu_hours
+    timing.write_text(json.dumps({"kind": kind, "units": 1, "wall_s": 99, "cpu_s": 5}))
+    assert plan.measured_unit_seconds(elsewhere / "results") == {}
+    assert cpu > plan.make_plan(build_graph({}, root))[0].cpu_hours and before < 0.05
