@@ -237,6 +237,36 @@ def test_synthetic_figures_carry_a_visible_mark_once(tmp_path):
         assert picture.info["Title"].startswith("SYNTHETIC")
 
 
+def test_the_mark_hides_neither_lines_nor_titles_nor_pictures():
+    def drawn(mark, picture=False):
+        with plotting.style():
+            drawing = plotting.new_figure(4, 3)
+            axes = drawing.subplots(1, 1)
+            if picture:
+                axes.imshow(np.full((3, 3, 3), 200, np.uint8), aspect="auto")
+            else:
+                axes.plot(range(9), color="#009E73", linewidth=2, antialiased=False)
+            axes.set_title("A title of black letters", fontsize=14)
+            if mark:
+                plotting.mark_synthetic(drawing)
+            drawing.canvas.draw()
+        return np.asarray(drawing.canvas.buffer_rgba())[..., :3].astype(int)
+
+    plain, marked = drawn(mark=False), drawn(mark=True)
+    coloured = (plain == (0, 0x9E, 0x73)).all(axis=-1)
+    black = plain.max(axis=-1) < 60
+    assert coloured.sum() > 300 and black.sum() > 300
+    assert (marked[coloured] == plain[coloured]).all()
+    assert np.abs(marked[black] - plain[black]).max() < 10
+    behind = (plain != marked).any(axis=-1).mean()
+    assert behind > 0.03
+    # Behind a picture it would not be seen.
+    plain, marked = drawn(mark=False, picture=True), drawn(mark=True, picture=True)
+    inside = (plain == 200).all(axis=-1)
+    assert inside.mean() > 0.4
+    assert (marked[inside] != 200).any(axis=-1).mean() > 0.03
+
+
 @pytest.mark.parametrize("size", [(7.2, 2.5), (3.5, 3.5), (7.2, 6.7), (3.5, 8.0)])
 def test_the_mark_crosses_the_picture_without_leaving_it(size):
     with plotting.style():

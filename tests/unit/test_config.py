@@ -123,6 +123,14 @@ def test_broken_yaml_names_the_file(project):
         resolve({}, project)
 
 
+def test_settings_of_the_command_line_are_read_as_yaml_reads_them(root):
+    """Snakemake hands over text inside mappings, and "true" as text."""
+    points = {"signnet": {"datasets": {"mitbih": {"points": "5"}}}}
+    resolved = resolve({"include_extras": "true", "raw_dir": "null", "overrides": points}, root)
+    assert resolved.config.include_extras is True and resolved.config.raw_dir is None
+    assert resolved.studies["signnet"].datasets["mitbih"].points == 5
+
+
 def test_overrides_go_to_a_run_of_their_own(root):
     one = resolve(overriding(datasets={"mitbih": {"points": 5}}), root)
     two = resolve(overriding(datasets={"mitbih": {"points": 6}}), root)

@@ -59,8 +59,8 @@ def attacked(
             found = distance is not None and not wrong
             direction = random.normal(size=187)
             direction /= np.linalg.norm(direction)
-            near = original + (distance * direction if found else np.nan)
-            far = original + (1.1 * distance * direction if found else np.nan)
+            near = original + (distance * direction if found else 0 if wrong else np.nan)
+            far = original + (1.1 * distance * direction if found else 0 if wrong else np.nan)
             if best is None or (found and not best[0] < distance):
                 best = (distance if found else np.inf, near, far)
             rows.append(
@@ -71,11 +71,11 @@ def attacked(
                     "restart": restart,
                     "label": 0,
                     "clean_prediction": 2 if wrong else 0,
-                    "adversarial_prediction": 3 if found else None,
-                    "success": found,
-                    "l1": None,
+                    "adversarial_prediction": 2 if wrong else 3 if found else None,
+                    "success": found or wrong,
+                    "l1": 0.0 if wrong else np.abs(distance * direction).sum() if found else None,
                     "l2": 0.0 if wrong else distance,
-                    "linf": None,
+                    "linf": 0.0 if wrong else np.abs(distance * direction).max() if found else None,
                     "l2_final_iterate": 0.0 if wrong else 1.1 * distance if found else None,
                     "queries": 100,
                     "gradient_evaluations": 0,
@@ -354,12 +354,13 @@ def test_figure2_draws_the_last_iterate_of_the_first_point(tmp_path):
     forest = drawn[drawn["model"] == "RandomForest"]
     original = np.random.default_rng(40).random(187).astype(np.float32)
     assert forest["original"].to_numpy() == pytest.approx(original)
-    assert forest["time_s"].max() == pytest.approx(186 / 125)
+    assert forest["time_s"].max() == pytest.approx(186 * 3 / 360)  # every third sample of 360 Hz
     assert np.linalg.norm(forest["difference"]) == pytest.approx(0.33, rel=1e-4)
     assert forest["distance"].iloc[0] == pytest.approx(0.33, rel=1e-4)
     assert forest["distance_at_boundary"].iloc[0] == pytest.approx(0.3, rel=1e-4)
     provenance = json.loads((tmp_path / "figure2.provenance.json").read_text())
     assert "Test point 40 (class N), the first of the cohort" in provenance["caption"]
+    assert "120 samples per second" in provenance["caption"]
     assert "Not run: SCD01, SCDCE, BNN, CNN." in provenance["caption"]
     assert provenance["n"] == "1 of 3 attacked points"
 

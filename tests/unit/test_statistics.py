@@ -195,7 +195,11 @@ def test_mean_of_means_weighs_groups_equally():
 # --- records ---
 
 
-def record(point, restart, l2, *, final=None, label=0, clean=0, success=True, **more):
+def record(point, restart, l2, *, final=None, label=0, clean=0, predicted=1, **more):
+    """A valid record; ``l2`` None: the restart failed, ``clean`` != ``label``: misclassified."""
+    if clean != label:
+        l2, final, predicted = 0.0, 0.0, clean
+    found = l2 is not None
     return {
         "point_id": point,
         "epsilon": np.nan,
@@ -203,17 +207,17 @@ def record(point, restart, l2, *, final=None, label=0, clean=0, success=True, **
         "restart": restart,
         "label": label,
         "clean_prediction": clean,
-        "adversarial_prediction": 1 if success else None,
-        "success": success,
-        "l1": 1.0,
+        "adversarial_prediction": predicted if found else None,
+        "success": found,
+        "l1": 2 * l2 if found else None,
         "l2": l2,
-        "linf": 0.1,
-        "l2_final_iterate": final if final is not None else (None if l2 is None else 1.1 * l2),
+        "linf": l2 / 2 if found else None,
+        "l2_final_iterate": final if final is not None else (1.1 * l2 if found else None),
         "queries": 10,
         "gradient_evaluations": 0,
         "iterations": 5,
         "seed": 1,
-        "init_ok": True,
+        "init_ok": found,
         "box_violation": False,
     } | more
 
@@ -224,42 +228,57 @@ def written(tmp_path, rows, name="chunk0.parquet"):
     return path
 
 
-def test_minimum_over_restarts(tmp_path):
+def test_distances_of_points(tmp_path):
     chunks = [
         written(
             tmp_path,
             [
-                record(7, 0, 3.0, final=3.1),
-                record(7, 1, 2.0, final=3.6, adversarial_prediction=4, box_violation=True),
-                record(7, 2, None, success=False),
-                record(5, 0, None, success=False),
-                record(5, 1, None, success=False),
+                record(7, 0, 3.0, final=3.1, iterations=9),
+                record(7, 1, 2.0, final=3.6, predicted=4, box_violation=True),
+                record(7, 2, None),
+                record(5, 0, None),
+                record(5, 1, None),
             ],
         ),
-        written(tmp_path, [record(6, 0, 0.0, clean=2, success=False)], "chunk1.parquet"),
+        written(tmp_path, [record(6, 0, 0.0, clean=2)], "chunk1.parquet"),
     ]
-    points = statistics.minimum_over_restarts(statistics.collect({"MLP": chunks}))
+    points = statistics.point_distances(chunks)
+    assert points["point_id"].tolist() == [5, 6, 7]
     points = points.set_index("point_id")
     assert points.loc[7, "l2"] == 2.0
     assert points.loc[7, "l2_final_iterate"] == 3.1  # of another restart
     assert points.loc[7, ["best_restart", "adversarial_prediction"]].tolist() == [1, 4]
     assert points.loc[7, ["restarts", "failed_restarts", "queries"]].tolist() == [3, 1, 30]
-    assert points["box_violation"].to_dict() == {7: True, 5: False, 6: False}
+    assert points["iterations"].to_dict() == {5: 5, 6: 5, 7: 9}
+    assert points["box_violation"].to_dict() == {5: False, 6: False, 7: True}
     assert points.loc[5, ["l2", "l2_final_iterate"]].tolist() == [np.inf, np.inf]
-    assert points.loc[5, ["best_restart", "adversarial_prediction"]].tolist() == [-1, -1]
+    assert points.loc[5, ["best_restart", "adversarial_prediction"]].isna().all()
     assert points.loc[6, ["l2", "l2_final_iterate"]].tolist() == [0.0, 0.0]
+    assert points.loc[6, "adversarial_prediction"] == 2
 
 
-def test_a_failed_attack_is_not_rescued_by_its_last_iterate(tmp_path):
-    path = written(tmp_path, [record(1, 0, None, final=0.01, success=False)])
-    points = statistics.minimum_over_restarts(statistics.collect({"MLP": [path]}))
-    assert points["l2_final_iterate"].tolist() == [np.inf]
+def test_censored_distances_are_infinite_and_misclassified_points_at_zero(tmp_path):
+    rows = [
+        record(1, 0, 2.0, l2_final_iterate=None),  # its last iterate is not adversarial
+        record(2, 0, 0.0, clean=3, l2_final_iterate=None),
+        record(3, 0, None),
+    ]
+    points = statistics.point_distances([written(tmp_path, rows)])
+    assert points["l2"].tolist() == [2.0, 0.0, np.inf]
+    assert points["l2_final_iterate"].tolist() == [np.inf, 0.0, np.inf]
 
 
-def test_a_misclassified_point_has_distance_zero_whatever_the_record_says(tmp_path):
-    path = written(tmp_path, [record(1, 0, None, clean=3, success=False), record(2, 0, 1.0)])
-    points = statistics.minimum_over_restarts(statistics.collect({"MLP": [path]}))
-    assert points["l2"].tolist() == [0.0, 1.0]
+found = st.one_of(st.none(), st.floats(0.001, 10))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.lists(found, min_size=1, max_size=3), min_size=1, max_size=4), st.randoms())
+def test_distances_of_points_against_a_plain_loop(tmp_path_factory, points, random):
+    rows = [record(i, r, d) for i, restarts in enumerate(points) for r, d in enumerate(restarts)]
+    random.shuffle(rows)
+    path = written(tmp_path_factory.mktemp("records"), rows)
+    expected = [min((d for d in each if d is not None), default=np.inf) for each in points]
+    assert statistics.point_distances([path])["l2"].tolist() == expected
 
 
 def test_order_of_chunks_and_rows_does_not_matter(tmp_path):
@@ -268,31 +287,17 @@ def test_order_of_chunks_and_rows_does_not_matter(tmp_path):
     first = written(tmp_path, rows[::-2], "a.parquet")
     second = written(tmp_path, rows[-2::-2], "b.parquet")
     pd.testing.assert_frame_equal(
-        statistics.collect({"MLP": [one]}), statistics.collect({"MLP": [second, first]})
+        statistics.point_distances([one]), statistics.point_distances([second, first])
     )
 
 
-@pytest.mark.parametrize(
-    "rows, message",
-    [
-        ([record(1, 0, 1.0), record(1, 0, 2.0)], "twice"),
-        ([record(1, 0, None, success=True)], "contradicts"),
-        ([record(1, 0, 2.0, success=False)], "contradicts"),
-        ([record(1, 0, -2.0)], "contradicts"),
-        ([{"point_id": 1}], "lack the columns"),
-    ],
-)
-def test_bad_records_are_refused(tmp_path, rows, message):
-    path = written(tmp_path, rows)
-    with pytest.raises(InputError, match=message):
-        statistics.collect({"MLP": [path]})
-
-
-def test_missing_records_are_refused(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
-        statistics.collect({"MLP": [tmp_path / "none.parquet"]})
-    with pytest.raises(InputError, match="no attack records"):
-        statistics.collect({"MLP": []})
+def test_distances_come_from_valid_records_of_one_budget(tmp_path):
+    contradiction = written(tmp_path, [record(1, 0, 2.0) | {"success": False}])
+    with pytest.raises(InputError, match="contradict"):
+        statistics.point_distances([contradiction])
+    two = written(tmp_path, [record(1, 0, 2.0, epsilon=0.1), record(1, 0, 1.0, epsilon=0.2)])
+    with pytest.raises(InputError, match="several epsilons"):
+        statistics.point_distances([two])
 
 
 # --- curves ---

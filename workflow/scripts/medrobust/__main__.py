@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add("cohort", _cohort, "choose the points to attack", "study")
     attack = add("attack", _attack, "attack a model", "study", "model", "attack")
     attack.add_argument("--chunk", type=int, help="one chunk only; default: all, then join them")
+    evidence = add("evidence", _evidence, "copy a finished run into docs/evidence", "study")
+    evidence.add_argument("--to", help="default: docs/evidence/<study>")
     return parser
 
 
@@ -161,6 +163,14 @@ def _attack(options: argparse.Namespace, graph: Graph) -> None:
         )
     if options.chunk is None:
         run_job("gather_records", **graph.gather_arguments(cell, options.model, options.attack))
+
+
+def _evidence(options: argparse.Namespace, graph: Graph) -> None:
+    from medrobust.evidence import export_evidence
+
+    cell = _cell(options, graph)
+    made = export_evidence(graph, cell.study, Path(options.to or f"docs/evidence/{cell.study}"))
+    print(f"{len(made)} files, {sum(p.stat().st_size for p in made):,} bytes: {made[0].parents[0]}")
 
 
 def _chosen(items: list[Any], position: int | None) -> list[Any]:

@@ -190,7 +190,10 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         InputError: anything is unknown, missing, of a wrong type or out of range; it names the
             file, the key, what is allowed, and the nearest valid name.
     """
-    values = {**values, "overrides": _typed(values.get("overrides", {}))}
+    values = {
+        key: _typed(value) if key == "overrides" else _WORDS.get(str(value), value)
+        for key, value in values.items()
+    }
     config = checked(Config, values, file="config/config.yaml")
     scale_file = f"config/scales/{config.scale}.yaml"
     scale = checked(Scale, read_yaml(root / scale_file), file=scale_file)
@@ -337,6 +340,10 @@ def _choose_protocol(node: Any, protocol: str) -> Any:
             return node[protocol]
         return {key: _choose_protocol(value, protocol) for key, value in node.items()}
     return node
+
+
+# Snakemake takes only "True" and "False" on its command line for what YAML writes so.
+_WORDS = {"true": True, "false": False, "null": None}
 
 
 def _typed(node: Any) -> Any:

@@ -122,11 +122,20 @@ def model_colour(name: str) -> str:
 
 
 def mark_synthetic(figure: Figure) -> None:
-    """Writes "SYNTHETIC DATA" across the figure; calling it again changes nothing."""
+    """Writes "SYNTHETIC DATA" across the figure; calling it again changes nothing.
+
+    Call it when all axes are there. The words lie behind what is drawn, whose panels become
+    see-through, so that they hide no trace and no title; pictures, which would cover them, have
+    them in front.
+    """
     gid = "synthetic-mark"
     if any(text.get_gid() == gid for text in figure.texts):
         return
     width, height = figure.get_size_inches()
+    pictures = any(axes.images for axes in figure.axes)
+    if not pictures:
+        for axes in figure.axes:
+            axes.patch.set_visible(False)
     angle = min(25.0, 0.7 * math.degrees(math.atan2(height, width)))
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     # As large as crosses the picture without leaving it; a letter is about .8 em wide.
@@ -144,7 +153,7 @@ def mark_synthetic(figure: Figure) -> None:
         fontweight="bold",
         color="#B00020",
         alpha=0.22,
-        zorder=1000,
+        zorder=1000 if pictures else -1,
         in_layout=False,
     )
 

@@ -14,9 +14,8 @@ it is given and decides nothing about files other than reading attack records.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -38,20 +37,6 @@ RESAMPLES = 9999
 _BLOCK = 4_000_000
 #: Above this many pairs the signed-rank distribution is taken as normal.
 _EXACT_PAIRS = 300
-
-RECORD_KEY = ("point_id", "epsilon", "loss", "restart")
-_RECORD_COLUMNS = (
-    *RECORD_KEY,
-    "label",
-    "clean_prediction",
-    "adversarial_prediction",
-    "success",
-    "l2",
-    "l2_final_iterate",
-    "queries",
-    "iterations",
-    "box_violation",
-)
 
 
 @dataclass(frozen=True)
@@ -392,127 +377,48 @@ def _bca_probabilities(
 # --- records ----------------------------------------------------------------------------
 
 
-def collect(chunks: Mapping[str, Sequence[str | os.PathLike[str]]]) -> pd.DataFrame:
-    """Reads attack records of several models into one frame.
+def point_distances(files: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Reads the attack records of one model and returns the distances of its points.
+
+    This is :func:`medrobust.evaluation.records.minimum_over_restarts` in the convention of
+    this module, in which a censored distance is +inf and can be sorted and ranked.
 
     Args:
-        chunks: for each model, its parquet files of records (DESIGN, file contracts).
+        files: its files of records, in any order, of an attack without epsilon and loss or
+            with one of each.
 
     Returns:
-        All records with a leading column ``model``, sorted by model (in the given order),
-        then by the key (point_id, epsilon, loss, restart).
+        One row per point, sorted by ``point_id``: ``label``, ``clean_prediction``, ``l2`` and
+        ``l2_final_iterate`` (float64, each the smallest of its own over the restarts; 0 where
+        the clean point is misclassified, +inf where no restart has one), ``restarts``,
+        ``failed_restarts``, ``best_restart`` (of the smallest ``l2``; null if all failed),
+        ``adversarial_prediction`` (of that restart; null if all failed), ``iterations`` (the
+        largest), ``queries`` (the sum) and ``box_violation`` (of any restart).
 
     Raises:
-        InputError: a file or column is missing, a key occurs twice, or a record contradicts
-            itself (success without distance, distance without success).
+        InputError: the records are not valid
+            (:func:`medrobust.evaluation.records.read_records`), or hold several epsilons or
+            losses.
     """
-    import pandas as pd
+    from medrobust.evaluation.records import minimum_over_restarts, read_records
 
-    frames = []
-    for model, paths in chunks.items():
-        parts = [_read_chunk(Path(path)) for path in paths]
-        if not parts:
-            raise InputError("There are no attack records for this model.", where=model)
-        frame = pd.concat(parts, ignore_index=True)
-        _check_records(frame, where=f"records of {model}")
-        frame = frame.sort_values(list(RECORD_KEY), kind="stable", na_position="first")
-        frame.insert(0, "model", model)
-        frames.append(frame)
-    if not frames:
-        raise InputError("There are no attack records.")
-    return pd.concat(frames, ignore_index=True)
-
-
-def _read_chunk(path: Path) -> pd.DataFrame:
-    from medrobust import io
-
-    if not path.is_file():
+    records = read_records(files)
+    points = minimum_over_restarts(records)
+    if points["point_id"].duplicated().any():
         raise InputError(
-            "This file of attack records does not exist.",
-            where=str(path),
-            remedy="run the attack again.",
+            "These records hold several epsilons or losses, so a point has several distances.",
+            remedy="summarise one epsilon and one loss at a time.",
         )
-    frame = io.read_table(path)
-    missing = [column for column in _RECORD_COLUMNS if column not in frame.columns]
-    if missing:
-        raise InputError(
-            f"These attack records lack the columns {', '.join(missing)}.",
-            where=str(path),
-            remedy="run the attack again with this version.",
-        )
-    return frame
-
-
-def _check_records(frame: pd.DataFrame, where: str) -> None:
-    repeated = frame.duplicated(list(RECORD_KEY))
-    if repeated.any():
-        key = frame.loc[repeated, list(RECORD_KEY)].iloc[0].to_dict()
-        raise InputError(
-            f"{int(repeated.sum())} records occur twice, for instance {key}.",
-            where=where,
-            remedy="remove stale chunk files and run the attack again.",
-        )
-    success = frame["success"].astype(bool)
-    wrong = frame["clean_prediction"] != frame["label"]
-    contradiction = (success & frame["l2"].isna()) | (~success & ~wrong & frame["l2"].notna())
-    contradiction |= (frame["l2"] < 0) | (frame["l2_final_iterate"] < 0)
-    if contradiction.any():
-        point = frame.loc[contradiction, "point_id"].iloc[0]
-        raise InputError(
-            "A record contradicts itself: a success needs a distance of at least 0, a failure "
-            f"has none (first at point {point}).",
-            where=where,
-            remedy="run the attack again.",
-        )
-
-
-def minimum_over_restarts(
-    records: pd.DataFrame, by: Sequence[str] = ("model", "point_id")
-) -> pd.DataFrame:
-    """Reduces records to one row per point: the smallest distance over its restarts.
-
-    Args:
-        records: records as :func:`collect` returns them.
-        by: columns that make a point. All else, such as the loss, is minimised over.
-
-    Returns:
-        A frame with the columns ``by`` and ``label``, ``clean_prediction``, ``l2`` and
-        ``l2_final_iterate`` (float64; 0 where the clean point is misclassified, +inf where
-        every restart failed), ``restarts``, ``failed_restarts``, ``best_restart`` (the one
-        of the smallest ``l2``, -1 if none), ``adversarial_prediction`` (of that restart, -1
-        if none), ``iterations`` (the largest), ``queries`` (the sum) and ``box_violation``
-        (any restart left the range of the data).
-    """
-    keys = list(by)
-    # A failed attack's unprojected iterate is no adversarial example, whatever its distance.
-    frame = records.assign(
-        success=records["success"].astype(bool),
-        l2=records["l2"].astype("float64"),
-        l2_final_iterate=records["l2_final_iterate"].astype("float64"),
-        box_violation=records["box_violation"].astype(bool),
+    distances = ["l2", "l2_final_iterate"]
+    points[distances] = points[distances].fillna(np.inf)
+    points.loc[points["clean_prediction"] != points["label"], distances] = 0.0
+    effort = records.groupby("point_id")[["iterations", "box_violation"]].max().reset_index()
+    seen = records[["point_id", "restart", "adversarial_prediction"]]
+    seen = seen.rename(columns={"restart": "best_restart"}).astype({"best_restart": "Int64"})
+    points = points.drop(columns=["epsilon", "loss", "success", "l1", "linf"])
+    return points.merge(effort, on="point_id").merge(
+        seen, on=["point_id", "best_restart"], how="left"
     )
-    frame["l2"] = frame["l2"].where(frame["success"]).fillna(np.inf)
-    frame["l2_final_iterate"] = frame["l2_final_iterate"].where(frame["success"]).fillna(np.inf)
-    wrong = frame["clean_prediction"] != frame["label"]
-    frame.loc[wrong, ["l2", "l2_final_iterate"]] = 0.0
-    grouped = frame.groupby(keys, sort=False)
-    points = grouped.agg(
-        label=("label", "first"),
-        clean_prediction=("clean_prediction", "first"),
-        l2=("l2", "min"),
-        l2_final_iterate=("l2_final_iterate", "min"),
-        restarts=("restart", "nunique"),
-        failed_restarts=("success", lambda column: int((~column).sum())),
-        iterations=("iterations", "max"),
-        queries=("queries", "sum"),
-        box_violation=("box_violation", "any"),
-    )
-    best = frame.loc[grouped["l2"].idxmin()].set_index(keys)
-    found = best["success"].to_numpy() & np.isfinite(best["l2"].to_numpy())
-    points["best_restart"] = np.where(found, best["restart"], -1).astype(np.int64)
-    predicted = best["adversarial_prediction"].astype("float64").fillna(-1)
-    points["adversarial_prediction"] = np.where(found, predicted, -1).astype(np.int64)
-    return points.reset_index()
 
 
 # --- curves -----------------------------------------------------------------------------

@@ -1,0 +1,371 @@
+"""Conda environments against what the code of their rules imports, pins, and dependencies.
+
+For each rule with a script, the functions that its job can reach are followed through the
+syntax trees, imports inside functions included, and the third-party packages found are held
+against the environment that the rule names. Jobs of one module may have different
+environments, so the unit is a function or class, not a module.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from medrobust.data.prepare import ADAPTERS
+from medrobust.jobs import JOBS
+from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "workflow/scripts"
+
+#: Import name -> name on PyPI, where they differ; then PyPI -> conda-forge.
+PYPI = {
+    "art": "adversarial-robustness-toolbox",
+    "kagglesdk": "kaggle",  # the part of Kaggle's client that is imported
+    "pydantic_core": "pydantic",  # always its companion
+    "sklearn": "scikit-learn",
+    "urllib3": "requests",  # always its companion
+    "yaml": "pyyaml",
+}
+CONDA = {"matplotlib": "matplotlib-base", "safetensors": "python-safetensors", "torch": "pytorch"}
+
+#: Modules that rules reach by name through a registry: all their contents count.
+BY_NAME: dict[str, Iterable[str]] = {
+    "prepare": ADAPTERS.values(),
+    "train": [*ARCHITECTURES.values(), *METHODS.values()],
+    "evaluate_clean": ARCHITECTURES.values(),
+    "attack": [*ARCHITECTURES.values(), *ATTACKS.values()],
+    "signnet_table3": ["medrobust.studies.signnet"],
+    "signnet_table4": ["medrobust.studies.signnet"],
+    "signnet_figure2": ["medrobust.studies.signnet"],
+    "check_published": ["medrobust.studies.signnet"],
+}
+#: The only places that import a module whose name is not in the source.
+DYNAMIC = {
+    ("medrobust.jobs", "run_job"),
+    ("medrobust.jobs.artefacts", "_module"),
+    ("medrobust.registry", "module_of"),
+    ("medrobust.data.prepare", "_adapter"),
+}
+#: Packages that pandas imports for what these functions ask of it.
+IMPLIED = {("medrobust.io", "read_table"): "pyarrow", ("medrobust.io", "write_table"): "pyarrow"}
+
+#: What a package imports without declaring it.
+UNDECLARED = {"art": {"packaging"}}
+
+Place = tuple[str, str]  # module, definition ("" is the module's top level)
+
+
+# --- what code can reach ----------------------------------------------------------------
+
+
+@dataclass
+class Found:
+    """What a piece of code imports and names: aliases, third-party packages, places."""
+
+    aliases: dict[str, Place] = field(default_factory=dict)
+    packages: set[str] = field(default_factory=set)
+    places: set[Place] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module's definitions and what its top level does."""
+
+    definitions: dict[str, ast.AST]
+    top: Found
+
+
+def file_of(module: str) -> Path | None:
+    path = SCRIPTS.joinpath(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def walk_run(node: ast.AST) -> Iterator[ast.AST]:
+    """Walks what is executed: neither annotations nor the blocks under TYPE_CHECKING."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+            if isinstance(child, ast.AST) and not typing_only:
+                yield from walk_run(child)
+
+
+def scan(nodes: Iterable[ast.AST], module: str, outer: Found | None, own: Iterable[str]) -> Found:
+    """Collects the imports of ``nodes`` and the places they name."""
+    found = Found(dict(outer.aliases) if outer else {})
+    walked = [node for top in nodes for node in walk_run(top)]
+    for node in walked:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                record(found, alias.name, None, alias.asname or alias.name.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            for alias in node.names:
+                record(found, str(node.module), alias.name, alias.asname or alias.name)
+    for node in walked:
+        if isinstance(node, ast.Name) and node.id in own:
+            found.places.add((module, node.id))
+        elif isinstance(node, ast.Name) and found.aliases.get(node.id, ("", ""))[1]:
+            found.places.add(found.aliases[node.id])
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            target = found.aliases.get(node.value.id)
+            if target and not target[1]:
+                found.places.add((target[0], node.attr))
+    return found
+
+
+def record(found: Found, module: str, name: str | None, alias: str) -> None:
+    root = module.split(".")[0]
+    if file_of(root) is None:
+        if root not in sys.stdlib_module_names:
+            found.packages.add(root)
+        return
+    if name is not None and file_of(f"{module}.{name}"):
+        module, name = f"{module}.{name}", None
+    assert file_of(module), f"{module} does not exist"
+    found.places.add((module, ""))
+    found.aliases[alias] = (module, name or "")
+
+
+@functools.cache
+def read(module: str) -> Module:
+    body = ast.parse(file_of(module).read_text(encoding="utf-8")).body
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    definitions = {node.name: node for node in body if isinstance(node, kinds)}
+    # The test of each statement alone would let a top-level TYPE_CHECKING block through.
+    rest = ast.Module([node for node in body if not isinstance(node, kinds)], [])
+    return Module(definitions, scan([rest], module, None, definitions))
+
+
+def whole(module: str) -> set[Place]:
+    return {(module, name) for name in ("", *read(module).definitions)}
+
+
+def reach(start: Iterable[Place]) -> tuple[set[Place], set[str]]:
+    """Returns every place that code at ``start`` can reach, and the packages imported there."""
+    places: set[Place] = set()
+    packages: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        place = waiting.pop()
+        if place in places:
+            continue
+        places.add(place)
+        module, name = place
+        if place in IMPLIED:
+            packages.add(IMPLIED[place])
+        if not name:
+            found = read(module).top
+            # Importing a module imports the packages that hold it.
+            parts = module.split(".")
+            waiting += [(".".join(parts[:i]), "") for i in range(1, len(parts))]
+        elif name in read(module).definitions:
+            code = read(module)
+            found = scan([code.definitions[name]], module, code.top, code.definitions)
+            waiting.append((module, ""))
+        elif read(module).top.aliases.get(name, ("", ""))[1]:
+            waiting.append(read(module).top.aliases[name])
+            continue
+        else:
+            continue
+        packages |= found.packages.union(*(UNDECLARED.get(name, ()) for name in found.packages))
+        waiting += found.places
+    return places, packages
+
+
+# --- rules and environments -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    environment: str
+    script: str
+
+
+def rules() -> dict[str, Rule]:
+    """Returns every rule that runs a script."""
+    found = {}
+    for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        text = file.read_text(encoding="utf-8")
+        parts = re.split(r"^\s*(?:rule|checkpoint) (\w+):", text, flags=re.M)
+        for name, body in zip(parts[1::2], parts[2::2], strict=True):
+            script = re.search(r"script:\s*\"\.\./scripts/(\w+)\.py\"", body)
+            conda = re.search(r"conda:\s*\"\.\./\.\./envs/(\w+)\.yaml\"", body)
+            assert bool(script) == ("script:" in body), f"rule {name}: script not understood"
+            if script:
+                assert conda, f"rule {name} runs a script without an environment"
+                found[name] = Rule(name, conda[1], script[1])
+    return found
+
+
+def starts_of(rule: Rule) -> set[Place]:
+    """Returns where the code of a rule begins: script, job, and modules chosen by name."""
+    tree = ast.parse((SCRIPTS / f"{rule.script}.py").read_text(encoding="utf-8"))
+    starts = whole(rule.script)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "run":
+            job = ast.literal_eval(node.args[1])
+            assert job in read(JOBS[job]).definitions
+            starts.add((JOBS[job], job))
+    return starts.union(*(whole(module) for module in BY_NAME.get(rule.name, ())))
+
+
+def starts_of_snakefile() -> set[Place]:
+    """Returns what parsing the workflow uses of the library, registered settings included."""
+    text = "\n".join(
+        file.read_text(encoding="utf-8")
+        for file in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+    )
+    imports = re.findall(r"^from medrobust\b.*$|^import medrobust\b.*$", text, flags=re.M)
+    used = sorted(set(re.findall(r"\b[A-Za-z_]+\.[A-Za-z_]+\b|\b[A-Za-z_]{3,}(?=\()", text)))
+    names = [name for name in used if not set(name.split(".")) & {"import", "def", "lambda"}]
+    found = scan([ast.parse("\n".join(imports + names))], "Snakefile", None, ())
+    modules = [*ARCHITECTURES.values(), *METHODS.values(), *ATTACKS.values()]
+    return found.places | {(module, "Spec") for module in modules}
+
+
+def environment(name: str) -> dict[str, str]:
+    """Returns package -> version range of an environment."""
+    content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text(encoding="utf-8"))
+    parts = [line.split(" ", 1) for line in content["dependencies"]]
+    assert all(len(part) == 2 for part in parts), f"{name}.yaml: a package has no range"
+    return dict(parts)
+
+
+def conda_names(packages: Iterable[str]) -> set[str]:
+    names = {PYPI.get(name, name) for name in packages}
+    return {CONDA.get(name, name) for name in names}
+
+
+def pins() -> dict[str, str]:
+    """Returns package -> version of requirements.txt."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    needs = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    versions = {}
+    for need in needs:
+        (pin,) = need.specifier
+        assert pin.operator == "==", f"{need} is no pin"
+        versions[need.name.lower()] = pin.version
+    return versions
+
+
+RULES = rules()
+ENVIRONMENTS = sorted(path.stem for path in (ROOT / "envs").glob("*.yaml"))
+
+
+def test_every_rule_with_a_script_is_understood():
+    assert {"fetch", "prepare", "train", "attack", "compare", "signnet_figure2"} <= set(RULES)
+    assert set(BY_NAME) <= set(RULES)
+    assert {rule.environment for rule in RULES.values()} | {"driver"} == set(ENVIRONMENTS)
+    reached = set().union(*(reach(starts_of(rule))[0] for rule in RULES.values()))
+    missed = [job for job, module in JOBS.items() if (module, job) not in reached]
+    assert not missed, "jobs that no rule runs"
+
+
+def test_studies_reached_by_name_are_all_studies():
+    files = {path.stem for path in (SCRIPTS / "medrobust/studies").glob("*.py")} - {"__init__"}
+    modules = {module for group in BY_NAME.values() for module in group}
+    named = {module.rsplit(".", 1)[1] for module in modules if ".studies." in module}
+    assert named == files
+
+
+def test_reaching_tells_apart_the_jobs_of_one_module():
+    # Both are in one module; only one of them needs torch and ART.
+    assert "torch" in reach(starts_of(RULES["attack"]))[1]
+    assert "art" in reach(starts_of(RULES["attack"]))[1]
+    assert not {"torch", "art"} & reach(starts_of(RULES["gather_records"]))[1]
+    # Lazy, in a helper of a helper.
+    assert "wfdb" in reach(starts_of(RULES["prepare"]))[1]
+    assert "matplotlib" in reach(starts_of(RULES["signnet_figure2"]))[1]
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_a_rules_environment_has_what_its_code_imports(name):
+    needed = conda_names(reach(starts_of(RULES[name]))[1])
+    missing = needed - set(environment(RULES[name].environment))
+    assert not missing, f"envs/{RULES[name].environment}.yaml lacks {sorted(missing)}"
+
+
+def test_the_driver_has_what_the_snakefile_imports():
+    needed = conda_names(reach(starts_of_snakefile())[1])
+    assert {"numpy", "pydantic", "pyyaml"} <= needed
+    assert needed <= set(environment("driver")), needed - set(environment("driver"))
+    # Every job of a cluster parses the Snakefile again, in whatever environment.
+    assert not needed & {"pytorch", "pandas", "matplotlib-base"}
+
+
+@pytest.mark.parametrize("name", sorted(set(ENVIRONMENTS) - {"driver"}))
+def test_an_environment_has_nothing_that_its_rules_do_not_use(name):
+    used = {"python"}
+    for rule in RULES.values():
+        if rule.environment == name:
+            used |= conda_names(reach(starts_of(rule))[1])
+    assert set(environment(name)) <= used, set(environment(name)) - used
+
+
+def test_modules_are_imported_by_name_only_where_this_test_knows():
+    found = set()
+    for path in SCRIPTS.rglob("*.py"):
+        module = ".".join(path.relative_to(SCRIPTS).with_suffix("").parts)
+        module = module.removesuffix(".__init__")
+        for name, node in read(module).definitions.items():
+            if re.search(r"'(import_module|__import__)'", ast.dump(node)):
+                found.add((module, name))
+    assert found == DYNAMIC
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_ranges_contain_the_tested_versions(name):
+    tested = pins()
+    pypi = {conda: package for package, conda in CONDA.items()}
+    for package, versions in environment(name).items():
+        allowed = SpecifierSet(versions)
+        if package == "python":
+            project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+            assert all(
+                minor in allowed and minor in SpecifierSet(project["project"]["requires-python"])
+                for minor in ("3.11", "3.12", "3.13")
+            )
+            continue
+        version = tested.get(pypi.get(package, package))
+        assert version, f"requirements.txt does not pin {package} of envs/{name}.yaml"
+        assert version in allowed, f"{package} {version} is outside {versions}"
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_packages_come_from_conda_forge(name):
+    content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text(encoding="utf-8"))
+    # Snakemake itself is published on bioconda; nothing that computes comes from there.
+    more = ["bioconda"] if name == "driver" else []
+    assert content["channels"] == ["conda-forge", *more, "nodefaults"]
+
+
+def test_project_dependencies_cover_the_library_and_contain_the_pins():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = [need for group in project["optional-dependencies"].values() for need in group]
+    needs = {Requirement(n).name.lower(): Requirement(n) for n in project["dependencies"]}
+    modules = [
+        ".".join(path.relative_to(SCRIPTS).with_suffix("").parts).removesuffix(".__init__")
+        for path in (SCRIPTS / "medrobust").rglob("*.py")
+    ]
+    imported = reach(place for module in modules for place in whole(module))[1]
+    missing = {PYPI.get(name, name) for name in imported} - set(needs)
+    assert missing <= {"kaggle"}, missing  # for those who download from there
+    assert "kaggle" in {Requirement(need).name for need in optional}
+    tested = pins()
+    for need in [*needs.values(), *map(Requirement, optional)]:
+        assert tested[need.name.lower()] in need.specifier, need
