@@ -45,6 +45,7 @@ WRONG = [
     ({"scale": "papr"}, ["key scale", "'paper'", "Did you mean 'paper'"]),
     ({"seed": -1}, ["key seed", "greater than or equal to 0"]),
     ({"seed": "1"}, ["key seed", "valid integer"]),
+    ({"sources": {"mitbih": "standin"}}, ["sources.mitbih", "allowed: kaggle, physionet"]),
     ({"studies": ["signet"]}, ["key studies.0", "Did you mean 'signnet'"]),
     ({"studies": []}, ["key studies"]),
     ({"sources": {"mitbi": "kaggle"}}, ["key sources", "Did you mean 'mitbih'"]),
@@ -129,6 +130,22 @@ def test_settings_of_the_command_line_are_read_as_yaml_reads_them(root):
     resolved = resolve({"include_extras": "true", "raw_dir": "null", "overrides": points}, root)
     assert resolved.config.include_extras is True and resolved.config.raw_dir is None
     assert resolved.studies["signnet"].datasets["mitbih"].points == 5
+    rate = {"signnet": {"models": {"mlp": {"method": {"learning_rate": "1e-4"}}}}}
+    study = resolve({"overrides": rate}, root).studies["signnet"]
+    assert study.models["mlp"].method["learning_rate"] == 1e-4
+
+
+def test_another_seed_or_thread_count_goes_to_a_run_of_its_own(root):
+    runs = {
+        resolve(v, root).run for v in ({}, {"seed": 1}, {"compute_threads": 2}, {"device": "cpu"})
+    }
+    assert len(runs) == 3 and "paper-code" in runs
+
+
+def test_more_points_than_the_stand_in_holds(root):
+    values = {"scale": "smoke"} | overriding(datasets={"mitbih": {"points": 401}})
+    with pytest.raises(InputError, match="its test split has 400"):
+        resolve(values, root)
 
 
 def test_overrides_go_to_a_run_of_their_own(root):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
 from hypothesis import given
@@ -82,6 +83,21 @@ def test_a_part_of_a_release_is_labelled_subset(root, elsewhere):
     assert graph.sources == {"mitbih": "subset"} and graph.origins == {"mitbih": "physionet"}
 
 
+def test_files_of_another_size_are_a_subset_too(root, elsewhere):
+    raw = drop(elsewhere, "mitbih_train.csv", "mitbih_test.csv")
+    graph = build_graph({"raw_dir": raw, "allow_subset": True}, root)
+    assert graph.sources == {"mitbih": "subset"} and graph.origins == {"mitbih": "kaggle"}
+
+
+def test_settings_are_shown_as_they_can_be_typed(root):
+    from medrobust.config import Config
+
+    shown = layout.shown_settings(Config(seed=3, overrides={"signnet": {"replicates": 2}}))
+    words = shlex.split(shown)
+    assert words == ["--config", "seed=3", 'overrides={"signnet": {"replicates": 2}}']
+    assert layout.shown_settings(Config()) == ""
+
+
 def test_the_smoke_scale_uses_stand_ins_whatever_lies_there(root, elsewhere):
     raw = drop(elsewhere, "mitbih_train.csv", "mitbih_test.csv")
     assert build_graph({"scale": "smoke", "raw_dir": raw}, root).sources == {"mitbih": "standin"}
@@ -92,6 +108,10 @@ def test_studies_without_data_are_skipped_only_if_asked_for(root, elsewhere):
     assert build_graph(missing, root).sources == {"mitbih": "kaggle"}
     with pytest.raises(InputError, match="The data of none of the selected studies"):
         build_graph(missing | {"on_missing_data": "skip"}, root)
+    # Where it is only asked what is there, that is said instead.
+    graph = build_graph(missing | {"on_missing_data": "skip"}, root, telling=True)
+    assert "cannot run yet" in layout.preflight_text(graph)
+    assert "left out" in plan.format_plan(plan.make_plan(graph), graph)
 
 
 def test_a_members_seed_does_not_depend_on_the_run(root):
@@ -100,7 +120,7 @@ def test_a_members_seed_does_not_depend_on_the_run(root):
 
 
 def test_preflight_repeats_the_settings_in_the_command(root, elsewhere):
-    text = layout.preflight_text(build_graph({"scale": "laptop"}, root), ["scale=laptop"])
+    text = layout.preflight_text(build_graph({"scale": "laptop"}, root))
     assert "signnet --config scale=laptop" in text and "physionet" in text
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from medrobust import progress
 from medrobust.errors import InputError
 from medrobust.logs import logger
-from medrobust.progress import Checkpoint, Journal, clear, progress_key
+from medrobust.progress import Checkpoint, Journal, clear, mark_done, progress_key
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -423,6 +423,9 @@ def test_clear_removes_our_files_and_nothing_else(tmp_path):
         checkpoint.save(unit(1), {})
     (folder / "b" / "c" / ".2.x.part.checkpoint").write_bytes(b"left by a killed save")
     (folder / "b" / "notes.txt").write_text("somebody else's")
+    assert clear(folder) == 0  # nobody said that these jobs are done
+    for name in ("a/1.journal", "b/c/2.checkpoint"):
+        mark_done(folder / name)
     assert clear(folder) == 2
     assert [p.name for p in folder.rglob("*")] == ["b", "notes.txt"]
 
@@ -443,6 +446,8 @@ def test_clear_keeps_what_is_in_use(run, tmp_path):
     assert other.stdout.readline() == "held\n"
     with Journal(tmp_path / "own.journal", "key") as own:
         own.append("u0", unit(0))
+        for name in ("own", "other"):
+            mark_done(tmp_path / f"{name}.journal")
         assert clear(tmp_path) == 0
         own.append("u1", unit(1))
         # The lock is still held, too: a second process does not get in.
@@ -477,6 +482,7 @@ def test_whoever_waits_while_the_file_is_cleared_still_gets_a_lock_that_holds(ru
     (tmp_path / "a.journal.lock").unlink()
     first.close()
     assert waiting.stdout.readline() == "held\n"
+    mark_done(path)
     assert clear(tmp_path) == 0
     assert path.exists()
     waiting.communicate("\n", timeout=10)

@@ -80,6 +80,23 @@ def test_a_member_depends_on_its_own_seed_only():
     assert not np.allclose(together.parameters["w1"][0], together.parameters["w1"][1])
 
 
+@pytest.mark.parametrize("together", [2, 3, 5])
+def test_the_size_of_the_stack_changes_no_bit_at_the_size_of_real_data(together):
+    """187 features, 20 units, 5 classes: shapes at which a stack of one takes another path."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((900, 187), dtype=np.float32), rng.integers(0, 5, 900)
+    spec = mlp_spec(batch_size=200, max_epochs=3)
+
+    def train(count):
+        work = Work(x, y, 5, list(range(count)), list(range(10, 10 + count)))
+        return sgd_cross_entropy.train(spec, "mlp", mlp.Spec(), work)
+
+    alone, stacked = train(1), train(together)
+    for name, value in alone.parameters.items():
+        assert value[0].tobytes() == stacked.parameters[name][0].tobytes()
+    assert len(alone.history) == 1
+
+
 def test_members_stop_by_scikit_learns_rule():
     trained = train_mlp([1, 2, 3], max_epochs=400, tolerance=1e-2, patience=3)
     epochs = [entry["epochs"] for entry in trained.history]

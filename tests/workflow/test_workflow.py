@@ -7,9 +7,11 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.workflow.conftest import TINY, start, tiny, wait_for
 
@@ -54,7 +56,7 @@ def test_the_plan_comes_first_and_counts_the_jobs(finished):
 
 def test_records_are_complete_and_verified(finished):
     cell = next((finished.folder / "results").glob(f"{RUN}/signnet/evaluations/*/fold0/rep0"))
-    cohort = pd.read_csv(cell / "cohort.csv")
+    cohort = pd.read_csv(cell.parent / "cohort.csv")
     assert len(cohort) == 3
     for model in ("mlp", "random_forest"):
         clean = pd.read_parquet(cell / model / "clean.parquet").set_index("point_id")
@@ -89,6 +91,9 @@ EDITS = [
     ("attacks/hopskipjump_art.py", None, "\nADDED = 1\n", {"attack": 6}),
     ("studies/signnet.py", None, "\nADDED = 1\n", {"signnet_table3": 1, "signnet_figure2": 1}),
     ("evaluation/comparison.py", None, "\nADDED = 1\n", {"compare": 1}),
+    ("plotting.py", None, "\nADDED = 1\n", {"signnet_table3": 1, "signnet_figure2": 1}),
+    ("data/cards.py", None, "\nADDED = 1\n", {}),
+    ("machine.py", None, "\nADDED = 1\n", {}),
     ("attacks/hopskipjump_art.py", None, "\n# Only a comment.\n", {}),
     ("io.py", None, "\nADDED = 1\n", {}),
 ]  # fmt: skip
@@ -180,28 +185,53 @@ def test_artefacts_can_be_asked_for_by_name(copy_of_finished, target, files):
     assert len(found) >= 1 and "train" not in found and "attack" not in found
 
 
-def test_tables_can_be_redrawn_from_committed_records(finished, make_project):
-    other = make_project()
+def commit_records(finished, other) -> Path:
+    """Puts the finished run's records where evidence lies; returns that folder."""
+    from medrobust.evidence import KEPT
+    from medrobust.graph import RUN_FACTS, build_graph
+    from medrobust.io import write_json
+
     run = next((finished.folder / "results").glob(RUN))
-    kept = other.folder / "docs/evidence/signnet" / run.name / "evaluations"
-    for file in (run / "signnet/evaluations").rglob("*"):
-        if file.name in ("clean.json", "cohort.csv", "records.parquet", "arrays.safetensors"):
-            target = kept / file.relative_to(run / "signnet/evaluations")
+    kept = other.folder / "docs/evidence/signnet" / run.name
+    for pattern in KEPT:
+        for file in (run / "signnet").glob(pattern):
+            target = kept / file.relative_to(run / "signnet")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
+    values = {"scale": "smoke", "overrides": yaml.safe_load(TINY)}
+    write_json(kept / RUN_FACTS, build_graph(values, other.folder).run_facts("signnet"))
+    return kept
+
+
+def test_tables_can_be_redrawn_from_committed_records(finished, make_project):
+    other = make_project()
+    commit_records(finished, other)
     settings = tiny(records_from="docs/evidence/signnet")
-    found = jobs(other.snakemake("-n", "signnet", *settings))
-    assert set(found) == DRAWN | {"check_published", "signnet"}
-    other.snakemake("signnet", *settings)
+    assert set(jobs(other.snakemake("-n", *settings))) == DRAWN | {"check_published", "all"}
+    other.snakemake(*settings)
     for drawn in ("tables/table4.csv", "tables/table3.md", "figures/figure2.csv"):
         one, two = (
             next(p.folder.glob(f"results/{RUN}/signnet/{drawn}")) for p in (finished, other)
         )
         assert one.read_bytes() == two.read_bytes()
-    wrong = other.snakemake(
-        "-n", *tiny(protocol="text", records_from="docs/evidence/signnet"), fails=True
-    )
-    assert "no committed records of the run" in wrong and "Traceback" not in wrong
+
+
+def test_committed_records_are_not_redrawn_under_other_settings(finished, make_project):
+    other = make_project()
+    kept = commit_records(finished, other)
+    wrong = tiny(protocol="text", records_from="docs/evidence/signnet")
+    output = other.snakemake("-n", *wrong, fails=True)
+    assert "no committed records of the run" in output and "Traceback" not in output
+    facts = json.loads((kept / "run.json").read_text())
+    facts["study"]["attacks"]["hopskipjump"]["options"]["restarts"] = 7
+    (kept / "run.json").write_text(json.dumps(facts))
+    output = other.snakemake("-n", *tiny(records_from="docs/evidence/signnet"), fails=True)
+    assert "hopskipjump.options.restarts was 7, is 2" in output
+
+
+def test_evidence_is_exported_from_real_data_only(finished):
+    output = finished.medrobust("evidence", "signnet", *tiny(), fails=True)
+    assert "evidence of nothing" in output and "Traceback" not in output
 
 
 def test_a_typo_stops_before_any_work_and_without_a_traceback(finished):
@@ -248,6 +278,43 @@ def test_an_unreadable_record_stops_with_its_name(make_project, tmp_path):
     assert "mitbih_train.csv" in output and "row" in output
     assert "Traceback" not in output
     assert not list((project.folder / "results").glob("data/*/x.npy"))
+
+
+@pytest.mark.parametrize("setting", ["device=cpu", "raw_dir=elsewhere", "allow_subset=true"])
+def test_settings_that_change_no_result_rerun_nothing(copy_of_finished, setting):
+    (copy_of_finished.folder / "elsewhere").mkdir()
+    key, value = setting.split("=")
+    assert jobs(copy_of_finished.snakemake("-n", *tiny(**{key: value}))) == {}
+
+
+def test_another_definition_of_a_data_set_prepares_it_again(copy_of_finished):
+    copy_of_finished.edit(
+        "config/datasets.yaml",
+        "title: MIT-BIH arrhythmia heartbeats, five classes\n    adapter: mitbih\n    options:\n"
+        '      classes: ["N", "S", "V", "F", "Q"]\n      split: official',
+        "title: MIT-BIH arrhythmia heartbeats, five classes\n    adapter: mitbih\n    options:\n"
+        '      classes: ["N", "S", "V", "F", "Q"]\n      split: patient',
+    )
+    found = jobs(copy_of_finished.snakemake("-n", *tiny()))
+    assert found["prepare"] == 1 and found["train"] == 4
+
+
+def test_replicates_attack_the_same_points(copy_of_finished):
+    """A second replicate adds its own members and attacks, and the tables take both."""
+    two = TINY.replace("{signnet: {", "{signnet: {replicates: 2, ")
+    copy_of_finished.snakemake("signnet", *tiny(overrides=two))
+    newest = max((copy_of_finished.folder / "results").glob(RUN), key=lambda p: p.stat().st_mtime)
+    table = pd.read_csv(newest / "signnet/tables/table4.csv")
+    assert set(table.loc[table["status"] == "reproduced", "replicates"]) == {2}
+
+
+def test_success_clears_only_the_progress_of_finished_jobs(copy_of_finished):
+    left = copy_of_finished.folder / "results/.progress/attack/0123.journal"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    for name in (left, left.with_name("0123.journal.lock")):
+        name.write_bytes(b"")
+    copy_of_finished.snakemake("plan", *tiny())
+    assert left.exists()
 
 
 def test_raw_dir_must_exist(finished):

@@ -12,10 +12,17 @@ from medrobust import plan as planning
 from medrobust.codehash import code_hash
 from medrobust.errors import InputError
 from medrobust import graph as layout
+from medrobust.registry import module_of
 from medrobust.progress import clear as clear_progress_files
 
+
+def told_only():
+    # The targets that only tell need no plan in front of them.
+    return bool({"plan", "preflight"} & set(sys.argv))
+
+
 try:
-    GRAPH = layout.build_graph(config, ROOT)
+    GRAPH = layout.build_graph(config, ROOT, telling=told_only())
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -23,6 +30,7 @@ CONFIG = GRAPH.resolved.config
 RUN = GRAPH.resolved.run
 DATA = layout.DATA
 MODEL = layout.MODEL
+FOLD = f"{layout.EVALUATIONS}/{layout.FOLD}"
 CELL = f"{layout.EVALUATIONS}/{layout.CELL}"
 
 
@@ -42,11 +50,6 @@ wildcard_constraints:
 
 def plan_text(wildcards=None):
     return planning.format_plan(planning.make_plan(GRAPH), GRAPH)
-
-
-def told_only():
-    # The targets that only tell need no plan in front of them.
-    return bool({"plan", "preflight"} & set(sys.argv))
 
 
 def clear_progress():
@@ -107,11 +110,14 @@ def comparison_files(study):
 
 
 def data_cards():
+    if CONFIG.records_from is not None:
+        return []
     return [f"{DATA.format(dataset=d, source=s)}/card.md" for d, s in GRAPH.sources.items()]
 
 
 def gpus(wildcards):
-    return 1 if CONFIG.device == "cuda" else 0
+    architecture = model_of(wildcards).architecture["name"]
+    return int(CONFIG.device == "cuda" and module_of("architecture", architecture).USES_GPU)
 
 
 def minutes(seconds, attempt):
@@ -143,7 +149,7 @@ def chunk_of(wildcards):
 
 def run_facts(study):
     config = GRAPH.resolved.config
-    shown = f" --config scale={config.scale} protocol={config.protocol}"
+    shown = layout.shown_settings(config)
     return {
         "run": RUN,
         "scale": config.scale,
@@ -209,8 +215,7 @@ def about(study):
 
 
 def preflight_text(wildcards=None):
-    given = [f"{key}={value}" for key, value in workflow.config_settings.config.items()]
-    return layout.preflight_text(GRAPH, given)
+    return layout.preflight_text(GRAPH)
 
 
 def raw_manifest(wildcards):
@@ -230,6 +235,10 @@ def origin_of(wildcards):
     if GRAPH.sources.get(wildcards.dataset) == wildcards.source:
         return GRAPH.origins[wildcards.dataset]
     return wildcards.source
+
+
+def dataset_definition(wildcards):
+    return layout.dataset_definition(GRAPH.registry[wildcards.dataset])
 
 
 def prepare_code(wildcards):
@@ -257,9 +266,19 @@ def prediction_code(wildcards):
 
 
 def cohort_predictions(wildcards):
-    cell = cell_of(wildcards)
-    models = study_of(wildcards).cohort.models
-    return {model: GRAPH.evaluation(cell, model, "clean.parquet") for model in models}
+    cell = layout.Cell(
+        wildcards.run,
+        wildcards.study,
+        wildcards.dataset,
+        wildcards.source,
+        int(wildcards.fold),
+    )
+    return GRAPH.cohort_arguments(cell)["predictions"]
+
+
+def fold_names(wildcards):
+    # Every replicate attacks the same points.
+    return [wildcards.study, f"{wildcards.dataset}@{wildcards.source}", int(wildcards.fold)]
 
 
 def cohort_points(wildcards):
@@ -283,6 +302,10 @@ def chunk_records(wildcards):
     return GRAPH.chunk_files(cell_of(wildcards), wildcards.model, wildcards.attack)
 
 
+def chunk_timings(wildcards):
+    return [file.replace(".parquet", ".timing.json") for file in chunk_records(wildcards)]
+
+
 def chunk_arrays(wildcards):
     return [file.replace(".parquet", ".safetensors") for file in chunk_records(wildcards)]
 
@@ -298,6 +321,10 @@ def study_tables(wildcards):
 
 def comparison_sources(wildcards):
     return printed_sources(wildcards.study)
+
+
+def study_code(wildcards):
+    return code_hash("medrobust.jobs.artefacts", f"medrobust.studies.{wildcards.study}")
 
 
 def study_facts(wildcards):
@@ -325,4 +352,4 @@ def signnet_figure_records(wildcards):
 
 
 def signnet_cohort(wildcards):
-    return GRAPH.evaluation(GRAPH.cells("signnet")[0], "cohort.csv")
+    return GRAPH.cohort(GRAPH.cells("signnet")[0])

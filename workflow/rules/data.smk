@@ -1,5 +1,6 @@
 # Raw files to arrays. Only data is shared between studies.
-# No input on purpose: a download must not count as a changed input of the job that made it.
+# No input on purpose, and no param for `raw_dir` and `allow_subset` (the script reads them from the
+# configuration): where files lie does not change what they are, and a download must not count as a changed input of the job that made it.
 # After replacing raw files by hand, ask for `--forcerun fetch`.
 rule fetch:
     output:
@@ -14,9 +15,6 @@ rule fetch:
         runtime=240,
     params:
         origin=origin_of,
-        allow_subset=CONFIG.allow_subset,
-        raw_dirs=[str(folder) for folder in GRAPH.raw_dirs],
-        download_dir=str(layout.RAW),
     message:
         "Finding or downloading the raw files of {wildcards.dataset} ({wildcards.source})"
     script:
@@ -58,7 +56,7 @@ rule prepare:
         origin=origin_of,
         seed=CONFIG.seed,
         standin=standin_size,
-        allow_subset=CONFIG.allow_subset,
+        definition=dataset_definition,
         code=prepare_code,
     message:
         "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"

@@ -2,6 +2,9 @@
 rule evaluate_clean:
     input:
         x=f"{DATA}/x.npy",
+        y=f"{DATA}/y.npy",
+        split=f"{DATA}/split_fold0.csv",
+        card=f"{DATA}/card.json",
         members=members_of,
     output:
         predictions=f"{CELL}/{{model}}/clean.parquet",
@@ -19,7 +22,6 @@ rule evaluate_clean:
         gpu=gpus,
     params:
         model=prediction_params,
-        device=CONFIG.device,
         compute_threads=CONFIG.compute_threads,
         code=prediction_code,
     message:
@@ -32,9 +34,9 @@ rule choose_cohort:
     input:
         unpack(cohort_predictions),
     output:
-        cohort=f"{CELL}/cohort.csv",
+        cohort=f"{FOLD}/cohort.csv",
     log:
-        f"{CELL}/cohort.log",
+        f"{FOLD}/cohort.log",
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -44,7 +46,7 @@ rule choose_cohort:
     params:
         points=cohort_points,
         select=cohort_select,
-        names=work_names,
+        names=fold_names,
         seed=CONFIG.seed,
         code=code_hash("medrobust.jobs.evaluate"),
     message:
@@ -56,8 +58,11 @@ rule choose_cohort:
 rule attack:
     input:
         x=f"{DATA}/x.npy",
+        y=f"{DATA}/y.npy",
+        split=f"{DATA}/split_fold0.csv",
+        card=f"{DATA}/card.json",
         members=members_of,
-        cohort=f"{CELL}/cohort.csv",
+        cohort=f"{FOLD}/cohort.csv",
     output:
         records=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.parquet",
         arrays=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.safetensors",
@@ -79,7 +84,6 @@ rule attack:
         points=chunk_of,
         names=attack_names,
         seed=CONFIG.seed,
-        device=CONFIG.device,
         compute_threads=CONFIG.compute_threads,
         code=attack_code,
         progress_dir=layout.PROGRESS,
@@ -94,9 +98,11 @@ rule gather_records:
     input:
         chunks=chunk_records,
         arrays=chunk_arrays,
+        timings=chunk_timings,
     output:
         records=f"{CELL}/{{model}}/{{attack}}/records.parquet",
         arrays=f"{CELL}/{{model}}/{{attack}}/arrays.safetensors",
+        made_with=f"{CELL}/{{model}}/{{attack}}/made_with.json",
     log:
         f"{CELL}/{{model}}/{{attack}}/records.log",
     conda:

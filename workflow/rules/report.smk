@@ -32,7 +32,7 @@ rule compare:
         sources=comparison_sources,
         run=study_facts,
         about=study_about,
-        code=code_hash("medrobust.evaluation.comparison"),
+        code=code_hash("medrobust.jobs.artefacts", "medrobust.evaluation.comparison"),
     message:
         "Holding {wildcards.study} against its published numbers ({wildcards.run})"
     script:
@@ -66,7 +66,7 @@ rule check_published:
         runtime=10,
     params:
         run=study_facts,
-        code=code_hash("medrobust.evaluation.consistency"),
+        code=study_code,
     message:
         "Recomputing the printed averages of {wildcards.study}"
     script:
@@ -84,8 +84,6 @@ rule plan:
     log:
         "results/.logs/plan.log",
     localrule: True
-    conda:
-        "../../envs/data.yaml"
     threads: 1
     params:
         text=plan_text,
@@ -99,8 +97,6 @@ rule preflight:
     log:
         "results/.logs/preflight.log",
     localrule: True
-    conda:
-        "../../envs/data.yaml"
     threads: 1
     params:
         text=preflight_text,

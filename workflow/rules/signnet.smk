@@ -33,7 +33,7 @@ if "signnet" in GRAPH.resolved.studies:
             entries=clean_entries("signnet"),
             run=run_facts("signnet"),
             about=about("signnet"),
-            code=code_hash("medrobust.studies.signnet"),
+            code=code_hash("medrobust.jobs.artefacts", "medrobust.studies.signnet"),
         message:
             "signnet Table III: accuracy on ECG"
         script:
@@ -67,7 +67,7 @@ if "signnet" in GRAPH.resolved.studies:
             attack=attack_facts("signnet"),
             run=run_facts("signnet"),
             about=about("signnet"),
-            code=code_hash("medrobust.studies.signnet"),
+            code=code_hash("medrobust.jobs.artefacts", "medrobust.studies.signnet"),
         message:
             "signnet Table IV: smallest L2 distance of HopSkipJump on ECG"
         script:
@@ -104,7 +104,7 @@ if "signnet" in GRAPH.resolved.studies:
             class_names=GRAPH.registry[GRAPH.cells("signnet")[0].dataset].classes,
             run=run_facts("signnet"),
             about=about("signnet"),
-            code=code_hash("medrobust.studies.signnet"),
+            code=code_hash("medrobust.jobs.artefacts", "medrobust.studies.signnet"),
         message:
             "signnet Figure 2: one heartbeat and its adversarial versions"
         script:

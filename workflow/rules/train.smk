@@ -24,7 +24,6 @@ rule train:
         model=training_params,
         names=model_names,
         seed=CONFIG.seed,
-        device=CONFIG.device,
         compute_threads=CONFIG.compute_threads,
         code=training_code,
         progress_dir=layout.PROGRESS,

@@ -12,6 +12,6 @@ run(
     predictions=snakemake.output.predictions,
     summary=snakemake.output.summary,
     model=snakemake.params.model,
-    device=snakemake.params.device,
+    device=snakemake.config.get("device", "auto"),
     compute_threads=snakemake.params.compute_threads,
 )

@@ -7,8 +7,7 @@ run(
     "fetch",
     dataset=snakemake.wildcards.dataset,
     source=snakemake.params.origin,
-    raw_dirs=snakemake.params.raw_dirs,
-    download_dir=snakemake.params.download_dir,
-    allow_subset=snakemake.params.allow_subset,
+    raw_dir=snakemake.config.get("raw_dir"),
+    allow_subset=bool(snakemake.config.get("allow_subset")),
     manifest=snakemake.output.manifest,
 )

@@ -9,10 +9,11 @@ run(
     "prepare",
     dataset=snakemake.wildcards.dataset,
     source=snakemake.params.origin,
+    label=snakemake.wildcards.source,
     manifest=snakemake.input.get("manifest"),
     out_dir=str(Path(snakemake.output.x).parent),
     seed=snakemake.params.seed,
     standin=snakemake.params.standin,
-    allow_subset=snakemake.params.allow_subset,
+    allow_subset=bool(snakemake.config.get("allow_subset")),
     processes=snakemake.threads,
 )

@@ -15,7 +15,7 @@ run(
     members=[int(snakemake.wildcards.first), int(snakemake.wildcards.last)],
     names=snakemake.params.names,
     seed=snakemake.params.seed,
-    device=snakemake.params.device,
+    device=snakemake.config.get("device", "auto"),
     compute_threads=snakemake.params.compute_threads,
     code=snakemake.params.code,
     progress_dir=snakemake.params.progress_dir,

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         graph = None
         if options.command != "config-reference":
-            graph = layout.build_graph(_settings(options), ROOT)
+            telling = options.command in ("plan", "preflight")
+            graph = layout.build_graph(_settings(options), ROOT, telling=telling)
     except InputError as error:
         sys.exit(f"medrobust: {error}")
     run_logged(lambda: options.run(options, graph))
@@ -111,7 +112,7 @@ def _plan(options: argparse.Namespace, graph: Graph) -> None:
 
 
 def _preflight(options: argparse.Namespace, graph: Graph) -> None:
-    print(layout.preflight_text(graph, options.config))
+    print(layout.preflight_text(graph))
 
 
 def _config_reference(options: argparse.Namespace, graph: None) -> None:

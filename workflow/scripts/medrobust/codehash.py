@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -28,30 +29,32 @@ NEUTRAL = frozenset(
         "registry",
         "codehash",
         "devices",
+        "machine",
         "progress",
     )
 ) | {"medrobust"}
 
 
-def code_hash(*modules: str) -> str:
+def code_hash(*modules: str, without: Collection[str] = ()) -> str:
     """Returns a hash (16 hex digits) of ``modules`` and all medrobust modules they import.
 
     Args:
         modules: dotted names such as "medrobust.attacks.hopskipjump".
+        without: modules that do not shape this result, left out with what only they import.
     """
     digest = hashlib.sha256()
-    for name in sorted(closure(*modules)):
+    for name in sorted(closure(*modules, without=without)):
         digest.update(f"{name}\0{_tree(name)[0]}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def closure(*modules: str) -> set[str]:
+def closure(*modules: str, without: Collection[str] = ()) -> set[str]:
     """Returns ``modules`` and all they import of medrobust, directly or not, but neutral ones."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found or name in NEUTRAL:
+        if name in found or name in NEUTRAL or name in without:
             continue
         found.add(name)
         waiting.extend(_tree(name)[1])

@@ -9,6 +9,7 @@ every key; config/README.md is generated from them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,15 +210,20 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
             if name not in STUDIES:
                 raise unknown_name("study", name, STUDIES, where=place)
     registry = load_registry(root / "config/datasets.yaml")
-    _check_sources(config, registry)
+    _check_sources(config, scale, registry)
     studies = {
         name: _resolve_study(name, config, scale, scale_file, root, registry)
         for name in config.studies
     }
     run = f"{config.scale}-{config.protocol}"
-    if config.overrides:
-        # Changed amounts must neither overwrite nor be taken for the scale's own results.
-        run += "-" + sha256_of_json(config.overrides)[:6]
+    defaults = Config()
+    changed: dict[str, Any] = {"overrides": config.overrides} if config.overrides else {}
+    for name in ("seed", "compute_threads"):
+        if getattr(config, name) != getattr(defaults, name):
+            changed[name] = getattr(config, name)
+    if changed:
+        # Other results must neither overwrite nor be taken for the scale's own.
+        run += "-" + sha256_of_json(changed)[:6]
     return Resolved(config, scale, studies, registry, run, root)
 
 
@@ -255,12 +261,12 @@ def chunk_size(attack: Attack, points: int) -> int:
     return int(attack.points_per_job)
 
 
-def _check_sources(config: Config, registry: Mapping[str, Dataset]) -> None:
+def _check_sources(config: Config, scale: Scale, registry: Mapping[str, Dataset]) -> None:
     for dataset, source in config.sources.items():
         place = "config/config.yaml, key sources"
         if dataset not in registry:
             raise unknown_name("data set", dataset, sorted(registry), where=place)
-        allowed = [*registry[dataset].sources, STANDIN]
+        allowed = [*registry[dataset].sources, *([STANDIN] if scale.standin else [])]
         if source not in allowed:
             raise unknown_name("source", source, allowed, where=f"{place}.{dataset}")
 
@@ -289,7 +295,7 @@ def _resolve_study(
     if laid_over:
         file += f" (with {' and '.join(laid_over)})"
     study = checked(Study, values, file=file)
-    _check_names(study, file, registry)
+    _check_names(study, file, registry, scale)
     if config.include_extras:
         return study
     kept = {
@@ -299,7 +305,7 @@ def _resolve_study(
     return study.model_copy(update=kept)
 
 
-def _check_names(study: Study, file: str, registry: Mapping[str, Dataset]) -> None:
+def _check_names(study: Study, file: str, registry: Mapping[str, Dataset], scale: Scale) -> None:
     for model_name, model in study.models.items():
         model_specs(model, file=file, prefix=f"models.{model_name}")
     for attack_name, attack in study.attacks.items():
@@ -307,9 +313,8 @@ def _check_names(study: Study, file: str, registry: Mapping[str, Dataset]) -> No
     for dataset, use in study.datasets.items():
         if dataset not in registry:
             raise unknown_name("data set", dataset, sorted(registry), where=f"{file}, key datasets")
-        _check_points(
-            dataset, use.points, registry[dataset], f"{file}, key datasets.{dataset}.points"
-        )
+        test = scale.standin.test if scale.standin else registry[dataset].official_rows("test")
+        _check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
     for model_name in study.cohort.models:
         if model_name not in study.models:
             raise unknown_name(
@@ -323,9 +328,8 @@ def _check_names(study: Study, file: str, registry: Mapping[str, Dataset]) -> No
             )
 
 
-def _check_points(dataset: str, points: int, entry: Dataset, place: str) -> None:
-    """Refuses more points than the release's test split holds, before any work starts."""
-    most = sum(entry.counts.official.get("test", {}).values())
+def _check_points(dataset: str, points: int, most: int, place: str) -> None:
+    """Refuses more points than the test split holds, before any work starts."""
     if most and points > most:
         raise InputError(
             f"{points} points of {dataset} are to be attacked, but its test split has {most}.",
@@ -353,7 +357,14 @@ def _typed(node: Any) -> Any:
     """
     if isinstance(node, dict):
         return {key: _typed(value) for key, value in node.items()}
-    return yaml.safe_load(node) if isinstance(node, str) else node
+    if not isinstance(node, str):
+        return node
+    value = yaml.safe_load(node)
+    if isinstance(value, str):
+        # YAML 1.1 takes 1e-4 for text.
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _overlay(

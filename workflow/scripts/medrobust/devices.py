@@ -17,6 +17,7 @@ from pathlib import Path
 
 from medrobust.errors import InputError
 from medrobust.logs import logger
+from medrobust.registry import module_of
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -27,7 +28,7 @@ _THREAD_VARIABLES = (
 
 
 def fix_threads(compute_threads: int) -> None:
-    """Sets the number of compute threads of this process; call it before importing torch."""
+    """Sets the number of threads of torch and numba; call it before importing either."""
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(compute_threads)
     import torch
@@ -35,13 +36,15 @@ def fix_threads(compute_threads: int) -> None:
     torch.set_num_threads(compute_threads)
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(wanted: str, architecture: str) -> str:
     """Returns "cpu" or "cuda" for the config value ``auto``, ``cpu`` or ``cuda``.
+
+    Architectures that compute on the CPU only (forests) get "cpu" whatever is wanted.
 
     Raises:
         InputError: "cuda" is asked for and no CUDA device is usable.
     """
-    if wanted == "cpu":
+    if wanted == "cpu" or not module_of("architecture", architecture).USES_GPU:
         return "cpu"
     import torch
 

@@ -70,7 +70,7 @@ class Ensemble:
         return np.concatenate(list(self._blocks(x, self._count)))
 
     def mean_probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Returns the mean over members of the class probabilities, float32 ``[n, n_classes]``."""
+        """Returns the mean over members of the class probabilities, float64 ``[n, n_classes]``."""
         return np.concatenate(list(self._blocks(x, self._mean_probabilities)))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -96,8 +96,8 @@ class Ensemble:
 
     def _mean_probabilities(self, scores: np.ndarray) -> np.ndarray:
         if self.kind == "probabilities":
-            return scores.mean(axis=0)
-        shifted = np.exp(scores - scores.max(axis=2, keepdims=True))
+            return scores.mean(axis=0, dtype=np.float64)
+        shifted = np.exp((scores - scores.max(axis=2, keepdims=True)).astype(np.float64))
         return (shifted / shifted.sum(axis=2, keepdims=True)).mean(axis=0)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from medrobust.data.registry import STANDIN
 from medrobust.errors import InputError
-from medrobust.graph import DATA, Graph
-from medrobust.io import atomic_path
+from medrobust.graph import DATA, RUN_FACTS, Graph
+from medrobust.io import atomic_path, write_json
 
 KEPT = (
     "evaluations/**/cohort.csv",
@@ -21,6 +21,7 @@ KEPT = (
     "evaluations/**/clean.parquet",
     "evaluations/**/records.parquet",
     "evaluations/**/arrays.safetensors",
+    "evaluations/**/made_with.json",
     "models/**/members_*.json",
     "tables/*.*",
     "figures/*.*",
@@ -79,6 +80,7 @@ def export_evidence(graph: Graph, study: str, destination: Path) -> list[Path]:
                 remedy=f"evidence holds files of at most {LARGEST_BYTES:,} bytes.",
             )
     shutil.rmtree(target, ignore_errors=True)
+    write_json(target / RUN_FACTS, graph.run_facts(study))
     for path, copy in chosen.items():
         with atomic_path(copy) as temporary:
             shutil.copyfile(path, temporary)

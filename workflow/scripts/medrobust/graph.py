@@ -7,26 +7,30 @@ the plan both read it, so neither can drift from the other. It imports nothing h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medrobust.codehash import code_hash
-from medrobust.config import Model, Resolved, Study, chunk_size, resolve
+from medrobust.config import Config, Model, Resolved, Study, chunk_size, resolve
 from medrobust.data.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, Dataset
 from medrobust.errors import InputError
-from medrobust.io import sha256_of_json
+from medrobust.io import read_json, sha256_of_json
 from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
 
 DATA = "results/data/{dataset}@{source}"
 MODEL = "results/{run}/{study}/models/{dataset}@{source}/fold{fold}/rep{replicate}/{model}"
 EVALUATIONS = "results/{run}/{study}/evaluations"
-CELL = "{dataset}@{source}/fold{fold}/rep{replicate}"
+FOLD = "{dataset}@{source}/fold{fold}"
+CELL = f"{FOLD}/rep{{replicate}}"
 PROGRESS = "results/.progress"
 RAW = Path("resources/raw")
 SUBSET = "subset"
+RUN_FACTS = "run.json"  # beside committed records
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class Graph:
             return f"{committed.rstrip('/')}/{self.resolved.run}/evaluations"
         return EVALUATIONS.format(run=self.resolved.run, study=study)
 
+    def cohort(self, cell: Cell) -> str:
+        """Returns the file of the points to attack: one for all replicates of a fold."""
+        return "/".join([self.evaluations(cell.study), FOLD.format(**vars(cell)), "cohort.csv"])
+
     def member_files(self, cell: Cell, model: str) -> list[str]:
         """Returns the files of a model's trained members in a cell."""
         folder = MODEL.format(model=model, **vars(cell))
@@ -129,7 +137,7 @@ class Graph:
         Args:
             study: name of the study.
             clean: with the summaries of clean accuracy.
-            attacks: with attack records and arrays.
+            attacks: with the records and arrays of the study's first attack.
             only: of this cell only.
         """
         settings = self.study(study)
@@ -146,9 +154,9 @@ class Graph:
                 if clean:
                     entry["summary"] = self.evaluation(cell, name, "clean.json")
                 if attacks:
-                    folders = [self.evaluation(cell, name, attack) for attack in settings.attacks]
-                    entry["records"] = [f"{folder}/records.parquet" for folder in folders]
-                    entry["arrays"] = [f"{folder}/arrays.safetensors" for folder in folders]
+                    folder = self.evaluation(cell, name, next(iter(settings.attacks)))
+                    entry["records"] = [f"{folder}/records.parquet"]
+                    entry["arrays"] = [f"{folder}/arrays.safetensors"]
                 found.append(entry)
         return found
 
@@ -160,8 +168,7 @@ class Graph:
         return {
             "dataset": dataset,
             "source": self.origins[dataset],
-            "raw_dirs": [str(raw_dir) for raw_dir in self.raw_dirs],
-            "download_dir": str(RAW),
+            "raw_dir": self.resolved.config.raw_dir,
             "allow_subset": self.resolved.config.allow_subset,
             "manifest": f"{folder}/raw.json",
         }
@@ -173,6 +180,7 @@ class Graph:
         return {
             "dataset": dataset,
             "source": self.origins[dataset],
+            "label": self.sources[dataset],
             "manifest": None if synthetic else f"{folder}/raw.json",
             "out_dir": folder,
             "seed": self.resolved.config.seed,
@@ -216,13 +224,13 @@ class Graph:
         study = self.study(cell.study)
         return {
             "predictions": {
-                model: self.evaluation(cell, model, "clean.parquet")
+                model: self.evaluation(replace(cell, replicate=0), model, "clean.parquet")
                 for model in study.cohort.models
             },
-            "cohort": self.evaluation(cell, "cohort.csv"),
+            "cohort": self.cohort(cell),
             "points": study.datasets[cell.dataset].points,
             "select": study.cohort.select,
-            "names": cell.names,
+            "names": cell.names[:-1],
             "seed": self.resolved.config.seed,
         }
 
@@ -234,7 +242,7 @@ class Graph:
         return {
             "data": cell.data,
             "members": self.member_files(cell, model),
-            "cohort": self.evaluation(cell, "cohort.csv"),
+            "cohort": self.cohort(cell),
             "records": f"{stem}.parquet",
             "arrays": f"{stem}.safetensors",
             "timing": f"{stem}.timing.json",
@@ -253,6 +261,8 @@ class Graph:
         return {
             "chunks": chunks,
             "arrays": [file.replace(".parquet", ".safetensors") for file in chunks],
+            "timings": [file.replace(".parquet", ".timing.json") for file in chunks],
+            "made_with": self.evaluation(cell, model, attack, "made_with.json"),
             "records": self.evaluation(cell, model, attack, "records.parquet"),
             "joined_arrays": self.evaluation(cell, model, attack, "arrays.safetensors"),
         }
@@ -263,6 +273,14 @@ class Graph:
             "seed": config.seed,
             "device": config.device,
             "compute_threads": config.compute_threads,
+        }
+
+    def run_facts(self, study: str) -> dict[str, Any]:
+        """Returns what committed records must state to be redrawn: all that shaped them."""
+        return {
+            "run": self.resolved.run,
+            "seed": self.resolved.config.seed,
+            "study": self.study(study).model_dump(mode="json"),
         }
 
     def study_hash(self, study: str) -> str:
@@ -280,10 +298,15 @@ class Graph:
         return f"results/{self.resolved.run}/{study}/{folder}/{name}.{suffix}"
 
 
-def build_graph(values: Mapping[str, Any], root: Path) -> Graph:
+def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False) -> Graph:
     """Checks the configuration and chooses the source of every data set in use.
 
     Only names and sizes of files are looked at, nothing is opened or asked over the network.
+
+    Args:
+        values: content of config/config.yaml with command line settings applied.
+        root: the project's folder.
+        telling: only to tell what is there (plan, preflight): no data is no reason to stop.
 
     Raises:
         InputError: the configuration is wrong; see :func:`medrobust.config.resolve`.
@@ -299,8 +322,11 @@ def build_graph(values: Mapping[str, Any], root: Path) -> Graph:
         )
     if config.records_from is not None:
         sources = _committed_sources(resolved)
-        return Graph(resolved, sources, dict(sources), raw_dirs)
-    resolved, skipped = _without_missing(resolved, raw_dirs)
+        graph = Graph(resolved, sources, dict(sources), raw_dirs)
+        for study in resolved.studies:
+            _check_committed(graph, study)
+        return graph
+    resolved, skipped = _without_missing(resolved, raw_dirs, telling)
     origins, sources = {}, {}
     for dataset in sorted({d for study in resolved.studies.values() for d in study.datasets}):
         origins[dataset] = _origin(resolved, dataset, raw_dirs)
@@ -321,12 +347,18 @@ def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, 
     """Returns ``origin``, or "subset" where an incomplete release is accepted."""
     if origin == STANDIN or not resolved.config.allow_subset:
         return origin
-    found = locate(resolved.registry[dataset], origin, raw_dirs)
-    return SUBSET if found.anything and not found.complete else origin
+    entry = resolved.registry[dataset]
+    found = locate(entry, origin, raw_dirs)
+    cut = found.anything and not found.complete
+    for file in entry.source(origin).files:
+        sizes = {content.bytes for content in (file, *file.alternatives)}
+        if file.name in found.files and None not in sizes:
+            cut |= found.files[file.name].stat().st_size not in sizes
+    return SUBSET if cut else origin
 
 
 def _without_missing(
-    resolved: Resolved, raw_dirs: tuple[Path, ...]
+    resolved: Resolved, raw_dirs: tuple[Path, ...], telling: bool
 ) -> tuple[Resolved, tuple[str, ...]]:
     """Leaves out the studies whose data cannot be had, if the configuration says so."""
     if resolved.config.on_missing_data != "skip" or resolved.scale.data == STANDIN:
@@ -342,6 +374,8 @@ def _without_missing(
         allow_subset=resolved.config.allow_subset,
     )
     can_run = runnable(findings, list(resolved.studies))
+    if not can_run and telling:
+        return resolved, tuple(resolved.studies)
     if not can_run:
         raise InputError(
             "The data of none of the selected studies can be had.",
@@ -366,13 +400,23 @@ def preflight_pairs(resolved: Resolved) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def preflight_text(graph: Graph, given: Sequence[str] = ()) -> str:
-    """Returns what the selected studies still need, and the command that can be run now.
+def shown_settings(config: Config) -> str:
+    """Returns the settings that differ from the defaults, as arguments of Snakemake."""
+    defaults = Config()
+    changed = {
+        name: getattr(config, name)
+        for name in Config.model_fields
+        if getattr(config, name) != getattr(defaults, name)
+    }
+    words = [
+        f"{name}={json.dumps(value) if isinstance(value, dict | list) else value}"
+        for name, value in changed.items()
+    ]
+    return " --config " + " ".join(shlex.quote(word) for word in words) if words else ""
 
-    Args:
-        graph: the run's graph.
-        given: settings given on the command line ("key=value"), to be repeated in the command.
-    """
+
+def preflight_text(graph: Graph) -> str:
+    """Returns what the selected studies still need, and the command that can be run now."""
     from medrobust.preflight import format_preflight, preflight
 
     pairs = preflight_pairs(graph.resolved)
@@ -384,8 +428,30 @@ def preflight_text(graph: Graph, given: Sequence[str] = ()) -> str:
         results_dir="results",
         allow_subset=graph.resolved.config.allow_subset,
     )
-    settings = f" --config {' '.join(given)}" if given else ""
-    return format_preflight(findings, list(pairs), settings=settings)
+    return format_preflight(findings, list(pairs), settings=shown_settings(graph.resolved.config))
+
+
+def _check_committed(graph: Graph, study: str) -> None:
+    """Refuses records that were made with other settings than those that captions would state."""
+    file = Path(str(graph.resolved.config.records_from)) / graph.resolved.run / RUN_FACTS
+    if not file.is_file():
+        raise InputError("The committed records do not say how they were made.", where=str(file))
+    made, now = read_json(file), graph.run_facts(study)
+    if made != now:
+        raise InputError(
+            f"The committed records were made with other settings: {_difference(made, now)}.",
+            where=str(file),
+            remedy="set the configuration to theirs, or run the study itself.",
+        )
+
+
+def _difference(made: Any, now: Any, place: str = "") -> str:
+    """Returns the first place where two nested values differ."""
+    if isinstance(made, dict) and isinstance(now, dict):
+        for key in sorted({*made, *now}):
+            if made.get(key) != now.get(key):
+                return _difference(made.get(key), now.get(key), f"{place}.{key}".lstrip("."))
+    return f"{place} was {made!r}, is {now!r}"
 
 
 def _committed_sources(resolved: Resolved) -> dict[str, str]:
@@ -442,7 +508,15 @@ def attack_code(model: Model, attack: str) -> str:
 
 def preparation_code(adapter: str) -> str:
     """Returns the hash of the code that preparing a data set depends on."""
-    return code_hash("medrobust.jobs.data", "medrobust.data.prepare", f"medrobust.data.{adapter}")
+    # How a card reads and looks, and how files were fetched, changes no array.
+    shown = [f"medrobust.data.{name}" for name in ("cards", "audit", "fetch")]
+    return code_hash("medrobust.data.prepare", f"medrobust.data.{adapter}", without=shown)
+
+
+def dataset_definition(entry: Dataset) -> str:
+    """Returns the hash of what defines a data set's arrays in the registry."""
+    fields = {"adapter", "options", "classes", "shape", "input_range", "counts"}
+    return sha256_of_json(entry.model_dump(mode="json", include=fields))[:16]
 
 
 def training_params(model: Model) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 from medrobust.config import Model, attack_spec
 from medrobust.data.registry import STANDIN
 from medrobust.graph import Cell, Graph, member_ranges
+from medrobust.registry import module_of
 
 # Seconds per unit on one core: a point seen by one member in training, a query of the ensemble.
 UNIT_SECONDS: dict[str, float] = {
@@ -29,7 +30,6 @@ UNIT_SECONDS: dict[str, float] = {
 # For what nobody has measured yet.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
 SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
-NETWORKS = ("mlp",)  # architectures that use a GPU where there is one
 GPU_SPEEDUP = 20.0
 BYTES_PER_RECORD, BYTES_PER_FIGURE = 400, 600_000
 
@@ -101,7 +101,8 @@ def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
     config = graph.resolved.config
     how = f"scale {config.scale}, protocol {config.protocol}"
     head = f"Plan of the run {graph.resolved.run} ({how}); finished jobs are not taken off:"
-    return "\n".join([head, *lines])
+    left_out = [f"left out, its data cannot be had: {name}" for name in graph.skipped]
+    return "\n".join([head, *lines, *left_out])
 
 
 def training_seconds(
@@ -165,11 +166,12 @@ def _rows(graph: Graph, dataset: str, split: str) -> int:
     if graph.sources[dataset] == STANDIN and graph.resolved.scale.standin is not None:
         size = graph.resolved.scale.standin
         return size.train if split == "train" else size.test
-    return sum(graph.registry[dataset].counts.official.get(split, {}).values())
+    return graph.registry[dataset].official_rows(split)
 
 
 def _on_gpu(graph: Graph, model: Model) -> bool:
-    return graph.resolved.config.device == "cuda" and model.architecture["name"] in NETWORKS
+    uses_gpu = module_of("architecture", model.architecture["name"]).USES_GPU
+    return graph.resolved.config.device == "cuda" and uses_gpu
 
 
 def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> StudyPlan:
@@ -189,7 +191,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
     for cell in [] if redraw else cells:
         points = settings.datasets[cell.dataset].points
         disk += BYTES_PER_RECORD * points
-        jobs += 1  # the cohort
+        jobs += cell.replicate == 0  # the cohort
         for name, model in settings.models.items():
             for first, last in member_ranges(model):
                 jobs += 1

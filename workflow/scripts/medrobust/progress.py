@@ -38,6 +38,7 @@ _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = 32
 _LOCK_SUFFIX = ".lock"
 _ASIDE_SUFFIX = ".set-aside"
+_DONE_SUFFIX = ".done"
 
 # Files that this process holds: POSIX locks do not keep a process from itself.
 _held: set[Path] = set()
@@ -54,11 +55,19 @@ def progress_key(spec: Mapping[str, Any], input_hashes: Mapping[str, str], code_
     return io.sha256_of_json({"spec": dict(spec), "inputs": dict(input_hashes), "code": code_hash})
 
 
-def clear(progress_dir: str | os.PathLike[str]) -> int:
-    """Removes the journals and checkpoints below ``progress_dir`` that no job holds.
+def mark_done(path: str | os.PathLike[str]) -> None:
+    """Notes that the outputs of the job which kept its progress in ``path`` are written."""
+    path = Path(path)
+    if path.exists():
+        path.with_name(path.name + _DONE_SUFFIX).touch()
 
-    Only files made here are removed (each has a lock file beside it), then folders that became
-    empty. What a running job holds stays, with a message in the log.
+
+def clear(progress_dir: str | os.PathLike[str]) -> int:
+    """Removes the journals and checkpoints below ``progress_dir`` whose jobs are done.
+
+    Progress of a job that was killed stays, whichever other run succeeds. Only files made here
+    are removed (each has a lock file beside it), then folders that became empty. What a running
+    job holds stays, with a message in the log.
 
     Returns:
         The number of journals and checkpoints removed.
@@ -67,13 +76,16 @@ def clear(progress_dir: str | os.PathLike[str]) -> int:
     removed = 0
     for lock_path in sorted(root.rglob(f"*{_LOCK_SUFFIX}")):
         path = lock_path.with_name(lock_path.name.removesuffix(_LOCK_SUFFIX))
+        done = path.with_name(path.name + _DONE_SUFFIX)
+        if path.exists() and not done.exists():
+            continue
         try:
             lock = _Lock(path, wait=False)
         except _HeldError as holder:
             logger.info("%s is kept: it is in use by %s", path, holder)
             continue
         removed += path.exists()
-        for leftover in (path, _aside(path), *_unfinished(path), lock_path):
+        for leftover in (path, done, _aside(path), *_unfinished(path), lock_path):
             leftover.unlink(missing_ok=True)
         lock.release()
     for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):

@@ -226,6 +226,10 @@ class Dataset(Settings):
             )
         return self.sources[name]
 
+    def official_rows(self, split: str) -> int:
+        """Returns the official number of rows of a split ("train", "test"), 0 if unknown."""
+        return sum(self.counts.official.get(split, {}).values())
+
     def account_free(self) -> list[str]:
         """Returns the names of the sources that need no account and no manual step."""
         return [

@@ -11,7 +11,8 @@ from medrobust import io
 from medrobust.devices import choose_device, fix_threads, gpu_slot
 from medrobust.errors import InputError
 from medrobust.logs import Progress
-from medrobust.progress import Journal, progress_key
+from medrobust.machine import hardware, versions
+from medrobust.progress import Journal, mark_done, progress_key
 from medrobust.registry import parse_spec
 from medrobust.seeds import derive_seed
 
@@ -80,6 +81,7 @@ def attack_chunk(
         [[derive_seed(seed, "attack", *names, point, r) for r in range(restarts)] for point in ids]
     )
     inputs = {f"members{i}": io.sha256_of_file(file) for i, file in enumerate(members)}
+    kind = choose_device(device, model["architecture"]["name"])
     key = progress_key(
         {
             "model": dict(model),
@@ -88,12 +90,14 @@ def attack_chunk(
             "seed": seed,
             "names": [str(n) for n in names],
             "threads": compute_threads,
+            "device": kind,
+            "versions": versions(),
         },
         inputs | {"x": io.sha256_of_json(x.ravel().tolist())},
         code,
     )
     place = progress_file(progress_dir, "attack", key).with_suffix(".journal")
-    with gpu_slot(choose_device(device)) as device_name, Journal(place, key) as journal:
+    with gpu_slot(kind) as device_name, Journal(place, key) as journal:
         ensemble = load_ensemble(members, model, dataset, device_name)
         progress = Progress(f"attacking with {attack['name']}", seeds.size, unit="runs")
         result = run_attack(
@@ -109,8 +113,10 @@ def attack_chunk(
         )
         frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
         save_chunk(records, arrays, records=frame, x=x, point_ids=ids, result=result)
-    kind = f"attack:{attack['name']}:{model['architecture']['name']}"
-    watch.write(timing, kind, float(frame["queries"].sum()))
+    mark_done(place)
+    work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
+    made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
+    watch.write(timing, work_kind, float(frame["queries"].sum()), **made_with)
 
 
 def _starts(dataset: Dataset, chosen: pd.DataFrame) -> np.ndarray:
@@ -128,15 +134,19 @@ def gather_records(
     *,
     chunks: Sequence[str],
     arrays: Sequence[str],
+    timings: Sequence[str],
     records: str,
     joined_arrays: str,
+    made_with: str,
 ) -> None:
     """Joins the chunks of an attack into one table and one file of arrays.
 
     Args:
         chunks, arrays: the files that :func:`attack_chunk` wrote, in the order of points.
+        timings: the timing files beside them.
         records: parquet file to write.
         joined_arrays: safetensors file to write.
+        made_with: JSON file to write: on what the attacks ran, each combination once.
     """
     from medrobust.evaluation.records import read_records
 
@@ -145,3 +155,8 @@ def gather_records(
     io.write_tensors(
         joined_arrays, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
+    machines = [
+        {key: facts[key] for key in ("device", "hardware", "versions")}
+        for facts in map(io.read_json, timings)
+    ]
+    io.write_json(made_with, [m for i, m in enumerate(machines) if m not in machines[:i]])

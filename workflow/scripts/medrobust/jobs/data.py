@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medrobust import io
 from medrobust.data.registry import Dataset, get_dataset, load_registry
+from medrobust.errors import InputError
+
+RAW = Path("resources/raw")
+SUBSET = "subset"
 
 
 def fetch(
     *,
     dataset: str,
     source: str,
-    raw_dirs: Sequence[str],
-    download_dir: str,
+    raw_dir: str | None,
     allow_subset: bool,
     manifest: str,
 ) -> None:
@@ -24,8 +27,7 @@ def fetch(
     Args:
         dataset: registered name.
         source: a source of the registry entry.
-        raw_dirs: folders that may hold the files already, searched first and never changed.
-        download_dir: where missing files are downloaded to.
+        raw_dir: folder that may hold the files already, searched first and never changed.
         allow_subset: accept an incomplete release.
         manifest: JSON file to write: names, paths, sizes, SHA-256.
     """
@@ -35,8 +37,8 @@ def fetch(
     found = locate_or_fetch(
         entry,
         source,
-        [Path(folder) for folder in raw_dirs],
-        Path(download_dir),
+        [Path(raw_dir), RAW] if raw_dir else [RAW],
+        RAW,
         allow_subset=allow_subset,
     )
     write_manifest(manifest, found)
@@ -46,6 +48,7 @@ def prepare(
     *,
     dataset: str,
     source: str,
+    label: str,
     manifest: str | None,
     out_dir: str,
     seed: int,
@@ -58,6 +61,7 @@ def prepare(
     Args:
         dataset: registered name.
         source: "standin" or the source the manifest was made for.
+        label: the source's name in paths: ``source``, or "subset".
         manifest: the file written by :func:`fetch`, None for a stand-in.
         out_dir: folder of the data set.
         seed: root seed.
@@ -71,7 +75,7 @@ def prepare(
     options = dict(entry.options)
     if standin is not None:
         options |= {"n_train": standin["train"], "n_test": standin["test"]}
-    prepare_dataset(
+    card = prepare_dataset(
         dataset,
         entry.adapter,
         options,
@@ -83,6 +87,13 @@ def prepare(
         allow_subset=allow_subset,
         processes=processes,
     )
+    if card["source"] == SUBSET != label:
+        raise InputError(
+            f"The files of {dataset} look complete by name and size but hold only a part.",
+            where=out_dir,
+            remedy="get the full files; an incomplete release must be told by missing or smaller "
+            "files to be labelled `subset`.",
+        )
 
 
 def _facts(entry: Dataset, source: str) -> dict[str, Any]:

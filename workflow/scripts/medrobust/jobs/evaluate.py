@@ -45,7 +45,7 @@ def evaluate_clean(
     from medrobust.jobs.shared import load_ensemble
 
     dataset = load_dataset(data)
-    with gpu_slot(choose_device(device)) as chosen:
+    with gpu_slot(choose_device(device, model["architecture"]["name"])) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         labels = ensemble.predict(dataset.x_test)
         member_labels = ensemble.member_predictions(dataset.x_test)

@@ -10,7 +10,8 @@ import numpy as np
 
 from medrobust import io
 from medrobust.devices import choose_device, fix_threads, gpu_slot
-from medrobust.progress import Checkpoint, Journal, progress_key
+from medrobust.machine import hardware, versions
+from medrobust.progress import Checkpoint, Journal, mark_done, progress_key
 from medrobust.registry import module_of, parse_spec
 from medrobust.seeds import derive_seed
 
@@ -59,16 +60,19 @@ def train_members(
     dataset = load_dataset(data)
     numbers = list(range(members[0], members[1] + 1))
     seeds = [derive_seed(seed, "train", *names, number) for number in numbers]
+    kind = choose_device(device, model["architecture"]["name"])
     key = progress_key(
-        {"model": dict(model), "seeds": seeds, "threads": compute_threads},
+        {"model": dict(model), "seeds": seeds, "threads": compute_threads}
+        | {"device": kind, "versions": versions()},
         dataset.hashes(),
         code,
     )
-    place = progress_file(progress_dir, "train", key)
+    stem = progress_file(progress_dir, "train", key)
+    places = [stem.with_suffix(suffix) for suffix in (".journal", ".checkpoint")]
     with ExitStack() as stack:
-        chosen = stack.enter_context(gpu_slot(choose_device(device)))
-        journal = stack.enter_context(Journal(place.with_suffix(".journal"), key))
-        checkpoint = stack.enter_context(Checkpoint(place.with_suffix(".checkpoint"), key))
+        chosen = stack.enter_context(gpu_slot(kind))
+        journal = stack.enter_context(Journal(places[0], key))
+        checkpoint = stack.enter_context(Checkpoint(places[1], key))
         work = Work(
             x=dataset.x_train,
             y=dataset.y_train,
@@ -93,13 +97,17 @@ def train_members(
                 {"seed": s, "test_accuracy": a, **h}
                 for s, a, h in zip(seeds, accuracies, trained.history, strict=True)
             ],
-            "device": chosen.split(":")[0],
+            "device": kind,
+            "versions": versions(),
+            "hardware": hardware(),
             "code": code,
             "parameters_sha256": io.sha256_of_file(out),
         },
     )
-    kind = f"train:{model['method']['name']}:{model['architecture']['name']}"
-    watch.write(timing, kind, len(numbers) * len(work.y) * _epochs(trained.history))
+    for place in places:
+        mark_done(place)
+    work_kind = f"train:{model['method']['name']}:{model['architecture']['name']}"
+    watch.write(timing, work_kind, len(numbers) * len(work.y) * _epochs(trained.history))
 
 
 def _epochs(history: list[dict[str, Any]]) -> float:

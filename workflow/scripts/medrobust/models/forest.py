@@ -21,6 +21,7 @@ from medrobust.schema import Settings
 _NODE_ARRAYS = ("left", "right", "feature", "threshold", "probability")
 
 
+USES_GPU = False
 SCORES: Literal["logits", "probabilities"] = "probabilities"
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 
+USES_GPU = True
 SCORES: Literal["logits", "probabilities"] = "logits"
 
 

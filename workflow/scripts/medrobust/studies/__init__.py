@@ -1,7 +1,7 @@
 """Studies: for each paper the builders of its tables and figures.
 
 A study's module has ``BUILDERS``, which maps an artefact's name to a function that takes a
-:class:`Request` and writes the files, and ``compare`` and ``check_published``.
+:class:`Request` and writes the files, and ``build_printed_averages``.
 """
 
 from __future__ import annotations

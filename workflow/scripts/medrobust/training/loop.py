@@ -22,6 +22,10 @@ from medrobust.training.work import Work
 # A checkpoint costs a write and an fsync: worth it for epochs of seconds, not of milliseconds.
 CHECKPOINT_SECONDS = 5.0
 
+# A product of a stack of one takes another path than that of two or more and differs in the last
+# bits. So a lone member is trained beside a ghost, and depends on its own seed alone.
+GHOST = -1
+
 BatchLoss = Callable[[dict[str, Any], Any, Any], Any]
 
 
@@ -39,10 +43,11 @@ class _State:
     """What a checkpoint holds: everything that the next epoch depends on."""
 
     epoch: int
-    active: list[int]  # positions in work.members
+    active: list[int]  # positions in work.members; GHOST for a slot that only fills the stack
     parameters: dict[str, np.ndarray]  # of the active members
     momentum: dict[str, np.ndarray]
     best_loss: np.ndarray
+    last_loss: np.ndarray
     stale: np.ndarray  # epochs in a row without progress
     finished: dict[str, np.ndarray]  # parameters of all members, valid where stopped
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -81,25 +86,25 @@ def train_stacked(
     progress = Progress(what, stopping.max_epochs, unit="epochs")
     parameters, optimizer = _to_torch(state, make_optimizer, work.device)
     saved = time.monotonic()
-    while state.active and state.epoch < stopping.max_epochs:
+    while _members(state) and state.epoch < stopping.max_epochs:
         losses = _epoch(work, state, parameters, optimizer, batch_loss, x, y, batch_size)
         state.epoch += 1
         keep = _judge(state, losses, stopping)
         _to_numpy(state, parameters, optimizer)
         if not keep.all():
             _retire(work, state, losses, keep, "converged")
-            if state.active:
+            if _members(state):
                 parameters, optimizer = _to_torch(state, make_optimizer, work.device)
         progress.update(
             state.epoch,
-            f"mean loss {losses.mean():.4f}, {len(state.active)} of {len(work.members)} training",
+            f"mean loss {losses.mean():.4f}, {_members(state)} of {len(work.members)} training",
         )
         if work.checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
             _save(work, state)
             saved = time.monotonic()
-    if state.active:
+    if _members(state):
         everyone = np.zeros(len(state.active), dtype=bool)
-        _retire(work, state, state.best_loss, everyone, "max_epochs")
+        _retire(work, state, state.last_loss, everyone, "max_epochs")
     order = np.argsort([entry["member"] for entry in state.history])
     return state.finished, [state.history[i] for i in order]
 
@@ -120,7 +125,10 @@ def _epoch(
     n = len(x)
     # Each epoch's order has a seed of its own, so a resumed job needs no generator state.
     orders = np.stack(
-        [generator(work.seeds[i], "epoch", state.epoch).permutation(n) for i in state.active]
+        [
+            generator(work.seeds[max(i, 0)], "epoch", state.epoch).permutation(n)
+            for i in state.active
+        ]
     )
     orders_device = torch.from_numpy(orders).to(work.device)
     total = torch.zeros(len(state.active), dtype=torch.float64, device=work.device)
@@ -138,6 +146,7 @@ def _judge(state: _State, losses: np.ndarray, stopping: StoppingRule) -> np.ndar
     """Updates the stopping counters; returns which active members go on."""
     state.stale = np.where(losses > state.best_loss - stopping.tolerance, state.stale + 1, 0)
     state.best_loss = np.minimum(state.best_loss, losses)
+    state.last_loss = losses
     # A loss that is not a number never recovers.
     return (state.stale <= stopping.patience) & np.isfinite(losses)
 
@@ -146,6 +155,8 @@ def _retire(work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, rea
     """Moves the members not kept from the stack to the finished ones."""
     for position in np.flatnonzero(~keep):
         member = state.active[position]
+        if member == GHOST:
+            continue
         for name, value in state.parameters.items():
             state.finished[name][member] = value[position]
         loss = float(losses[position])
@@ -157,21 +168,39 @@ def _retire(work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, rea
                 "stopped": reason if np.isfinite(loss) else "loss is not a number",
             }
         )
+    keep = keep.copy()
+    remaining = [m for m, kept in zip(state.active, keep, strict=True) if kept and m != GHOST]
+    if len(remaining) == 1:
+        # One of the others stays as its ghost.
+        ghost = next(i for i, m in enumerate(state.active) if m != remaining[0])
+        keep[ghost] = True
+        state.active[ghost] = GHOST
     state.active = [m for m, kept in zip(state.active, keep, strict=True) if kept]
     state.parameters = {name: value[keep] for name, value in state.parameters.items()}
     state.momentum = {name: value[keep] for name, value in state.momentum.items()}
-    state.best_loss, state.stale = state.best_loss[keep], state.stale[keep]
+    for name in ("best_loss", "last_loss", "stale"):
+        setattr(state, name, getattr(state, name)[keep])
+
+
+def _members(state: _State) -> int:
+    """Returns how many members are still training."""
+    return sum(member != GHOST for member in state.active)
 
 
 def _start(work: Work, initial: dict[str, np.ndarray]) -> _State:
-    members = len(work.members)
+    active = list(range(len(work.members)))
+    parameters = dict(initial)
+    if len(active) == 1:
+        active.append(GHOST)
+        parameters = {name: np.repeat(value, 2, axis=0) for name, value in initial.items()}
     return _State(
         epoch=0,
-        active=list(range(members)),
-        parameters=dict(initial),
+        active=active,
+        parameters=parameters,
         momentum={},
-        best_loss=np.full(members, np.inf),
-        stale=np.zeros(members, dtype=np.int64),
+        best_loss=np.full(len(active), np.inf),
+        last_loss=np.full(len(active), np.inf),
+        stale=np.zeros(len(active), dtype=np.int64),
         finished={name: np.zeros_like(value) for name, value in initial.items()},
     )
 
@@ -207,7 +236,7 @@ _GROUPS = ("parameters", "momentum", "finished")
 
 def _save(work: Work, state: _State) -> None:
     arrays = {f"{g}:{name}": v for g in _GROUPS for name, v in getattr(state, g).items()}
-    arrays |= {"best_loss": state.best_loss, "stale": state.stale}
+    arrays |= {name: getattr(state, name) for name in ("best_loss", "last_loss", "stale")}
     info = {"epoch": state.epoch, "active": state.active, "history": state.history}
     work.checkpoint.save(arrays, info)
 
@@ -227,6 +256,7 @@ def _resume(work: Work) -> _State | None:
         active=info["active"],
         history=info["history"],
         best_loss=arrays["best_loss"],
+        last_loss=arrays["last_loss"],
         stale=arrays["stale"],
         **groups,
     )
