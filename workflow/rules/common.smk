@@ -189,6 +189,14 @@ def attack_facts(study):
     return {"name": attack.name, **attack.options}
 
 
+def cohort_rule(study):
+    settings = GRAPH.study(study)
+    if settings.cohort.select == "random":
+        return "on test points drawn at random"
+    names = [settings.models[model].label for model in settings.cohort.models]
+    return f"on test points that all of {', '.join(names)} classify correctly"
+
+
 def printed_sources(study):
     names = GRAPH.study(study).datasets
     return {setting.published_name or name: GRAPH.sources[name] for name, setting in names.items()}
@@ -209,7 +217,7 @@ def about(study):
         "scale_text": GRAPH.resolved.scale.description,
         "protocol": config.protocol,
         "data": data,
-        "attack": f"{facts['name']}: {budget}",
+        "attack": f"{facts['name']} ({budget}), {cohort_rule(study)}",
         "synthetic": "standin" in GRAPH.sources.values(),
     }
 

@@ -14,4 +14,5 @@ run(
     attack=snakemake.params.get("attack", {}),
     cohort=snakemake.input.get("cohort", ""),
     class_names=snakemake.params.get("class_names", []),
+    cohort_rule=snakemake.params.get("cohort_rule", ""),
 )

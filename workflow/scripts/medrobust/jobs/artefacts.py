@@ -22,6 +22,7 @@ def build_artefact(
     attack: Mapping[str, Any],
     cohort: str,
     class_names: Sequence[str],
+    cohort_rule: str,
 ) -> None:
     """Writes a table or figure of a study with all its formats.
 
@@ -35,6 +36,7 @@ def build_artefact(
         attack: name and settings of the attack.
         cohort: file of the attacked points ("" if the artefact needs none).
         class_names: names of the classes of the first data set.
+        cohort_rule: which points were attacked, in words.
     """
     request = Request(
         entries=[Entry(**entry) for entry in entries],
@@ -44,6 +46,7 @@ def build_artefact(
         attack=attack,
         cohort=cohort,
         class_names=class_names,
+        cohort_rule=cohort_rule,
     )
     _module(study).BUILDERS[artefact](request)
 

@@ -49,6 +49,7 @@ class Request:
         attack: name and settings of the attack.
         cohort: file of the attacked points, in their seeded order (empty if not needed).
         class_names: names of the classes of the (first) data set.
+        cohort_rule: which points were attacked, in words.
     """
 
     entries: Sequence[Entry]
@@ -58,3 +59,4 @@ class Request:
     attack: Mapping[str, Any]
     cohort: str = ""
     class_names: Sequence[str] = ()
+    cohort_rule: str = ""

@@ -1041,7 +1041,8 @@ def _attack_inputs(request: Request) -> list[AttackInput]:
 
 def _attack_text(request: Request) -> str:
     settings = {key: value for key, value in request.attack.items() if key != "name"}
-    return artefacts.describe_attack(request.attack["name"], settings)
+    text = artefacts.describe_attack(request.attack["name"], settings)
+    return f"{text}, {request.cohort_rule}" if request.cohort_rule else text
 
 
 def _table4(request: Request) -> list[Path]:
