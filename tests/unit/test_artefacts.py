@@ -53,7 +53,7 @@ def figure(tmp_path, sources=REAL, name="f", **more):
 # --- captions ---
 
 
-@pytest.mark.parametrize("suffix", [".md", ".tex"])
+@pytest.mark.parametrize("suffix", [".md", ".html", ".tex"])
 def test_every_table_states_the_run(tmp_path, suffix):
     table(tmp_path)
     text = (tmp_path / f"t{suffix}").read_text()
@@ -70,7 +70,7 @@ def test_stand_ins_are_marked_everywhere(tmp_path):
         "real",
         "",
     ]
-    for suffix in (".md", ".tex"):
+    for suffix in (".md", ".html", ".tex"):
         text = (tmp_path / f"t{suffix}").read_text()
         assert "SYNTHETIC DATA: Table IV" in text
         assert "evidence of nothing" in text
@@ -305,7 +305,7 @@ def test_equal_content_gives_equal_bytes_in_another_process(root, tmp_path):
     environment = os.environ | {"PYTHONHASHSEED": "5", "SOURCE_DATE_EPOCH": "5"}
     subprocess.run([sys.executable, "-c", SCRIPT, *arguments], env=environment, check=True)
     names = sorted(path.name for path in folders[0].iterdir())
-    assert len(names) == 9
+    assert len(names) == 10
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
 

@@ -34,11 +34,11 @@ def test_the_whole_run_makes_every_artefact(finished):
     run = next((finished.folder / "results").glob(RUN))
     made = {str(p.relative_to(run / "signnet")) for p in (run / "signnet").rglob("*")}
     for stem, suffixes in (
-        ("tables/table3", "md csv tex provenance.json"),
-        ("tables/table4", "md csv tex provenance.json"),
+        ("tables/table3", "html md csv tex provenance.json"),
+        ("tables/table4", "html md csv tex provenance.json"),
         ("figures/figure2", "png pdf svg csv provenance.json"),
         ("comparison/comparison", "csv html md provenance.json"),
-        ("comparison/printed", "csv md tex provenance.json"),
+        ("comparison/printed", "html csv md tex provenance.json"),
     ):
         assert {f"{stem}.{suffix}" for suffix in suffixes.split()} <= made
     # Stand-ins are marked wherever they are shown.

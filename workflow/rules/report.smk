@@ -44,8 +44,8 @@ rule check_published:
         published=published_numbers,
     output:
         csv=f"{COMPARISON}/printed.csv",
-        text=report(
-            f"{COMPARISON}/printed.md",
+        html=report(
+            f"{COMPARISON}/printed.html",
             caption="../report/printed.rst",
             category="{study}",
             subcategory="Comparison with print",
@@ -54,6 +54,7 @@ rule check_published:
                 "what": "do they follow from their rows?",
             },
         ),
+        text=f"{COMPARISON}/printed.md",
         latex=f"{COMPARISON}/printed.tex",
         provenance=f"{COMPARISON}/printed.provenance.json",
     log:

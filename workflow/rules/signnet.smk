@@ -1,6 +1,6 @@
 # signnet: Tables III and IV and Figure 2 (the ECG part of the paper).
 SIGNNET = f"results/{RUN}/signnet"
-TABLE = [".md", ".csv", ".tex", ".provenance.json"]
+TABLE = [".html", ".md", ".csv", ".tex", ".provenance.json"]
 FIGURE = [".png", ".pdf", ".svg", ".csv", ".provenance.json"]
 
 
@@ -12,7 +12,7 @@ if "signnet" in GRAPH.resolved.studies:
             summaries=signnet_summaries,
         output:
             report(
-                f"{SIGNNET}/tables/table3.md",
+                f"{SIGNNET}/tables/table3.html",
                 caption="../report/table.rst",
                 category="signnet",
                 subcategory="Tables",
@@ -45,7 +45,7 @@ if "signnet" in GRAPH.resolved.studies:
             records=signnet_records,
         output:
             report(
-                f"{SIGNNET}/tables/table4.md",
+                f"{SIGNNET}/tables/table4.html",
                 caption="../report/table.rst",
                 category="signnet",
                 subcategory="Tables",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrobust import io
+from medrobust import io, webpage
 from medrobust.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def write_table_artefact(
     panels: Sequence[Panel] = (),
     inputs: Sequence[str | os.PathLike[str]] = (),
 ) -> list[Path]:
-    """Writes a table as ``<stem>.csv``, ``.md``, ``.tex`` and ``.provenance.json``.
+    """Writes a table as ``<stem>.csv``, ``.md``, ``.html``, ``.tex`` and ``.provenance.json``.
 
     The CSV holds ``frame`` in full and a last column ``data`` ("SYNTHETIC", "real", or empty
     where nothing was run), by row where ``frame`` has a column ``source``.
@@ -214,9 +214,10 @@ def write_table_artefact(
     heading = f"{SYNTHETIC} DATA: {title}" if synthetic else title
     stated = full_caption(caption, context, sources, n, budget)
     shown = list(panels) or [Panel(_as_text(frame))]
-    files = {suffix: _with_suffix(stem, suffix) for suffix in (".csv", ".md", ".tex")}
+    files = {suffix: _with_suffix(stem, suffix) for suffix in (".csv", ".md", ".html", ".tex")}
     io.write_table(files[".csv"], _with_data_column(frame, synthetic))
     io.write_text(files[".md"], _markdown(heading, stated, shown, notes))
+    io.write_text(files[".html"], _webpage(heading, stated, shown, notes, synthetic))
     io.write_text(files[".tex"], _latex(heading, stated, shown, notes, Path(stem).name, context))
     provenance = write_provenance(
         stem,
@@ -271,6 +272,21 @@ def _markdown(heading: str, caption: str, panels: Sequence[Panel], notes: Sequen
     lines += [markdown_escape(caption), ""]
     lines += [f"- {markdown_escape(note)}" for note in notes]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _webpage(
+    heading: str, caption: str, panels: Sequence[Panel], notes: Sequence[str], synthetic: bool
+) -> str:
+    parts = []
+    for panel in panels:
+        if panel.title:
+            parts.append(f"<h2>{html.escape(panel.title)}</h2>")
+        numeric = [found for _, found in _numeric(panel.frame)]
+        parts.append(webpage.table(panel.frame, panel.sections, numeric))
+    parts.append(f"<p>{html.escape(caption)}</p>")
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    parts += [f"<ul>{items}</ul>"] if items else []
+    return webpage.page(heading, "\n".join(parts), banner=SYNTHETIC_NOTE if synthetic else "")
 
 
 def markdown_table(frame: pd.DataFrame, sections: Mapping[int, str] | None = None) -> str:

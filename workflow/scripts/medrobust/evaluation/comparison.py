@@ -18,7 +18,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medrobust import artefacts, io
+from medrobust import artefacts, io, webpage
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -425,22 +425,6 @@ def _whole(value: object) -> str:
 
 
 # Blue, orange, purple: told apart by colour-blind readers too; every cell also says it in words.
-_CSS = """
-:root { color-scheme: light; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem; color: #1a1a1a; background: #fff; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-.banner { border: 3px solid #7a1f7a; background: #f6e6f6; padding: .7rem 1rem; font-weight: 700; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .87rem; }
-caption { text-align: left; padding: .2rem 0; color: #444; }
-th, td { border: 1px solid #b9b9b9; padding: .35rem .55rem; text-align: left; vertical-align: top; }
-thead th { background: #f0f0f0; } tbody th { background: #f7f7f7; white-space: nowrap; }
-td b { font-weight: 600; } td .v { display: block; font-size: .78rem; font-weight: 600; }
-td .r { display: block; font-size: .75rem; }
-.within { background: #cfe4f7; } .outside { background: #fbd9b5; }
-.cannot { background: #fff6c4; } .notrun { background: #ededed; color: #4a4a4a; }
-.synthetic { background: repeating-linear-gradient(45deg, #f3def3 0 8px, #faf0fa 8px 16px); }
-""".strip()
 _CLASSES = {
     WITHIN: "within",
     OUTSIDE: "outside",
@@ -461,24 +445,17 @@ def render_html(
     No script and nothing loaded from elsewhere; colours repeat what each cell says in words.
     """
     cells = _cells(frame, published)
-    title = html.escape(f"Published and reproduced numbers: {context.study}")
-    banner = (
-        f'<p class="banner" role="note">{html.escape(artefacts.SYNTHETIC_NOTE)}</p>\n'
-        if artefacts.is_synthetic(sources) or (frame["verdict"] == SYNTHETIC).any()
-        else ""
-    )
+    synthetic = artefacts.is_synthetic(sources) or (frame["verdict"] == SYNTHETIC).any()
     n = f"{len(frame)} published numbers"
     stated = artefacts.full_caption(_EXPLANATION, context, sources, n, "as in each table")
     sections = "\n".join(
         _html_section(artefact, part, cells)
         for artefact, part in frame.groupby("artefact", sort=False)
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{_CSS}\n</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{title}</h1>\n{banner}<p>{html.escape(stated)}</p>\n{_html_summary(frame)}\n"
-        f"{sections}\n</main>\n</body>\n</html>\n"
+    return webpage.page(
+        f"Published and reproduced numbers: {context.study}",
+        f"<p>{html.escape(stated)}</p>\n{_html_summary(frame)}\n{sections}",
+        banner=artefacts.SYNTHETIC_NOTE if synthetic else "",
     )
 
 
