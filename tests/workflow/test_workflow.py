@@ -172,8 +172,8 @@ def test_the_report_graphs_and_lint_work_without_a_network(copy_of_finished):
     [
         ("signnet_fig2", "figures/figure2.png"),
         ("signnet_figure2", "figures/figure2.png"),
-        ("signnet_tab3", "tables/table3.md"),
-        ("signnet_table4", "tables/table4.md"),
+        ("signnet_tab3", "tables/table3.html"),
+        ("signnet_table4", "tables/table4.html"),
         ("comparison", "comparison/comparison.html"),
         ("signnet", "comparison/printed.csv"),
     ],

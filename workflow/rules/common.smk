@@ -324,7 +324,7 @@ def published_numbers(wildcards):
 
 def study_tables(wildcards):
     tables = [name for name in study_of(wildcards).artefacts if name.startswith("table")]
-    return [GRAPH.artefact(wildcards.study, name).replace(".md", ".csv") for name in tables]
+    return [GRAPH.artefact(wildcards.study, name).replace(".html", ".csv") for name in tables]
 
 
 def comparison_sources(wildcards):

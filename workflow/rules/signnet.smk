@@ -127,12 +127,12 @@ if "signnet" in GRAPH.resolved.studies:
 
     rule signnet_tab3:
         input:
-            f"{SIGNNET}/tables/table3.md",
+            f"{SIGNNET}/tables/table3.html",
         message:
             "signnet Table III is made: {input}"
 
     rule signnet_tab4:
         input:
-            f"{SIGNNET}/tables/table4.md",
+            f"{SIGNNET}/tables/table4.html",
         message:
             "signnet Table IV is made: {input}"

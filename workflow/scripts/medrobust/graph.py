@@ -292,9 +292,9 @@ class Graph:
         return [self.artefact(study, name) for name in self.study(study).artefacts]
 
     def artefact(self, study: str, name: str) -> str:
-        """Returns the main file of a table (Markdown) or a figure (PNG)."""
+        """Returns the main file of a table (a web page) or a figure (PNG)."""
         table = name.startswith("table")
-        folder, suffix = ("tables", "md") if table else ("figures", "png")
+        folder, suffix = ("tables", "html") if table else ("figures", "png")
         return f"results/{self.resolved.run}/{study}/{folder}/{name}.{suffix}"
 
 
