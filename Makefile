@@ -6,7 +6,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: demo smoke test test-only lint bench report
+.PHONY: demo smoke test lint bench report
 
 $(VENV)/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "medrobust needs Python 3.11 or newer; try: make demo PYTHON=python3.11")'
@@ -26,14 +26,14 @@ report: $(VENV)/.installed
 	$(SNAKEMAKE) --report report.html
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/rules
-	$(BIN)/snakemake --lint
+	@start=$$(date +%s); set -ex; \
+	  $(BIN)/ruff check .; \
+	  $(BIN)/ruff format --check .; \
+	  $(BIN)/snakefmt --check Snakefile workflow/rules; \
+	  $(BIN)/snakemake --lint; \
+	  set +x; echo "[stage] lint: $$(($$(date +%s) - start)) s"
 
-test: lint test-only
-
-test-only: $(VENV)/.installed
+test: lint
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed

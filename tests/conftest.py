@@ -27,3 +27,18 @@ def real_data() -> Path:
     if not value:
         pytest.skip("MEDROBUST_REAL_DATA is not set: no real data to test on")
     return Path(value)
+
+
+_seconds: dict[str, float] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Adds up the time of each folder of tests, fixtures included."""
+    folder = "/".join(report.nodeid.split("/")[:2])
+    _seconds[folder] = _seconds.get(folder, 0.0) + report.duration
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Prints the time of each folder before the closing line."""
+    for folder, seconds in sorted(_seconds.items()):
+        terminalreporter.write_line(f"[stage] {folder}: {seconds:.0f} s")

@@ -1,0 +1,239 @@
+"""The documentation: links lead somewhere, and commands, settings and paths that it names exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from medrobust.config import Config
+from medrobust.data.registry import load_registry
+from medrobust.evaluation.comparison import COLUMNS, VERDICTS
+from medrobust.evaluation.records import SCHEMA
+from medrobust.reference import config_reference
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.md")]
+    if path.is_file()
+)
+# Targets, settings and files of the worked examples in docs/extending.md and docs/data.md.
+EXAMPLE_TARGETS = {"noise", "signnet_fig3", "scale=smoke"}
+EXAMPLE_FILES = {"noise", "linear", "fgsm_training", "random_noise", "two_files"}
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def code_of(page: Path) -> list[str]:
+    """Returns the commands of a page: inline code and lines of code blocks."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    rest = re.sub(r"```\w*\n.*?```", "", text, flags=re.DOTALL)
+    indented = re.findall(r"^ {4}(\S.*)$", rest, re.MULTILINE)
+    inline = re.findall(r"`([^`\n]+)`", rest)
+    return [line.strip() for line in [*"\n".join(blocks).splitlines(), *indented, *inline]]
+
+
+def snakemake_calls(page: Path) -> list[list[str]]:
+    calls = []
+    for code in code_of(page):
+        for part in re.split(r"&&|\|", re.sub(r"\s#.*| {2,}.*", "", code)):
+            words = shlex.split(part) if part.strip().startswith("snakemake ") else []
+            if words:
+                calls.append(words[1:])
+    return calls
+
+
+def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
+    """Divides a call as Snakemake does: ``--config`` takes every word up to the next option."""
+    one_argument = {"--cores", "--report", "--executor", "--profile", "--resources"}
+    targets, settings, position = [], [], 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word in one_argument:
+            position += 1
+        elif word in ("--config", "--forcerun", "--rerun-triggers"):
+            while position < len(words) and not words[position].startswith("-"):
+                if word == "--config":
+                    settings.append(words[position])
+                position += 1
+        elif not word.startswith("-"):
+            targets.append(word)
+    return targets, settings
+
+
+def rule_names() -> set[str]:
+    files = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    return set(re.findall(r"^\s*rule (\w+):", text, re.MULTILINE))
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_pages_are_there() -> None:
+    names = {named(page) for page in PAGES}
+    docs = {f"docs/{name}.md" for name in ("data", "extending", "protocols", "results", "running")}
+    assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "config/README.md", *docs} <= names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_relative_links_resolve(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{named(page)}: {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{named(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_targets_and_settings_of_commands_exist(page: Path) -> None:
+    for words in snakemake_calls(page):
+        targets, settings = targets_and_settings(words)
+        for target in targets:
+            is_file = target.startswith("results/")
+            known = is_file or target in rule_names() | EXAMPLE_TARGETS
+            assert known, f"{named(page)}: snakemake {' '.join(words)}"
+        for setting in settings:
+            key, equals, _ = setting.partition("=")
+            assert equals and key in Config.model_fields, f"{named(page)}: {setting}"
+
+
+def test_readme_names_commands() -> None:
+    calls = [targets_and_settings(words) for words in snakemake_calls(ROOT / "README.md")]
+    targets = {target for named_targets, _ in calls for target in named_targets}
+    assert {"signnet_fig2", "plan", "preflight"} <= targets
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    for page in PAGES:
+        for code in code_of(page):
+            target = re.match(r"make ([\w-]+)", code)
+            assert not target or target[1] in known, f"{named(page)}: {code}"
+
+
+def test_commands_of_the_package_exist() -> None:
+    source = (ROOT / "workflow/scripts/medrobust/__main__.py").read_text(encoding="utf-8")
+    known = {
+        call.args[0].value
+        for call in ast.walk(ast.parse(source))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "add"
+        and isinstance(call.args[0], ast.Constant)
+    }
+    used = {
+        match[1]
+        for page in PAGES
+        for code in code_of(page)
+        for match in re.finditer(r"python -m medrobust ([a-z-]+)", code)
+    }
+    assert {"plan", "train", "attack"} <= used <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_paths_in_the_repository_exist(page: Path) -> None:
+    roots = ("config/", "docs/", "envs/", "profiles/", "resources/", "tests/", "workflow/")
+    for code in code_of(page):
+        if not code.startswith(roots) or re.search(r"[<>{}*\s|]", code):
+            continue
+        path = code.split(":")[0].rstrip("/")
+        if Path(path).stem in EXAMPLE_FILES or path.startswith(("resources/raw", "docs/evidence")):
+            continue
+        assert (ROOT / path).exists(), f"{named(page)}: {code}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_pages_name_no_place_of_one_machine(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.])/(?:work|tmp|home|root|mnt|Users)/", text), named(page)
+
+
+def test_config_readme_is_what_the_code_generates() -> None:
+    written = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    assert written == config_reference(), (
+        "run: PYTHONPATH=workflow/scripts python -m medrobust config-reference > config/README.md"
+    )
+
+
+def test_every_setting_is_in_the_config_file() -> None:
+    written = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    assert set(written) == set(Config.model_fields)
+
+
+def test_data_sets_and_sources_are_documented() -> None:
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    for name, entry in load_registry().items():
+        assert f"| `{name}` |" in text
+        rows = f"{entry.official_rows('test'):,}"
+        assert rows in text or rows == "0"
+        for source in entry.sources:
+            assert f"| `{source}` |" in text
+
+
+def test_columns_of_records_and_comparison_are_documented() -> None:
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    records = text[text.index("## Attack records") : text.index("## Tables")]
+    first_cells = re.findall(r"^\| (`[^|]+) \|", records, re.MULTILINE)
+    documented = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
+    assert documented == list(SCHEMA)
+    comparison = text[text.index("## comparison.csv") : text.index("## Provenance")]
+    cells = re.findall(r"^\| (`[^|]+) \|", comparison, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`([\w ]+)`", cell)]
+    assert names == [*COLUMNS, *VERDICTS]
+
+
+def test_version_is_the_same_everywhere() -> None:
+    from medrobust import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"({__version__}, " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_catalog_entry_says_how_the_workflow_is_used() -> None:
+    entry = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))
+    assert entry["usage"]["software-stack-deployment"]["conda"] is True
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").lower()
+    assert "snakemake" in readme and "workflow" in readme
+    assert (ROOT / "Snakefile").is_file()
+
+
+def test_examples_are_python_that_compiles_and_is_formatted(tmp_path: Path) -> None:
+    files = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
+            if "from __future__" not in block:
+                continue
+            compile(block, f"{named(page)} block {number}", "exec")
+            file = tmp_path / f"{page.stem}_{number}.py"
+            file.write_text(block, encoding="utf-8")
+            files.append(str(file))
+    assert len(files) >= 5
+    config = str(ROOT / "pyproject.toml")
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            ["ruff", *command, "--config", config, *files],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
