@@ -34,8 +34,7 @@ rule all:
 
 
 onstart:
-    if not told_only():
-        print(plan_text())
+    print(opening_text())
 
 
 onsuccess:

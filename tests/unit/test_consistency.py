@@ -124,3 +124,9 @@ def test_artefact_lists_failures_in_print_and_all_in_csv(root, tmp_path):
     assert text.count("| Table II: ") == 6
     assert "6 of 30 printed averages" in text
     assert "published numbers alone" in text
+
+
+def test_a_study_that_prints_no_averages_is_no_error(tmp_path):
+    path = published(tmp_path, {"a": "1"})
+    frame = check_printed_means(read_published(path), [])
+    assert frame.empty and "verdict" in frame

@@ -196,19 +196,6 @@ class Rule:
     script: str
 
 
-# Scripts that need Python alone, so that asking for the plan builds no environment.
-PLAIN = {"tell"}
-
-
-def test_plain_scripts_import_the_standard_library_only():
-    for name in PLAIN:
-        tree = ast.parse((SCRIPTS / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-                assert module.split(".")[0] in sys.stdlib_module_names
-
-
 def rules() -> dict[str, Rule]:
     """Returns every rule that runs a script."""
     found = {}
@@ -219,9 +206,7 @@ def rules() -> dict[str, Rule]:
             script = re.search(r"script:\s*\"\.\./scripts/(\w+)\.py\"", body)
             conda = re.search(r"conda:\s*\"\.\./\.\./envs/(\w+)\.yaml\"", body)
             assert bool(script) == ("script:" in body), f"rule {name}: script not understood"
-            if script and script[1] in PLAIN:
-                assert not conda, f"rule {name} needs no environment"
-            elif script:
+            if script:
                 assert conda, f"rule {name} runs a script without an environment"
                 found[name] = Rule(name, conda[1], script[1])
     return found

@@ -253,7 +253,8 @@ def test_two_runs_in_one_folder(copy_of_finished):
     """The second one stops at once and says why; the first is not disturbed."""
     project = copy_of_finished
     run = next((project.folder / "results").glob(RUN))
-    shutil.rmtree(run / "signnet/evaluations")
+    for folder in ("evaluations", "tables"):
+        shutil.rmtree(run / "signnet" / folder)
     with start(project, "signnet_tab4", *tiny()) as first:
         wait_for(lambda: any((project.folder / ".snakemake/locks").iterdir()))
         second = project.snakemake("signnet_tab4", *tiny(), fails=True)

@@ -17,7 +17,6 @@ from medrobust.progress import clear as clear_progress_files
 
 
 def told_only():
-    # The targets that only tell need no plan in front of them.
     return bool({"plan", "preflight"} & set(sys.argv))
 
 
@@ -48,8 +47,14 @@ wildcard_constraints:
     chunk=r"\d+",
 
 
-def plan_text(wildcards=None):
-    return planning.format_plan(planning.make_plan(GRAPH), GRAPH)
+def opening_text():
+    # A full run, and the target `plan`, begin with the plan; `preflight` with what is missing.
+    texts = []
+    if "preflight" in sys.argv:
+        texts.append(layout.preflight_text(GRAPH))
+    if "preflight" not in sys.argv or "plan" in sys.argv:
+        texts.append(planning.format_plan(planning.make_plan(GRAPH), GRAPH))
+    return "\n".join(texts)
 
 
 def clear_progress():
@@ -149,7 +154,7 @@ def chunk_of(wildcards):
 
 def run_facts(study):
     config = GRAPH.resolved.config
-    shown = layout.shown_settings(config)
+    shown = layout.shown_settings(config, without=layout.CIRCUMSTANCES)
     return {
         "run": RUN,
         "scale": config.scale,
@@ -220,10 +225,6 @@ def about(study):
         "attack": f"{facts['name']} ({budget}), {cohort_rule(study)}",
         "synthetic": "standin" in GRAPH.sources.values(),
     }
-
-
-def preflight_text(wildcards=None):
-    return layout.preflight_text(GRAPH)
 
 
 def raw_manifest(wildcards):

@@ -81,27 +81,12 @@ rule comparison:
         "The comparisons are made: results/*/*/comparison/comparison.html"
 
 
+# These two have nothing to run: `onstart` prints the answer.
 rule plan:
-    log:
-        "results/.logs/plan.log",
-    localrule: True
-    threads: 1
-    params:
-        text=plan_text,
     message:
-        "What the selected studies will take"
-    script:
-        "../scripts/tell.py"
+        "That is what the selected studies will take."
 
 
 rule preflight:
-    log:
-        "results/.logs/preflight.log",
-    localrule: True
-    threads: 1
-    params:
-        text=preflight_text,
     message:
-        "What the selected studies still need"
-    script:
-        "../scripts/tell.py"
+        "That is what the selected studies still need."

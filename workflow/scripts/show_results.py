@@ -11,7 +11,7 @@ def main(scale: str = "") -> None:
     for run in sorted(Path("results").glob(f"{scale}*-*/")):
         for study in sorted(path for path in run.iterdir() if path.is_dir()):
             for folder, kind in (
-                ("tables", "*.md"),
+                ("tables", "*.html"),
                 ("figures", "*.png"),
                 ("comparison", "*.html"),
             ):
@@ -23,7 +23,7 @@ def main(scale: str = "") -> None:
         print(f"  {card.with_suffix('.md')}{mark}")
     if Path("report.html").exists():
         print("  report.html  <- open this in a browser")
-    print("\nReal data next: snakemake --cores 8 --use-conda --config scale=laptop")
+    print("\nReal data next: snakemake --cores 2 --config scale=laptop")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,12 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
     from medrobust.data.registry import read_yaml
 
+    if not Path("config/config.yaml").is_file():
+        raise InputError(
+            "There is no config/config.yaml here.",
+            where=str(Path.cwd()),
+            remedy="run this in the project's folder.",
+        )
     values = read_yaml("config/config.yaml")
     for setting in options.config:
         key, separator, value = setting.partition("=")

@@ -195,6 +195,8 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         key: _typed(value) if key == "overrides" else _WORDS.get(str(value), value)
         for key, value in values.items()
     }
+    if isinstance(values.get("studies"), str):
+        values["studies"] = [values["studies"]]
     config = checked(Config, values, file="config/config.yaml")
     scale_file = f"config/scales/{config.scale}.yaml"
     scale = checked(Scale, read_yaml(root / scale_file), file=scale_file)
@@ -264,6 +266,12 @@ def chunk_size(attack: Attack, points: int) -> int:
 def _check_sources(config: Config, scale: Scale, registry: Mapping[str, Dataset]) -> None:
     for dataset, source in config.sources.items():
         place = "config/config.yaml, key sources"
+        if scale.standin is not None and source != STANDIN:
+            raise InputError(
+                f"The scale {config.scale!r} runs on generated stand-ins, not on {source!r}.",
+                where=f"{place}.{dataset}",
+                remedy="leave the source out, or choose the scale laptop or paper.",
+            )
         if dataset not in registry:
             raise unknown_name("data set", dataset, sorted(registry), where=place)
         allowed = [*registry[dataset].sources, *([STANDIN] if scale.standin else [])]

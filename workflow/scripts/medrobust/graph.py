@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medrobust.artefacts import SOURCES
 from medrobust.codehash import code_hash
 from medrobust.config import Config, Model, Resolved, Study, chunk_size, resolve
 from medrobust.data.fetch import choose_source, locate
@@ -21,6 +22,7 @@ from medrobust.data.registry import STANDIN, Dataset
 from medrobust.errors import InputError
 from medrobust.io import read_json, sha256_of_json
 from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
+from medrobust.schema import unknown_name
 
 DATA = "results/data/{dataset}@{source}"
 MODEL = "results/{run}/{study}/models/{dataset}@{source}/fold{fold}/rep{replicate}/{model}"
@@ -330,6 +332,13 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
     origins, sources = {}, {}
     for dataset in sorted({d for study in resolved.studies.values() for d in study.datasets}):
         origins[dataset] = _origin(resolved, dataset, raw_dirs)
+        if origins[dataset] not in SOURCES:
+            raise unknown_name(
+                "source",
+                origins[dataset],
+                SOURCES,
+                where=f"config/datasets.yaml, key datasets.{dataset}.sources",
+            )
         sources[dataset] = _label(resolved, dataset, origins[dataset], raw_dirs)
     return Graph(resolved, sources, origins, raw_dirs, skipped)
 
@@ -400,13 +409,22 @@ def preflight_pairs(resolved: Resolved) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def shown_settings(config: Config) -> str:
-    """Returns the settings that differ from the defaults, as arguments of Snakemake."""
+# Settings that change no result: where files lie, where to compute, what to do without data.
+CIRCUMSTANCES = ("device", "raw_dir", "allow_subset", "on_missing_data", "records_from", "studies")
+
+
+def shown_settings(config: Config, without: Sequence[str] = ()) -> str:
+    """Returns the settings that differ from the defaults, as arguments of Snakemake.
+
+    Args:
+        config: the settings.
+        without: names to leave out.
+    """
     defaults = Config()
     changed = {
         name: getattr(config, name)
         for name in Config.model_fields
-        if getattr(config, name) != getattr(defaults, name)
+        if name not in without and getattr(config, name) != getattr(defaults, name)
     }
     words = [
         f"{name}={json.dumps(value) if isinstance(value, dict | list) else value}"

@@ -188,7 +188,7 @@ def _card(path: Path) -> dict[str, Any]:
         raise InputError(
             "There is no prepared data set here (no card.json).",
             where=str(path.parent),
-            remedy="run `snakemake --cores 2 data`.",
+            remedy="run `snakemake --cores 2 data` with the same --config.",
         ) from None
     needed = ("name", "class_names", "input_range", "shape", "dtype")
     missing = [key for key in needed if not isinstance(card, dict) or key not in card]

@@ -81,7 +81,9 @@ def check_printed_means(published: pd.DataFrame, rules: Sequence[PrintedMean]) -
                 remedy="compare the declared names with the file of published numbers.",
             )
         rows += found
-    return pd.DataFrame(rows)
+    columns = "table average dataset method terms printed recomputed lowest highest difference"
+    nothing = pd.DataFrame(columns=[*columns.split(), "decimals", "verdict"])
+    return pd.DataFrame(rows) if rows else nothing
 
 
 def _averages(published: pd.DataFrame, rule: PrintedMean) -> Iterator[dict[str, object]]:

@@ -107,6 +107,7 @@ def choose_cohort(
     order = generator(seed, "cohort", *names).permutation(len(first))
     chosen = order[eligible[order]][:points]
     if len(chosen) < points:
+        dataset = str(names[1]).split("@")[0]
         rule = (
             "that all of them classify correctly"
             if select == "all_correct"
@@ -115,7 +116,7 @@ def choose_cohort(
         raise InputError(
             f"{points} points are asked for, but there are only {int(eligible.sum())} of "
             f"{len(first)} test points {rule} (models: {', '.join(tables)}).",
-            where="config/studies/<study>.yaml, key datasets.<name>.points",
+            where=f"config/studies/{names[0]}.yaml, key datasets.{dataset}.points",
             remedy="ask for fewer points, or set `cohort: {select: random}`.",
         )
     rows = first.iloc[chosen]
