@@ -115,6 +115,7 @@ def test_artefact_lists_failures_in_print_and_all_in_csv(root, tmp_path):
     files = signnet.build_printed_averages(csv_path, tmp_path / "averages", CONTEXT)
     assert {file.name for file in files} == {
         "averages.csv",
+        "averages.html",
         "averages.md",
         "averages.tex",
         "averages.provenance.json",
