@@ -1,4 +1,4 @@
-"""The rules `fetch` and `prepare` from an empty folder: real files over HTTP from a local server."""
+"""The rules `fetch` and `prepare` from an empty folder: real files from a local HTTP server."""
 
 from __future__ import annotations
 
