@@ -565,14 +565,6 @@ def test_settings_from_a_configuration_leave_the_box_open():
     model, x = Linear(6), points_in_the_box(6, 1)
     with pytest.raises(InputError, match="open end"):
         attack(model, x, spec, seeds_for(1, 1))
-    assert_same(
-        attack(model, x, spec.in_box(0, 1), seeds_for(1, 1)),
-        attack(model, x, make_spec(max_iter=3), seeds_for(1, 1)),
-    )
-    given = make_spec(clip_min=-1.0).in_box(-5.0, 7.0)
-    assert (given.clip_min, given.clip_max) == (-1.0, 1.0)
-    with pytest.raises(InputError, match="must be smaller"):
-        spec.in_box(1.0, 0.0)
 
 
 def test_wrong_arrays_are_refused():

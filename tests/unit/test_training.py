@@ -126,6 +126,29 @@ def test_a_loss_that_is_not_a_number_stops_the_member_alone():
     assert history[0]["epochs"] == 6
 
 
+def test_optimizers_with_a_step_count_work_when_members_leave_the_stack():
+    """Adam keeps a scalar per tensor, which has no member axis to cut."""
+    targets = torch.tensor([[1.0], [2.0], [9.0]])
+
+    def loss(parameters, x, y):
+        w = parameters["w"]
+        return (w - targets[: len(w)]).square().sum(dim=1)
+
+    # All start at the first target: that member is done at once, and leaves.
+    work = Work(np.zeros((4, 1), np.float32), np.zeros(4, np.int64), 2, [0, 1, 2], [0, 1, 2])
+    _, history = loop.train_stacked(
+        work,
+        {"w": np.ones((3, 1), np.float32)},
+        loss,
+        lambda tensors: torch.optim.Adam(tensors, lr=0.01),
+        batch_size=2,
+        stopping=loop.StoppingRule(8, 1e-9, 2),
+        what="test",
+    )
+    assert history[0]["epochs"] < 8 and history[0]["stopped"] == "converged"
+    assert history[2]["epochs"] == 8
+
+
 class _Killed(Exception):
     pass
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from medrobust.errors import InputError
 
 from tests.workflow.conftest import TINY, start, tiny, wait_for
 
@@ -316,6 +317,35 @@ def test_success_clears_only_the_progress_of_finished_jobs(copy_of_finished):
         name.write_bytes(b"")
     copy_of_finished.snakemake("plan", *tiny())
     assert left.exists()
+
+
+def test_stand_ins_of_another_scale_are_refused_in_words(finished):
+    target = "results/data/mitbih@standin/card.md"
+    output = finished.snakemake("-n", "--forcerun", "prepare", "--", target, fails=True)
+    assert "stand-ins belong to --config scale=smoke" in output
+
+
+def test_files_that_only_look_complete_leave_no_data_set(make_project, tmp_path):
+    """Two CSV files of the official names that hold a part, accepted and yet not labelled."""
+    from medrobust.jobs.data import prepare
+
+    row = ",".join(["0.0", "1.0", *["0.5"] * 185])
+    files = []
+    for name in ("mitbih_train.csv", "mitbih_test.csv"):
+        path = tmp_path / name
+        path.write_text("".join(f"{row},{label}.0\n" for label in range(5)))
+        files.append({"name": name, "path": str(path), "bytes": 1, "sha256": "0" * 64})
+    manifest = tmp_path / "raw.json"
+    manifest.write_text(json.dumps({"dataset": "mitbih", "source": "kaggle", "files": files}))
+    common = {
+        "dataset": "mitbih", "source": "kaggle", "manifest": str(manifest), "seed": 0,
+        "standin": None, "allow_subset": True, "processes": 1,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="look complete"):
+        prepare(label="kaggle", out_dir=str(tmp_path / "a"), **common)
+    assert not (tmp_path / "a/card.json").exists()
+    prepare(label="subset", out_dir=str(tmp_path / "b"), **common)
+    assert json.loads((tmp_path / "b/card.json").read_text())["source"] == "subset"
 
 
 def test_raw_dir_must_exist(finished):

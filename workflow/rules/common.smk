@@ -236,7 +236,13 @@ def raw_manifest(wildcards):
 def standin_size(wildcards):
     if wildcards.source != "standin":
         return None
-    return GRAPH.resolved.scale.standin.model_dump()
+    size = GRAPH.resolved.scale.standin
+    if size is None:
+        raise WorkflowError(
+            f"{wildcards.dataset}@standin was asked for, but the scale {CONFIG.scale!r} runs on "
+            "real data; stand-ins belong to --config scale=smoke."
+        )
+    return size.model_dump()
 
 
 def origin_of(wildcards):

@@ -1,6 +1,7 @@
 # Raw files to arrays. Only data is shared between studies.
 # No input on purpose, and no param for `raw_dir` and `allow_subset` (the script reads them from the
-# configuration): where files lie does not change what they are, and a download must not count as a changed input of the job that made it.
+# configuration): where files lie does not change what they are, and a download must not count as
+# a changed input of the job that made it.
 # After replacing raw files by hand, ask for `--forcerun fetch`.
 rule fetch:
     output:

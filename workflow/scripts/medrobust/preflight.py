@@ -46,7 +46,6 @@ PACKAGES = (
     "scikit-learn",
     "scipy",
     "seaborn",
-    "statsmodels",
     "torch",
 )
 """What every study needs, by distribution name."""

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from medrobust.errors import InputError
-from medrobust.schema import Settings, checked
+from medrobust.schema import Settings
 
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -83,16 +83,6 @@ class HopSkipJumpSpec(Settings):
             )
         return self
 
-    def in_box(self, low: float, high: float) -> HopSkipJumpSpec:
-        """Returns these settings with ``low`` and ``high`` for the ends of the box left open.
-
-        Raises:
-            InputError: the box is empty, infinite or NaN.
-        """
-        ends = {"clip_min": float(low), "clip_max": float(high)}
-        given = self.model_dump(exclude_none=True)
-        return checked(HopSkipJumpSpec, ends | given, file="the clip box of HopSkipJump")
-
     def box(self) -> tuple[np.float32, np.float32]:
         """Returns the clip box as float32, the type in which every query is made.
 
@@ -103,7 +93,7 @@ class HopSkipJumpSpec(Settings):
             raise InputError(
                 "The clip box of HopSkipJump has an open end.",
                 where="clip_min, clip_max",
-                remedy="set both in the attack's options, or fill them in with in_box().",
+                remedy="set both in the attack's options.",
             )
         with np.errstate(over="ignore"):
             return np.float32(self.clip_min), np.float32(self.clip_max)

@@ -70,7 +70,8 @@ def attack_chunk(
     watch = Stopwatch()
     dataset = load_dataset(data)
     low, high = float(dataset.x_train.min()), float(dataset.x_train.max())
-    settings = {"clip_min": low, "clip_max": high, **attack}
+    given = {key: value for key, value in attack.items() if value is not None}
+    settings = {"clip_min": low, "clip_max": high, **given}
     spec = parse_spec("attack", settings, file="parameters of the job", prefix="attack")
     chosen = io.read_table(cohort).iloc[points[0] : points[1]]
     ids = chosen["point_id"].to_numpy()

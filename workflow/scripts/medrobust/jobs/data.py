@@ -88,6 +88,8 @@ def prepare(
         processes=processes,
     )
     if card["source"] == SUBSET != label:
+        # Without its card the folder is no data set.
+        (Path(out_dir) / "card.json").unlink()
         raise InputError(
             f"The files of {dataset} look complete by name and size but hold only a part.",
             where=out_dir,
@@ -105,6 +107,7 @@ def _facts(entry: Dataset, source: str) -> dict[str, Any]:
         "licence": entry.licence,
         "version": known.version if known else None,
         "class_names": list(entry.classes),
+        "shape": list(entry.shape),
         "official": entry.counts.official,
         "paper": entry.counts.paper,
     }

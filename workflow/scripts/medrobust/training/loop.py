@@ -90,6 +90,7 @@ def train_stacked(
         losses = _epoch(work, state, parameters, optimizer, batch_loss, x, y, batch_size)
         state.epoch += 1
         keep = _judge(state, losses, stopping)
+        mean_loss = losses[[member != GHOST for member in state.active]].mean()
         _to_numpy(state, parameters, optimizer)
         if not keep.all():
             _retire(work, state, losses, keep, "converged")
@@ -97,7 +98,7 @@ def train_stacked(
                 parameters, optimizer = _to_torch(state, make_optimizer, work.device)
         progress.update(
             state.epoch,
-            f"mean loss {losses.mean():.4f}, {_members(state)} of {len(work.members)} training",
+            f"mean loss {mean_loss:.4f}, {_members(state)} of {len(work.members)} training",
         )
         if work.checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
             _save(work, state)
@@ -147,8 +148,9 @@ def _judge(state: _State, losses: np.ndarray, stopping: StoppingRule) -> np.ndar
     state.stale = np.where(losses > state.best_loss - stopping.tolerance, state.stale + 1, 0)
     state.best_loss = np.minimum(state.best_loss, losses)
     state.last_loss = losses
-    # A loss that is not a number never recovers.
-    return (state.stale <= stopping.patience) & np.isfinite(losses)
+    # A loss that is not a number never recovers. A ghost stays as long as its member.
+    ghosts = np.array([member == GHOST for member in state.active])
+    return ghosts | ((state.stale <= stopping.patience) & np.isfinite(losses))
 
 
 def _retire(work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, reason: str) -> None:
@@ -177,7 +179,8 @@ def _retire(work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, rea
         state.active[ghost] = GHOST
     state.active = [m for m, kept in zip(state.active, keep, strict=True) if kept]
     state.parameters = {name: value[keep] for name, value in state.parameters.items()}
-    state.momentum = {name: value[keep] for name, value in state.momentum.items()}
+    # Scalars, such as Adam's step, are common to all members.
+    state.momentum = {n: v[keep] if v.ndim else v for n, v in state.momentum.items()}
     for name in ("best_loss", "last_loss", "stale"):
         setattr(state, name, getattr(state, name)[keep])
 
