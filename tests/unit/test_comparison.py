@@ -57,14 +57,15 @@ def reproduced_row(table, dataset, method, value, low, high, source="kaggle", **
     } | more
 
 
-def build(tmp_path, rows, context=CONTEXT, sources=None, numbers=NUMBERS):
+def build(tmp_path, rows, context=CONTEXT, sources=None, numbers=NUMBERS, **more):
     tables = []
     for name, part in pd.DataFrame(rows).groupby("table") if rows else []:
         tables.append(tmp_path / f"table{name}.csv")
         part.to_csv(tables[-1], index=False)
     sources = {"D1": "kaggle"} if sources is None else sources
+    stem = tmp_path / "comparison"
     return comparison.build_comparison(
-        "s", published(tmp_path, numbers), tables, tmp_path / "comparison", context, sources
+        "s", published(tmp_path, numbers), tables, stem, context, sources, **more
     )
 
 
@@ -183,6 +184,19 @@ def test_duplicates_and_missing_files_are_refused(tmp_path):
         comparison.read_published(published(tmp_path, [(*NUMBERS[0][:-1], "n/a")]))
     with pytest.raises(InputError, match="belongs to the study"):
         comparison.read_published(published(tmp_path), "other")
+
+
+def test_a_remark_on_the_data_is_told_with_their_numbers_only(tmp_path):
+    rows = [
+        reproduced_row("IV", "D1", "MLP", 0.15, 0.14, 0.16, scale="laptop"),
+        reproduced_row("IV", "D2", "MLP", 0.3, 0.2, 0.4, "physionet", scale="laptop"),
+    ]
+    sources = {"D1": "kaggle", "D2": "physionet"}
+    told = {("D2", "physionet"): "other rows", ("D1", "physionet"): "wrong"}
+    frame = build(tmp_path, rows, LAPTOP, sources, remark=lambda d, s: told.get((d, s), ""))
+    assert frame["reason"].iloc[3] == "other rows; scale laptop, not the published amounts"
+    assert frame["reason"].iloc[2] == "scale laptop, not the published amounts"
+    assert not frame["reason"].str.contains("wrong").any()
 
 
 def test_epsilons_match_as_numbers_and_name_the_columns(tmp_path):

@@ -789,6 +789,47 @@ def test_an_archive_dropped_by_hand_is_unpacked_without_an_account(
     assert _names(tmp_path / "mine") == {name}
 
 
+def _two_of_one_archive() -> tuple[Dataset, Dataset]:
+    """Two data sets whose files come out of one archive."""
+    archive = {"name": "heartbeat.zip", "other_names": ["archive.zip"], "kept": True}
+    shared = {"archive": archive, "folders": ["two", "ptb"]}
+    first = _heartbeat(**shared)
+    other = _heartbeat(**shared, files=[{"name": "ptbdb.csv"}])
+    return first, other.model_copy(update={"name": "ptb", "raw": "ptb"})
+
+
+def test_an_archive_of_two_data_sets_is_downloaded_once(tmp_path, monkeypatch, at_kaggle) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    first, other = _two_of_one_archive()
+    behaviour = KaggleBehaviour(archive=ARCHIVE, token=TOKEN)
+    with kaggle_server(behaviour) as url:
+        at_kaggle(url)
+        _fetch(first, tmp_path / "down", "", "kaggle")
+        assert _names(tmp_path / "down") == {"train.csv", "test.csv", "heartbeat.zip"}
+        assert choose_source(other, [tmp_path / "down"])[0] == "kaggle"
+        manifest = _fetch(other, tmp_path / "down", "", "kaggle")
+    assert len(behaviour.headers_of("/storage/heartbeat.zip")) == 1
+    (record,) = manifest["files"]
+    assert record["origin"] == "unpacked from heartbeat.zip" and record["bytes"] == 200_000
+    # One folder and its lock serve both, also where they are fetched at the same time.
+    assert Path(record["path"]).parent == tmp_path / "down" / "two"
+    assert not (tmp_path / "down" / "ptb").exists()
+
+
+@pytest.mark.parametrize("folder", ["two", "ptb"])
+@pytest.mark.parametrize("name", ["heartbeat.zip", "archive.zip"])
+def test_an_archive_of_two_data_sets_is_found_in_either_folder(
+    tmp_path: Path, folder: str, name: str
+) -> None:
+    mine = tmp_path / "mine" / folder / name
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(ARCHIVE)
+    for dataset, wanted in zip(_two_of_one_archive(), ("train.csv", "ptbdb.csv"), strict=True):
+        manifest = _fetch(dataset, tmp_path / "down", "", "kaggle", raw_dirs=[tmp_path / "mine"])
+        assert wanted in {record["name"] for record in manifest["files"]}
+    assert _names(tmp_path / "mine") == {name}
+
+
 def test_another_copy_is_a_warning_and_a_known_one_is_accepted(tmp_path: Path) -> None:
     crlf = TRAIN.replace(b"\n", b"\r\n")
     mine = tmp_path / "two"

@@ -66,6 +66,25 @@ def test_without_an_account_the_records_will_be_downloaded(tmp_path: Path) -> No
     assert not (tmp_path / "raw").exists()
 
 
+def test_ptb_without_an_account_is_downloaded_and_said_to_be_other_rows(tmp_path: Path) -> None:
+    findings = _run(tmp_path, {"signnet": [("mitbih", "auto"), ("ptbdb", "auto")]})
+    assert _level(findings, "ptbdb@physionet") == ["download", "note"]
+    assert _level(findings, "mitbih@physionet") == ["download"]
+    text = format_preflight(findings, ["signnet"])
+    assert "not those of the published release" in text and "source kaggle" in text
+    assert runnable(findings, ["signnet"]) == ["signnet"]
+
+
+def test_one_archive_at_hand_serves_both_heartbeat_data_sets(tmp_path: Path) -> None:
+    archive = tmp_path / "mine" / "mitbih" / "heartbeat.zip"
+    archive.parent.mkdir(parents=True)
+    archive.write_bytes(b"x")
+    studies = {"signnet": [("mitbih", "auto"), ("ptbdb", "auto"), ("ptbdb_8020", "auto")]}
+    findings = _run(tmp_path, studies, raw_dirs=[tmp_path / "mine"])
+    for name in ("mitbih", "ptbdb", "ptbdb_8020"):
+        assert _level(findings, f"{name}@kaggle") == ["ready"]
+
+
 def test_the_rest_of_an_incomplete_folder_is_counted(tmp_path: Path) -> None:
     raw = _records(tmp_path / "mine", leave_out="100.dat")
     findings = _run(tmp_path, {"signnet": [("mitbih", "auto")]}, raw_dirs=[raw])

@@ -49,7 +49,7 @@ def _write(tmp_path: Path, change=lambda entry: None) -> Path:
 
 def test_the_projects_registry_is_valid_and_consistent() -> None:
     registry = load_registry()
-    assert {"mitbih", "mitbih_ns", "mitbih_patient"} <= set(registry)
+    assert {"mitbih", "mitbih_ns", "mitbih_patient", "ptbdb", "ptbdb_8020"} <= set(registry)
     for dataset in registry.values():
         assert dataset.options.get("classes", dataset.classes) == dataset.classes
         for source in dataset.sources.values():
@@ -83,6 +83,34 @@ def test_the_three_entries_share_raw_folder_and_adapter() -> None:
     assert {(e.raw, e.adapter) for e in entries} == {("mitbih", "mitbih")}
     assert list(registry["mitbih_patient"].sources) == ["physionet"]
     assert registry["mitbih"].account_free() == ["physionet"]
+
+
+def test_the_ptb_entries_differ_in_their_division_only() -> None:
+    registry = load_registry()
+    one, other = registry["ptbdb"], registry["ptbdb_8020"]
+    assert one.sources == other.sources and one.raw == other.raw == "ptbdb"
+    assert one.account_free() == ["physionet"]
+    totals = [
+        {c: sum(split[c] for split in entry.counts.official.values()) for c in entry.classes}
+        for entry in (one, other)
+    ]
+    assert totals == [{"normal": 4046, "abnormal": 10506}] * 2
+    # The rows cut from the records are others: the counts of the release are not theirs.
+    assert {name: source.same_rows for name, source in one.sources.items()} == {
+        "kaggle": True,
+        "physionet": False,
+    }
+    assert one.sources["physionet"].listing.count == 2 * 549
+
+
+def test_the_kaggle_sources_share_one_archive_and_its_folders() -> None:
+    registry = load_registry()
+    kaggle = [registry[name].sources["kaggle"] for name in ("mitbih", "mitbih_ns", "ptbdb")]
+    assert {source.slug for source in kaggle} == {"shayanfazeli/heartbeat"}
+    assert all(source.archive == kaggle[0].archive and source.archive.kept for source in kaggle)
+    for name in ("mitbih", "ptbdb"):
+        assert registry[name].folders("kaggle") == ["mitbih", "ptbdb"]
+        assert registry[name].folders("physionet") == [name]
 
 
 def test_a_valid_entry_loads(tmp_path: Path) -> None:

@@ -206,6 +206,11 @@ class _Look:
             yield Finding("note", study, subject, _found(located) + _lacking(located))
         else:
             yield from self._to_fetch(study, subject, dataset, source, located, reason)
+        if not source.same_rows:
+            text = "its rows are made anew from the raw files, not those of the published release"
+            others = [name for name, other in dataset.sources.items() if other.same_rows]
+            remedy = f"for the release's own rows: source {' or '.join(others)}" if others else ""
+            yield Finding("note", study, subject, text, remedy)
 
     def _to_fetch(
         self,
@@ -217,13 +222,13 @@ class _Look:
         reason: str,
     ) -> Iterator[Finding]:
         if source.kind == "manual":
-            place = self.folders[-1] / dataset.raw
+            place = self.folders[-1] / dataset.folders(subject.split("@")[1])[0]
             text = f"must be put into {place} by you{_lacking(located)}"
             yield Finding("action", study, subject, text, source.instructions or "")
             return
         if source.kind == "kaggle" and find_credential() is None:
             raise no_credential(dataset.account_free())
-        size = still_to_download(source, located)
+        size = still_to_download(located)
         self.downloads[dataset.raw, subject.split("@")[1]] = size
         amount = megabytes(size) if size else "of unknown size"
         text = f"will be downloaded from {_address(source)} ({amount}); {reason}"
@@ -274,13 +279,15 @@ def _address(source: Source) -> str:
     return bare_url(next(url for url in urls if url))
 
 
-def still_to_download(source: Source, located: Located) -> int:
+def still_to_download(located: Located) -> int:
     """Returns the bytes left to download, as far as the registry knows them (0 if not)."""
+    source = located.source
     total = source.download_bytes or 0
     if source.kind == "kaggle" or (source.archive is not None and source.archive.delivered):
         assert source.archive is not None
         return source.archive.bytes or total
-    missing = [file for file in source.files if file.name in set(located.missing)]
+    names = set(located.missing)
+    missing = [file for file in source.files if file.name in names]
     sizes = [file.bytes for file in missing]
     if None not in sizes:
         return sum(size or 0 for size in sizes)

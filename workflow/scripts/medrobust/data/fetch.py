@@ -9,6 +9,7 @@ imports nothing heavy, because it runs whenever the Snakefile is parsed.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -24,7 +25,17 @@ from medrobust.data.kaggle_source import (
     kaggle_opener,
     no_credential,
 )
-from medrobust.data.registry import STANDIN, Archive, Content, Dataset, RawFile, RawTree, Source
+from medrobust.data.registry import (
+    STANDIN,
+    Archive,
+    Content,
+    Dataset,
+    Listing,
+    RawFile,
+    RawTree,
+    Source,
+    read_checksums,
+)
 from medrobust.data.transfer import (
     Sessions,
     SharedProgress,
@@ -55,11 +66,13 @@ __all__ = [
 class Located:
     """What lies in the raw folders.
 
+    ``source``: the source, with the files that its publisher's list names if the list is there;
     ``files``: name -> path of the listed files that are there; ``trees``: pattern -> its
     files; ``missing``: what is required and not there; ``archive``: an archive that was
     dropped by hand and may hold the rest.
     """
 
+    source: Source
     files: dict[str, Path]
     trees: dict[str, list[Path]]
     missing: list[str]
@@ -77,16 +90,19 @@ class Located:
 
 
 def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -> Located:
-    """Looks for the files of one source by name and size; opens none.
+    """Looks for the files of one source by name and size; opens only a publisher's list of files.
 
     Args:
         dataset: the registry entry.
         source_name: one of its sources.
         raw_dirs: folders with a sub-folder per data set, in order of preference. A file may
             lie in ``<raw_dir>/<dataset.raw>/`` or one folder below.
+
+    Raises:
+        InputError: the publisher's list is there but is not what the registry expects.
     """
-    source = dataset.source(source_name)
-    folders = _folders(dataset, raw_dirs)
+    folders = _folders(dataset.folders(source_name), raw_dirs)
+    source = _with_listed_files(dataset.source(source_name), folders)
     files, missing = {}, []
     for file in source.files:
         path = _first_file(folders, file.name, _required_size(file, source))
@@ -100,24 +116,65 @@ def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -
         for tree in source.trees
         if len(trees[tree.pattern]) < tree.count
     ]
-    return Located(files, trees, missing, _find_archive(source.archive, folders))
+    return Located(source, files, trees, missing, _find_archive(source.archive, folders))
 
 
-def _folders(dataset: Dataset, raw_dirs: Sequence[str | Path]) -> list[Path]:
+def _folders(names: Sequence[str], raw_dirs: Sequence[str | Path]) -> list[Path]:
     folders: list[Path] = []
-    for raw_dir in raw_dirs:
-        folder = Path(raw_dir) / dataset.raw
+    for folder in (Path(raw_dir) / name for raw_dir in raw_dirs for name in names):
         if folder.is_dir():
             below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
             folders += [folder, *below]
     return folders
 
 
+def _with_listed_files(source: Source, folders: Sequence[Path]) -> Source:
+    """Returns the source with its publisher's list, and the files that it names.
+
+    Without the list these are the files at hand that look like them.
+    """
+    listing = source.listing
+    if listing is None:
+        return source
+    path = _first_file(folders, listing.name, None)
+    if path is None:
+        found = {
+            file.relative_to(folder).as_posix()
+            for folder in folders
+            for pattern in listing.patterns
+            for file in folder.glob(pattern)
+        }
+        listed = [RawFile(name=name) for name in sorted(found)]
+    else:
+        listed = _listed_files(listing, path)
+    return source.model_copy(update={"files": [*source.files, RawFile(name=listing.name), *listed]})
+
+
+def _listed_files(listing: Listing, path: Path) -> list[RawFile]:
+    listed = [
+        RawFile(name=name, sha256=sha256)
+        for name, sha256 in read_checksums(path).items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in listing.patterns)
+    ]
+    if len(listed) != listing.count:
+        raise InputError(
+            f"This list names {len(listed)} files like {' or '.join(listing.patterns)}; the "
+            f"release has {listing.count}.",
+            where=str(path),
+            remedy="delete it; it is then downloaded again.",
+        )
+    return listed
+
+
 def _first_file(folders: Sequence[Path], name: str, size: int | None) -> Path | None:
     """Returns the first non-empty file; one of another size than the publisher's comes last."""
-    candidates = [p for p in (folder / name for folder in folders) if _size(p) > 0]
-    right = [p for p in candidates if size is None or _size(p) == size]
-    return next(iter([*right, *candidates]), None)
+    other = None
+    for path in (folder / name for folder in folders):
+        found = _size(path)
+        if found > 0 and size in (None, found):
+            return path
+        other = other or (path if found > 0 else None)
+    return other
 
 
 def _required_size(file: RawFile, source: Source) -> int | None:
@@ -197,8 +254,8 @@ def locate_or_fetch(
         dataset: the registry entry.
         source_name: one of its sources, or "standin" (which has no raw files).
         raw_dirs: folders with files put there by hand; they are read, never written.
-        download_dir: where downloads go (``<download_dir>/<dataset.raw>/``); files that are
-            there already count as found.
+        download_dir: where downloads go (``<download_dir>/<dataset.raw>/``, or the first of the
+            source's ``folders``); files that are there already count as found.
         settings: attempts, waits, timeouts.
         base_urls: source name -> address to use instead of the registry's ``base_url``.
         allow_subset: use what is there if anything is, without downloading the rest.
@@ -224,7 +281,7 @@ def locate_or_fetch(
             dataset,
             source_name,
             folders,
-            Path(download_dir) / dataset.raw,
+            Path(download_dir) / dataset.folders(source_name)[0],
             settings or TransferSettings(),
             (base_urls or {}).get(source_name) or source.base_url or "",
         )
@@ -232,7 +289,7 @@ def locate_or_fetch(
         located = locate(dataset, source_name, folders)
         if located.missing and not allow_subset:
             raise _still_missing(dataset, source_name, located, job.folder)
-    records = _records(source, located, origins)
+    records = _records(located, origins)
     return _manifest(dataset, source_name, source, records, located.missing)
 
 
@@ -273,16 +330,32 @@ class _Fetch:
         with _folder_lock(self.folder):
             # Another process may have brought the files while this one waited for the lock.
             located = self._look()
+            origins = self._fetch_list(located)
+            if origins:
+                located = self._look()
             if not located.missing:
-                return {}
+                return origins
             if located.archive is not None:
-                origins = self._unpack(located.archive, located)
+                origins |= self._unpack(located.archive, located)
                 located = self._look()
                 if not located.missing or self.source.kind == "manual":
                     return origins
             if self.source.archive is not None and self.source.archive.delivered:
                 return self._fetch_archive(self.source.archive, located)
-            return self._fetch_files([f for f in self.source.files if f.name in located.missing])
+            missing = set(located.missing)
+            files = [file for file in located.source.files if file.name in missing]
+            return origins | self._fetch_files(files, len(located.source.files))
+
+    def _fetch_list(self, located: Located) -> dict[str, str]:
+        """Gets the publisher's list of files if it is missing, from the archive at hand if any."""
+        listing = self.source.listing
+        if listing is None or listing.name not in located.missing:
+            return {}
+        if located.archive is not None:
+            origins = self._unpack(located.archive, located)
+            if listing.name not in self._look().missing:
+                return origins
+        return self._fetch_files([RawFile(name=listing.name)], 1)
 
     def _look(self) -> Located:
         return locate(self.dataset, self.source_name, self.raw_dirs)
@@ -295,11 +368,10 @@ class _Fetch:
             remedy=self.source.instructions or "",
         )
 
-    def _fetch_files(self, files: list[RawFile]) -> dict[str, str]:
+    def _fetch_files(self, files: list[RawFile], of: int) -> dict[str, str]:
+        """Downloads ``files``, which are some of the source's ``of`` files."""
         known = sum(file.bytes or 0 for file in files)
-        stated = self.source.total_bytes or 0
-        if stated and len(self.source.files):
-            known = max(known, stated * len(files) // len(self.source.files))
+        known = max(known, (self.source.total_bytes or 0) * len(files) // of)
         require_space(self.folder, known, self.settings.free_bytes)
         logger.info(
             "%s: downloading %d files (%s) from %s",
@@ -346,7 +418,8 @@ class _Fetch:
         except ArchiveError:
             target.unlink()  # else it would be taken for one dropped by hand
             raise
-        target.unlink()
+        if not archive.kept:
+            target.unlink()
         return origins
 
     def _kaggle_archive(self, target: Path, expected: Content) -> None:
@@ -362,7 +435,7 @@ class _Fetch:
         download(opener, page, target, expected, self.settings, explain)
 
     def _unpack(self, archive: Path, located: Located) -> dict[str, str]:
-        missing = [f for f in self.source.files if f.name not in located.files]
+        missing = [f for f in located.source.files if f.name not in located.files]
         patterns = [t.pattern for t in self.source.trees if len(located.trees[t.pattern]) < t.count]
         select = wanted_files([f.name for f in missing], patterns)
         logger.info("%s: unpacking %s", self.dataset.name, archive.name)
@@ -428,12 +501,12 @@ def _shortened(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
 
 
-def _records(source: Source, located: Located, origins: Mapping[str, str]) -> list[dict[str, Any]]:
+def _records(located: Located, origins: Mapping[str, str]) -> list[dict[str, Any]]:
     """Returns the manifest's entry for every file, after comparing all with the registry."""
     records, wrong = [], []
-    for file in source.files:
+    for file in located.source.files:
         if file.name in located.files:
-            record, problem = _compared(file, located.files[file.name], source)
+            record, problem = _compared(file, located.files[file.name], located.source)
             records.append({**record, "origin": origins.get(file.name, "found")})
             if problem:
                 wrong.append(f"{record['path']}: {problem}")

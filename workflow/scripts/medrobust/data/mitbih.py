@@ -29,9 +29,7 @@ Which rows are in the official training and test file is not known for rebuilt r
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,7 +37,10 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from medrobust.data import splits
+from medrobust.data.heartbeat_csv import CsvFile, raw_file, read_files
+from medrobust.data.heartbeats import LENGTH, Beats, scaled_segments
 from medrobust.data.store import Prepared
+from medrobust.data.wfdb_files import matches_check_sum, one_folder, read_header, read_signal
 from medrobust.errors import InputError, nearest
 from medrobust.logs import logger
 from medrobust.schema import Settings, checked
@@ -48,8 +49,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLASSES = ("N", "S", "V", "F", "Q")
-LENGTH = 187
-"""Values per row."""
+CSV_FILES = ("mitbih_train.csv", "mitbih_test.csv")
 
 DECIMATION = 3
 FREQUENCY = 360
@@ -83,6 +83,7 @@ SAME_PATIENT = {"202": "201"}
 """Record -> record of the same patient under whose number both are listed."""
 
 _IDS = ("row_id", "file", "position", "record", "patient", "symbol", "official_split")
+"""Columns of ids.csv: ``position`` is the annotation's sample, ``symbol`` its code."""
 
 
 class Options(Settings):
@@ -108,28 +109,6 @@ class Options(Settings):
         if len(set(value)) != len(value):
             raise ValueError("a class is named twice")
         return value
-
-
-@dataclass(frozen=True)
-class Beats:
-    """Heartbeats before any split.
-
-    Attributes:
-        x: float32 ``[n, 187]`` in [0, 1].
-        y: int64 ``[n]``, 0 to 4 = N, S, V, F, Q.
-        ids: one row per beat: ``row_id`` (0 to n - 1), ``file``, ``position`` (sample of the
-            annotation at 360 Hz, counted from 0, or row of the CSV file, from 1), ``record``,
-            ``patient``, ``symbol`` (of the annotation), ``official_split``; empty where the
-            source does not tell.
-        complete: whether this is the whole release.
-        notes: what a reader of the data card should know.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    ids: pd.DataFrame
-    complete: bool
-    notes: tuple[str, ...] = ()
 
 
 def adapt(
@@ -169,8 +148,8 @@ def adapt(
         if chosen.split == "patient":
             raise splits.no_patients(source)
         beats = read_kaggle_csv(
-            _file(files, "mitbih_train.csv"),
-            _file(files, "mitbih_test.csv"),
+            raw_file(files, "mitbih_train.csv", CSV_FILES),
+            raw_file(files, "mitbih_test.csv", CSV_FILES),
             allow_subset=allow_subset,
         )
     elif source == "physionet":
@@ -182,17 +161,6 @@ def adapt(
         )
     train, test, notes = _split(beats, chosen.split, seed)
     return _of_classes(beats, chosen.classes, train, test, (*beats.notes, *notes))
-
-
-def _file(files: Mapping[str, Path], name: str) -> Path:
-    if name not in files:
-        raise InputError(
-            f"The file {name} is missing.",
-            where=f"raw files: {', '.join(sorted(files)) or 'none'}",
-            remedy="put mitbih_train.csv and mitbih_test.csv (or heartbeat.zip) into the raw "
-            "folder, or use source physionet.",
-        )
-    return Path(files[name])
 
 
 def _split(beats: Beats, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -251,14 +219,9 @@ def build_from_records(files: Mapping[str, Path], *, allow_subset: bool = False)
             hold the published number of beats.
     """
     records = _complete_records(files, allow_subset)
-    parts = []
-    with tempfile.TemporaryDirectory(prefix="medrobust-") as folder:
-        for record in records:
-            for suffix in (".hea", ".dat", ".atr"):
-                # wfdb wants one folder; the files may lie in several.
-                link = Path(folder) / f"{record}{suffix}"
-                link.symlink_to(Path(files[link.name]).resolve())
-            parts.append(_rows_of_record(record, Path(folder), files, allow_subset))
+    names = [f"{record}{suffix}" for record in records for suffix in (".hea", ".dat", ".atr")]
+    with one_folder({name: files[name] for name in names}) as folder:
+        parts = [_rows_of_record(record, folder, files, allow_subset) for record in records]
     y = np.concatenate([part[1] for part in parts])
     complete = records == RECORDS and _check_totals(y, allow_subset)
     return Beats(
@@ -323,41 +286,21 @@ def _rows_of_record(
 
 def _read_signal(record: str, folder: Path, files: Mapping[str, Path]) -> np.ndarray:
     """Returns the first signal of a record, in units of the converter."""
-    import wfdb
-
-    header = str(files[f"{record}.hea"])
-    data = str(files[f"{record}.dat"])
+    header, data = Path(files[f"{record}.hea"]), Path(files[f"{record}.dat"])
     again = "download the files of this record again (release 1.0.0)."
-    # wfdb raises many kinds of exception on damaged files; all mean the same to a user.
-    try:
-        facts = wfdb.rdheader(str(folder / record))
-    except Exception as error:
-        raise InputError(
-            f"Record {record}: the header cannot be read ({error}).", where=header, remedy=again
-        ) from error
+    facts = read_header(folder / record, where=header, again=again)
     if facts.fs != FREQUENCY or not facts.n_sig or not facts.sig_len:
         raise InputError(
             f"Record {record}: the header says {facts.n_sig} signals of {facts.sig_len} samples "
             f"at {facts.fs} Hz; expected two signals at {FREQUENCY} Hz.",
-            where=header,
+            where=str(header),
             remedy=again,
         )
-    try:
-        read = wfdb.rdrecord(str(folder / record), physical=False, channels=[0])
-        signal = read.d_signal[:, 0].astype(np.int64)
-        intact = (int(signal.sum()) - int(facts.checksum[0])) % 65536 == 0
-    except Exception as error:
-        raise InputError(
-            f"Record {record}: the signal file cannot be read; it has "
-            f"{Path(data).stat().st_size:,} bytes for {facts.sig_len:,} samples of {facts.n_sig} "
-            f"signals ({error}).",
-            where=data,
-            remedy=again,
-        ) from error
-    if not intact:
+    signal = read_signal(folder / record, 0, facts, where=data, again=again)
+    if not matches_check_sum(signal, facts, 0):
         raise InputError(
             f"Record {record}: the signal does not match the check sum in its header.",
-            where=data,
+            where=str(data),
             remedy=again,
         )
     return signal
@@ -413,20 +356,7 @@ def cut_beats(signal: np.ndarray, sample: np.ndarray, beats: np.ndarray) -> np.n
     interval = np.where(last, following - start, interval)
     end = np.minimum(following + interval // 5, len(signal))
     count = -((start - end) // DECIMATION)  # samples of signal[start:end:3]
-    first = np.concatenate([[0], np.cumsum(count)[:-1]])
-    within = np.arange(count.sum()) - np.repeat(first, count)
-    value = signal[np.repeat(start, count) + DECIMATION * within]
-    low = np.minimum.reduceat(value, first)
-    span = np.maximum.reduceat(value, first) - low
-    if (count < 1).any() or (span == 0).any():
-        wrong = int(start[(count < 1) | (span == 0)][0])
-        raise ValueError(f"the signal after the beat at sample {wrong} is empty or constant")
-    x = np.zeros((len(beats), LENGTH), np.float32)
-    seen = within < LENGTH
-    row = np.repeat(np.arange(len(beats)), count)
-    scaled = (value - np.repeat(low, count)) / np.repeat(span, count)
-    x[row[seen], within[seen]] = scaled[seen]
-    return x
+    return scaled_segments(signal, start, count, stride=DECIMATION)
 
 
 def _check_totals(y: np.ndarray, allow_subset: bool) -> bool:
@@ -484,150 +414,27 @@ def read_kaggle_csv(train_csv: Path, test_csv: Path, *, allow_subset: bool = Fal
         allow_subset: accept fewer rows, and leave out a last row that was cut off.
 
     Raises:
-        InputError: a file is missing, empty or cut off, or a row has a wrong number of columns,
-            a value that is no number in [0, 1], or a label that is not 0, 1, 2, 3 or 4.
+        InputError: as :func:`medrobust.data.heartbeat_csv.read_files`; labels are 0 to 4.
     """
-    paths = {"train": Path(train_csv), "test": Path(test_csv)}
-    tables = {split: _read_csv(path, allow_subset) for split, path in paths.items()}
-    found = {split: len(table) for split, table in tables.items()}
-    if found != OFFICIAL_CSV_ROWS and not allow_subset:
-        wrong = next(split for split in paths if found[split] != OFFICIAL_CSV_ROWS[split])
-        raise InputError(
-            f"{paths[wrong].name} has {found[wrong]:,} rows; the release has "
-            f"{OFFICIAL_CSV_ROWS[wrong]:,}. The file was cut off or changed.",
-            where=str(paths[wrong]),
-            remedy="download it again, or set `allow_subset: true` to use it as a subset.",
-        )
-    table = np.concatenate(list(tables.values()))
-    complete = found == OFFICIAL_CSV_ROWS
-    note = "Rows read from the Kaggle files."
-    if not complete:
-        note += f" SUBSET: {found['train']:,} training and {found['test']:,} test rows."
-    return Beats(
-        x=np.ascontiguousarray(table[:, :LENGTH]),
-        y=table[:, LENGTH].astype(np.int64),
-        ids=_csv_ids(paths, found),
-        complete=complete,
-        notes=(note,),
-    )
-
-
-def _csv_ids(paths: Mapping[str, Path], rows: Mapping[str, int]) -> pd.DataFrame:
     import pandas as pd
 
-    counts = list(rows.values())
+    labels = tuple(range(len(CLASSES)))
+    paths = {"train": Path(train_csv), "test": Path(test_csv)}
+    files = [CsvFile(path, labels, OFFICIAL_CSV_ROWS[split]) for split, path in paths.items()]
+    rows = read_files(files, allow_subset=allow_subset)
+    note = "Rows read from the Kaggle files."
+    if not rows.complete:
+        note += f" SUBSET: {rows.counts[0]:,} training and {rows.counts[1]:,} test rows."
     columns = {
-        "row_id": np.arange(sum(counts)),
-        "file": np.repeat([path.name for path in paths.values()], counts),
-        "position": np.concatenate([np.arange(1, n + 1) for n in counts]),
-        "official_split": np.repeat(list(rows), counts),
+        "row_id": np.arange(len(rows.y)),
+        "file": rows.file,
+        "position": rows.position,
+        "official_split": np.repeat(list(paths), rows.counts),
     }
-    return pd.DataFrame(columns).reindex(columns=list(_IDS), fill_value="")
-
-
-def _read_csv(path: Path, allow_subset: bool) -> np.ndarray:
-    """Returns a file as float32 ``[rows, 188]``, checked."""
-    import pyarrow as pa
-    import pyarrow.csv
-
-    if not path.is_file():
-        raise InputError("This file does not exist.", where=str(path))
-    names = [str(i) for i in range(LENGTH + 1)]
-    cut_off = []
-
-    def on_wrong_width(row: Any) -> str:
-        cut_off.append(row)
-        return "skip"
-
-    try:
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=8 << 20),
-            parse_options=pyarrow.csv.ParseOptions(
-                quote_char=False, invalid_row_handler=on_wrong_width
-            ),
-            # No spelling of "missing" is taken for a value: an empty field is an error.
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.float32()), null_values=[]
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise _bad_row(path, allow_subset) or _not_heartbeats(path, error) from None
-    values = _as_matrix(table)
-    # A comparison with NaN is false, so these also find NaN.
-    usable = (values >= 0).all(axis=1)
-    usable &= (values[:, :LENGTH] <= 1).all(axis=1) & np.isin(values[:, LENGTH], range(5))
-    if cut_off or not usable.all():
-        problem = _bad_row(path, allow_subset)
-        if problem is not None:
-            raise problem
-        if not usable.all():
-            raise _not_heartbeats(path, "values outside [0, 1]")
-        logger.warning("%s: the last row is cut off and was left out", path)
-    if len(values) == 0:
-        raise _not_heartbeats(path, "no rows")
-    return values
-
-
-def _not_heartbeats(path: Path, reason: object) -> InputError:
-    return InputError(
-        f"This is not a CSV file of {LENGTH} values and a label per row ({reason}).",
-        where=str(path),
-        remedy="download it again.",
+    return Beats(
+        x=rows.x,
+        y=rows.y,
+        ids=pd.DataFrame(columns).reindex(columns=list(_IDS), fill_value=""),
+        complete=rows.complete,
+        notes=(note,),
     )
-
-
-def _as_matrix(table: Any) -> np.ndarray:
-    """Returns a table of float32 columns as a C-ordered matrix, block by block."""
-    matrix = np.empty((table.num_rows, table.num_columns), np.float32)
-    row = 0
-    for batch in table.to_batches():
-        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
-        np.stack(columns, axis=1, out=matrix[row : row + batch.num_rows])
-        row += batch.num_rows
-    return matrix
-
-
-def _bad_row(path: Path, allow_subset: bool) -> InputError | None:
-    """Returns what is wrong with the first bad row of a file, in words.
-
-    This second, slow pass names the row. With ``allow_subset``, a last row that has too few
-    columns is no error, and None is returned.
-    """
-    with open(path, encoding="utf-8", errors="replace") as rows:
-        for number, line in enumerate(rows, start=1):
-            fields = line.rstrip("\n").split(",")
-            problem = None if fields == [""] else _row_problem(fields)
-            if problem is None:
-                continue
-            remedy = "download the file again."
-            if len(fields) < LENGTH + 1 and next(rows, None) is None:
-                if allow_subset:
-                    return None
-                problem += "; the file was cut off here"
-                remedy = "download it again, or set `allow_subset: true` to leave this row out."
-            return InputError(
-                f"{path.name}, row {number}: {problem}.",
-                where=f"{path}, row {number}",
-                remedy=remedy,
-            )
-    return None
-
-
-def _row_problem(fields: list[str]) -> str | None:
-    """Returns what is wrong with the fields of a row, or None."""
-    if len(fields) != LENGTH + 1:
-        return f"{len(fields)} columns instead of {LENGTH + 1} ({LENGTH} values and the label)"
-    for column, text in enumerate(fields, start=1):
-        try:
-            value = float(text)
-        except ValueError:
-            return f"column {column} is not a number ({text[:30]!r})"
-        if column == LENGTH + 1:
-            if value not in range(5):
-                return f"the label is {text[:30]!r}, not 0, 1, 2, 3 or 4"
-        elif not np.isfinite(value):
-            return f"column {column} is {text!r}, not a finite number"
-        elif not 0 <= value <= 1:
-            return f"column {column} is {value:g}, outside [0, 1]"
-    return None

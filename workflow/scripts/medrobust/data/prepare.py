@@ -23,6 +23,7 @@ from medrobust.schema import unknown_name
 
 ADAPTERS: dict[str, str] = {
     "mitbih": "medrobust.data.mitbih",
+    "ptbdb": "medrobust.data.ptbdb",
 }
 """Adapter name (as in config/datasets.yaml) -> module, imported when it is needed."""
 

@@ -90,13 +90,31 @@ class Archive(Content):
     """A zip or tar that holds the files.
 
     ``delivered``: the source sends this archive (else it is only recognised when dropped by
-    hand). ``other_names``: names under which people may have it (a browser's, for instance).
+    hand). ``kept``: a downloaded archive stays after unpacking, because other data sets come
+    out of it too. ``other_names``: names under which people may have it (a browser's, for
+    instance).
     """
 
     name: str
     other_names: list[str] = Field(default_factory=list)
     url: Url | None = None
     delivered: bool = True
+    kept: bool = False
+
+    _name_is_relative = field_validator("name")(_relative)
+
+
+class Listing(Settings):
+    """The publisher's own list of checksums, which tells what files there are.
+
+    ``name``: the list, a file beside the others in the format of ``sha256sum``. Until it is
+    there it is the one file known to be missing. ``patterns`` choose among the names in it
+    (``*`` also stands for slashes); ``count`` of them must match.
+    """
+
+    name: str
+    patterns: Annotated[list[str], Field(min_length=1)]
+    count: Annotated[int, Field(gt=0)]
 
     _name_is_relative = field_validator("name")(_relative)
 
@@ -106,7 +124,10 @@ class Source(Settings):
 
     ``checksums_from`` tells how far a checksum may be trusted: ``publisher`` (a mismatch is
     an error) or ``copy`` (it was read off one public copy: a mismatch is a warning in the
-    manifest, and the counts decide).
+    manifest, and the counts decide). ``folders`` are the raw folders of this source where it
+    shares files with other data sets (all are searched, downloads go into the first); else it
+    is the data set's ``raw``. ``same_rows: false``: the rows made from these files are not
+    those of the release, so its counts are not asked for.
     """
 
     kind: Literal["kaggle", "physionet", "http", "manual", "generated"]
@@ -119,19 +140,22 @@ class Source(Settings):
     checksums_from: Literal["publisher", "copy"] = "publisher"
     files: list[RawFile] = Field(default_factory=list)
     files_from: str | None = None
+    listing: Listing | None = None
     trees: list[RawTree] = Field(default_factory=list)
     archive: Archive | None = None
     total_bytes: Bytes | None = None
+    folders: list[Name] = Field(default_factory=list)
+    same_rows: bool = True
 
     @model_validator(mode="after")
     def _complete_for_its_kind(self) -> Source:
-        wants_files = bool(self.files or self.files_from or self.trees)
+        wants_files = bool(self.files or self.files_from or self.trees or self.listing)
         if self.kind == "generated":
             if wants_files:
                 raise ValueError("a generated source has no files")
             return self
         if not wants_files:
-            raise ValueError("a source needs files, files_from or trees")
+            raise ValueError("a source needs files, files_from, listing or trees")
         if self.kind == "kaggle":
             _require(self, "slug", "archive", "terms")
             if self.account != "kaggle":
@@ -151,6 +175,8 @@ class Source(Settings):
         sent = [self.archive] if delivered else self.files
         if self.base_url is None and (not sent or any(f.url is None for f in sent if f)):
             raise ValueError("needs base_url, or a url for everything that is downloaded")
+        if self.listing is not None and (delivered or self.base_url is None):
+            raise ValueError("a listing needs base_url: its files are fetched one by one")
         if self.trees and not delivered:
             raise ValueError("trees can only come out of a delivered archive")
 
@@ -225,6 +251,10 @@ class Dataset(Settings):
                 "source", name, [*self.sources, STANDIN], where=f"data set {self.name}"
             )
         return self.sources[name]
+
+    def folders(self, source: str) -> list[str]:
+        """Returns the folders of a source below a raw folder; downloads go into the first."""
+        return self.source(source).folders or [self.raw]
 
     def official_rows(self, split: str) -> int:
         """Returns the official number of rows of a split ("train", "test"), 0 if unknown."""
@@ -333,7 +363,8 @@ def _expanded(source: Source, checksums_dir: Path) -> Source:
     return source.model_copy(update={"files": [*source.files, *files]})
 
 
-_CHECKSUM_LINE = re.compile(r"^([0-9a-f]{64}) [ *](\S.*)$")
+# PhysioNet's lists have one blank where sha256sum writes two characters.
+_CHECKSUM_LINE = re.compile(r"^([0-9a-f]{64}) [ *]?(\S.*)$")
 
 
 def read_checksums(path: str | Path) -> dict[str, str]:

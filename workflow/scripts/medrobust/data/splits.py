@@ -2,7 +2,8 @@
 
 Validation may be empty: the sign network study (signnet) uses none.
 
-Two splits of MIT-BIH live here:
+A split of all rows at random, as scikit-learn draws it (:func:`shuffled_split`), and two splits
+of MIT-BIH live here:
 
 * **official size**: Kaggle's training and test file are a random split within each class.
   Which beats went where is not known for rows rebuilt from records, so they are drawn anew,
@@ -18,6 +19,7 @@ Two splits of MIT-BIH live here:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +85,37 @@ def stratified_split(
         drawn = generator(seed, "split", name, label).permutation(len(rows))[:wanted]
         in_test[rows[drawn]] = True
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
+
+
+def shuffled_split(
+    n_rows: int, *, train_share: float, random_state: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divides rows as scikit-learn's ``train_test_split`` does, not stratified.
+
+    The rows are those of ``train_test_split(..., train_size=train_share,
+    random_state=random_state)``; NumPy keeps the stream of its legacy generator, which draws
+    them, unchanged.
+
+    Args:
+        n_rows: number of rows.
+        train_share: share of training rows, rounded down, in (0, 1).
+        random_state: seed of the draw.
+
+    Returns:
+        Training rows and test rows, ascending int64.
+
+    Raises:
+        InputError: training or test would be empty.
+    """
+    n_train = math.floor(train_share * n_rows)
+    n_test = n_rows - n_train
+    if min(n_train, n_test) < 1:
+        raise InputError(
+            f"{n_rows} rows cannot be divided into {n_train} for training and {n_test} for test.",
+            remedy="use the complete release.",
+        )
+    order = np.random.RandomState(random_state).permutation(n_rows)
+    return np.sort(order[n_test:]), np.sort(order[:n_test])
 
 
 def official_size_split(

@@ -7,6 +7,8 @@ ECG: a row starts at an R peak and shows its T wave, the next P wave and beat, t
 the interval after it, as the rows of MIT-BIH do (:mod:`medrobust.data.mitbih`). Classes differ
 roughly as their real counterparts do: S has a flat T wave and a longer interval after it, V is
 broad with an inverted T wave and a pause, F lies between N and V, Q starts with a pacing spike.
+The two classes of PTB (:mod:`medrobust.data.ptbdb`) are a beat like N and one with a lower R wave
+and a flat T wave.
 Every patient has its own heart rate, amplitudes and axis, which makes classes overlap.
 """
 
@@ -17,16 +19,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medrobust.data.heartbeats import LENGTH
 from medrobust.data.store import Prepared
 from medrobust.errors import InputError
 from medrobust.seeds import generator
 
-LENGTH = 187
 PATIENTS = 24
 TEST_PATIENTS = 8
 
-_SHARE = {"N": 0.50, "S": 0.12, "V": 0.16, "F": 0.08, "Q": 0.14}
-"""Share of each class: unequal as in the real set, but with enough of the rare ones."""
+_SHARE = {
+    **{"N": 0.50, "S": 0.12, "V": 0.16, "F": 0.08, "Q": 0.14},
+    **{"normal": 0.28, "abnormal": 0.72},
+}
+"""Share of each class: unequal as in the real sets, but with enough of the rare ones."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ _SHAPE = {
     "V": _Beat(1.05, 5.5, -0.35, -0.22, 12.0, 0.08, 1.22, 0.9, 0.0),
     "F": _Beat(0.98, 4.0, -0.40, 0.00, 10.5, 0.10, 1.08, 1.0, 0.0),
     "Q": _Beat(0.80, 5.0, -0.40, -0.10, 13.0, 0.03, 1.10, 1.0, 0.55),
+    "normal": _Beat(1.00, 2.2, -0.18, 0.26, 9.0, 0.13, 1.10, 1.0, 0.0),
+    "abnormal": _Beat(0.88, 2.6, -0.10, 0.08, 10.0, 0.10, 0.98, 1.0, 0.0),
 }
 
 
@@ -61,11 +68,11 @@ def ecg_standin(
     seed: int,
     disjoint_patients: bool = False,
 ) -> Prepared:
-    """Returns a generated ECG data set in the shape of MIT-BIH heartbeats.
+    """Returns a generated ECG data set in the shape of MIT-BIH or PTB heartbeats.
 
     Args:
         n_train, n_test: numbers of rows, at least one per class each.
-        classes: two or more of N, S, V, F, Q; labels by position.
+        classes: two or more of N, S, V, F, Q, normal, abnormal; labels by position.
         seed: root seed.
         disjoint_patients: no generated patient in both training and test.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -169,7 +169,21 @@ def verdict(
     return WITHIN if overlap else OUTSIDE
 
 
-def compare(published: pd.DataFrame, reproduced: pd.DataFrame, context: RunContext) -> pd.DataFrame:
+Remark = Callable[[str, str], str]
+"""(data set as printed, source) -> what a reader must know of these data, "" if nothing."""
+
+
+def no_remark(dataset: str, source: str) -> str:
+    """Returns "": nothing is to be said of any data."""
+    return ""
+
+
+def compare(
+    published: pd.DataFrame,
+    reproduced: pd.DataFrame,
+    context: RunContext,
+    remark: Remark = no_remark,
+) -> pd.DataFrame:
     """Returns one row per published number with the columns :data:`COLUMNS`.
 
     Args:
@@ -179,6 +193,7 @@ def compare(published: pd.DataFrame, reproduced: pd.DataFrame, context: RunConte
             ``source`` (empty where not run) and ``status``. Rows without a published
             counterpart are left out.
         context: the run.
+        remark: told with every judged number.
 
     Raises:
         InputError: two reproduced rows have the same key, or come from another run.
@@ -211,7 +226,7 @@ def compare(published: pd.DataFrame, reproduced: pd.DataFrame, context: RunConte
                 "protocol": context.protocol,
                 "source": source,
                 "verdict": judged,
-                "reason": _reason(judged, row, match, reproduced, context),
+                "reason": _reason(judged, row, match, reproduced, context, remark),
             }
         )
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -262,7 +277,12 @@ def _column_names(published: pd.DataFrame) -> list[str]:
 
 
 def _reason(
-    judged: str, row: dict, match: dict, reproduced: pd.DataFrame, context: RunContext
+    judged: str,
+    row: dict,
+    match: dict,
+    reproduced: pd.DataFrame,
+    context: RunContext,
+    remark: Remark,
 ) -> str:
     if judged == NOT_RUN:
         table = reproduced[(reproduced["table"] == row["table"])]
@@ -282,6 +302,7 @@ def _reason(
         reasons.append(str(status) if status else "there is no interval")
     if "subset" in match["source"].split("+"):
         reasons.append("the data are a subset of the release")
+    reasons += [text] if (text := remark(row["dataset"], match["source"])) else []
     if context.scale != "paper":
         reasons.append(f"scale {context.scale}, not the published amounts")
     return "; ".join(reasons)
@@ -294,6 +315,7 @@ def build_comparison(
     out_stem: str | os.PathLike[str],
     context: RunContext,
     sources: Mapping[str, str],
+    remark: Remark = no_remark,
 ) -> pd.DataFrame:
     """Writes ``<out_stem>.csv``, ``.html``, ``.md`` and ``.provenance.json``.
 
@@ -304,6 +326,7 @@ def build_comparison(
         out_stem: path without suffix.
         context: the run.
         sources: data set (as printed) to source name.
+        remark: told with every judged number.
 
     Returns:
         The comparison (:func:`compare`).
@@ -318,7 +341,7 @@ def build_comparison(
     frames = [_read_reproduced(Path(table)) for table in tables]
     empty = pd.DataFrame(columns=list(_REPRODUCED_COLUMNS))
     reproduced = pd.concat(frames, ignore_index=True) if frames else empty
-    frame = compare(numbers, reproduced, context)
+    frame = compare(numbers, reproduced, context, remark)
     stem = Path(out_stem)
     files = [stem.parent / f"{stem.name}{suffix}" for suffix in (".csv", ".html", ".md")]
     io.write_table(files[0], frame)

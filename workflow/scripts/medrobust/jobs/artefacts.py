@@ -70,10 +70,11 @@ def compare(
         run: what the workflow knows of the run.
         sources: data set as printed to source.
     """
-    from medrobust.evaluation.comparison import build_comparison
+    from medrobust.evaluation.comparison import build_comparison, no_remark
 
     stem = str(Path(out).with_suffix(""))
-    build_comparison(study, published, tables, stem, run_context(run, study), sources)
+    remark = getattr(_module(study), "remark", no_remark)
+    build_comparison(study, published, tables, stem, run_context(run, study), sources, remark)
 
 
 def check_published(*, study: str, published: str, out: str, run: Mapping[str, Any]) -> None:

@@ -108,6 +108,6 @@ def _facts(entry: Dataset, source: str) -> dict[str, Any]:
         "version": known.version if known else None,
         "class_names": list(entry.classes),
         "shape": list(entry.shape),
-        "official": entry.counts.official,
+        "official": entry.counts.official if known is None or known.same_rows else {},
         "paper": entry.counts.paper,
     }
