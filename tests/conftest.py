@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from medrobust.devices import MKL_MODE
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # Set before torch or numba are imported: results and timings then match the workflow's jobs.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ["MKL_CBWR"] = MKL_MODE
 
 
 @pytest.fixture(scope="session")

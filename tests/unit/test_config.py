@@ -33,11 +33,30 @@ def test_every_scale_and_protocol_resolves(root, scale, protocol):
     study = resolved.studies["signnet"]
     assert resolved.run == f"{scale}-{protocol}"
     assert study.models["mlp"].vote == {"code": "soft", "text": "majority"}[protocol]
-    assert set(study.datasets) == {"mitbih", "mitbih_ns", "mitbih_patient"}
+    ptbdb = {"code": "ptbdb", "text": "ptbdb_8020"}[protocol]
+    assert set(study.datasets) == {"mitbih", ptbdb, "mitbih_ns", "mitbih_patient"}
 
 
 def test_extras_are_left_out_unless_asked_for(root):
-    assert set(resolve({}, root).studies["signnet"].datasets) == {"mitbih"}
+    assert set(resolve({}, root).studies["signnet"].datasets) == {"mitbih", "ptbdb"}
+
+
+@pytest.mark.parametrize(("protocol", "name"), [("code", "ptbdb"), ("text", "ptbdb_8020")])
+def test_the_protocol_chooses_the_division_of_ptbd(root, protocol, name):
+    study = resolve({"protocol": protocol}, root).studies["signnet"]
+    use = study.datasets[name]
+    assert (use.published_name, use.points) == ("PTBD", 37)
+    assert set(study.datasets) == {"mitbih", name}
+    left_out = overriding(datasets={name: {"extra": True}}) | {"protocol": protocol}
+    assert set(resolve(left_out, root).studies["signnet"].datasets) == {"mitbih"}
+
+
+def test_two_data_sets_cannot_stand_for_one_of_the_paper(root):
+    both = overriding(datasets={"ptbdb_8020": {"protocol": "code"}})
+    with pytest.raises(InputError, match=r"ptbdb and ptbdb_8020 both stand for 'PTBD'"):
+        resolve(both, root)
+    of_text = resolve(both | {"protocol": "text"}, root).studies["signnet"]
+    assert set(of_text.datasets) == {"mitbih"}
 
 
 WRONG = [
@@ -187,3 +206,31 @@ def test_the_config_file_holds_every_key_with_its_default(root):
     values = yaml.safe_load((root / "config/config.yaml").read_text())
     assert Config(**values) == Config()
     assert set(values) == set(Config.model_fields)
+
+
+def test_extras_can_be_run_by_name_and_parts_left_out(root):
+    def names(**values):
+        study = resolve(values, root).studies["signnet"]
+        return set(study.datasets), set(study.models)
+
+    datasets, models = names()
+    assert "mitbih_ns" not in datasets and "ptbdb" in datasets
+    chosen, more = names(include_extras=["mitbih_ns", "scd01_binary"], leave_out="ptbdb")
+    assert chosen == (datasets | {"mitbih_ns"}) - {"ptbdb"}
+    assert more == models | {"scd01_binary"}
+    # Nothing else depends on it: the run keeps its name.
+    assert resolve({"leave_out": ["ptbdb"]}, root).run == resolve({}, root).run
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"leave_out": ["ptbd"]}, "Did you mean 'ptbdb'"),
+        ({"include_extras": ["mitbih_n"]}, "Did you mean 'mitbih_ns'"),
+        ({"leave_out": "mlp"}, "'mlp' of signnet chooses the points"),
+        ({"leave_out": ["ptbdb", "mitbih"]}, "No data set of signnet is left"),
+    ],
+)
+def test_a_selection_that_cannot_be_is_refused(root, values, message):
+    with pytest.raises(InputError, match=message):
+        resolve(values, root)

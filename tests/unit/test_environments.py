@@ -49,6 +49,7 @@ BY_NAME: dict[str, Iterable[str]] = {
     "signnet_table4": ["medrobust.studies.signnet"],
     "signnet_figure2": ["medrobust.studies.signnet"],
     "check_published": ["medrobust.studies.signnet"],
+    "compare": ["medrobust.studies.signnet"],
 }
 #: The only places that import a module whose name is not in the source.
 DYNAMIC = {

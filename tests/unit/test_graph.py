@@ -24,11 +24,12 @@ MODEL = {
 }
 
 
-@given(st.integers(1, 400), st.integers(1, 150))
-def test_training_jobs_cover_every_member_once(members, per_job):
-    ranges = member_ranges(Model(**MODEL, members=members, members_per_job=per_job))
+@given(st.integers(1, 400), st.integers(1, 150), st.none() | st.integers(1, 99), st.integers(2, 5))
+def test_training_jobs_cover_every_member_once(members, per_job, multiclass, n_classes):
+    model = Model(**MODEL, members=members, members_per_job=per_job, members_multiclass=multiclass)
+    ranges = member_ranges(model, n_classes)
     covered = [m for first, last in ranges for m in range(first, last + 1)]
-    assert covered == list(range(members))
+    assert covered == list(range(multiclass if multiclass and n_classes > 2 else members))
     assert all(last - first < per_job for first, last in ranges)
 
 
@@ -62,31 +63,53 @@ def drop(folder, *names):
 
 
 def test_without_account_or_files_the_account_free_source_is_chosen(root, elsewhere):
-    assert build_graph({}, root).sources == {"mitbih": "physionet"}
+    assert build_graph({}, root).sources == {"mitbih": "physionet", "ptbdb": "physionet"}
 
 
 def test_with_a_credential_kaggle_is_chosen(root, elsewhere, monkeypatch):
     monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
-    assert build_graph({}, root).sources == {"mitbih": "kaggle"}
+    assert build_graph({}, root).sources == {"mitbih": "kaggle", "ptbdb": "kaggle"}
 
 
 def test_files_at_hand_win_and_the_setting_wins_over_them(root, elsewhere):
     raw = drop(elsewhere, "mitbih_train.csv", "mitbih_test.csv")
-    assert build_graph({"raw_dir": raw}, root).sources == {"mitbih": "kaggle"}
+    assert build_graph({"raw_dir": raw}, root).sources["mitbih"] == "kaggle"
     chosen = {"raw_dir": raw, "sources": {"mitbih": "physionet"}}
-    assert build_graph(chosen, root).sources == {"mitbih": "physionet"}
+    assert build_graph(chosen, root).sources["mitbih"] == "physionet"
 
 
 def test_a_part_of_a_release_is_labelled_subset(root, elsewhere):
     raw = drop(elsewhere, "100.dat", "100.hea", "100.atr")
     graph = build_graph({"raw_dir": raw, "allow_subset": True}, root)
-    assert graph.sources == {"mitbih": "subset"} and graph.origins == {"mitbih": "physionet"}
+    assert (graph.sources["mitbih"], graph.origins["mitbih"]) == ("subset", "physionet")
+    # Of PTB nothing is there, so all of it will be fetched.
+    assert graph.sources["ptbdb"] == "physionet"
 
 
 def test_files_of_another_size_are_a_subset_too(root, elsewhere):
     raw = drop(elsewhere, "mitbih_train.csv", "mitbih_test.csv")
     graph = build_graph({"raw_dir": raw, "allow_subset": True}, root)
-    assert graph.sources == {"mitbih": "subset"} and graph.origins == {"mitbih": "kaggle"}
+    assert (graph.sources["mitbih"], graph.origins["mitbih"]) == ("subset", "kaggle")
+
+
+def test_a_part_of_the_ptb_records_is_a_subset(root, elsewhere):
+    place = elsewhere / "raw/ptbdb/patient001"
+    place.mkdir(parents=True)
+    for suffix in (".hea", ".dat"):
+        (place / f"s0010_re{suffix}").write_bytes(b"x")
+    graph = build_graph({"raw_dir": str(elsewhere / "raw"), "allow_subset": True}, root)
+    assert (graph.sources["ptbdb"], graph.origins["ptbdb"]) == ("subset", "physionet")
+
+
+@pytest.mark.parametrize(("protocol", "name"), [("code", "ptbdb"), ("text", "ptbdb_8020")])
+def test_both_divisions_of_ptb_are_drawn_as_ptbd(root, elsewhere, protocol, name):
+    graph = build_graph({"protocol": protocol}, root)
+    cells = [cell for cell in graph.cells("signnet") if cell.dataset.startswith("ptbdb")]
+    assert [cell.path for cell in cells] == [f"{name}@physionet/fold0/rep0"]
+    entries = graph.entries("signnet", clean=True, only=cells[0])
+    assert {entry["dataset"] for entry in entries} == {"PTBD"}
+    # Figure 2 shows the first data set.
+    assert graph.cells("signnet")[0].dataset == "mitbih"
 
 
 def test_settings_are_shown_as_they_can_be_typed(root):
@@ -100,12 +123,13 @@ def test_settings_are_shown_as_they_can_be_typed(root):
 
 def test_the_smoke_scale_uses_stand_ins_whatever_lies_there(root, elsewhere):
     raw = drop(elsewhere, "mitbih_train.csv", "mitbih_test.csv")
-    assert build_graph({"scale": "smoke", "raw_dir": raw}, root).sources == {"mitbih": "standin"}
+    sources = build_graph({"scale": "smoke", "raw_dir": raw}, root).sources
+    assert sources == {"mitbih": "standin", "ptbdb": "standin"}
 
 
 def test_studies_without_data_are_skipped_only_if_asked_for(root, elsewhere):
     missing = {"sources": {"mitbih": "kaggle"}}
-    assert build_graph(missing, root).sources == {"mitbih": "kaggle"}
+    assert build_graph(missing, root).sources["mitbih"] == "kaggle"
     with pytest.raises(InputError, match="The data of none of the selected studies"):
         build_graph(missing | {"on_missing_data": "skip"}, root)
     # Where it is only asked what is there, that is said instead.
@@ -132,15 +156,16 @@ def test_expected_queries_are_those_measured_with_art():
 
 
 def test_the_plan_scales_with_the_amounts(root, elsewhere):
-    def of(**study):
+    def of(points):
+        datasets = {"mitbih": {"points": points}, "ptbdb": {"extra": True}}
+        study = {"datasets": datasets}
         return plan.make_plan(build_graph({"overrides": {"signnet": study}}, root))[0]
 
-    base = of(datasets={"mitbih": {"points": 21}})
-    double = of(datasets={"mitbih": {"points": 42}})
+    base, double = of(21), of(42)
     assert double.queries == 2 * base.queries
     assert double.cpu_hours > base.cpu_hours and double.gpu_hours == 0
-    # Two models: 21 more jobs each.
-    assert double.jobs == base.jobs + 42
+    # Six models: 21 more jobs each.
+    assert double.jobs == base.jobs + 6 * 21
     assert base.download_gb == pytest.approx(0.0939, abs=0.001)
     text = plan.format_plan([base], build_graph({}, root))
     assert re.search(r"signnet +\d+ ", text) and "paper-code" in text

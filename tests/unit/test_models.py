@@ -22,7 +22,7 @@ def plain_mlp(parameters: dict[str, np.ndarray], x: np.ndarray, n_classes: int) 
     """The MLP written as the text books do, member by member, in float64."""
     scores = []
     for w1, b1, w2, b2 in zip(*(parameters[n].astype(float) for n in parameters), strict=True):
-        outputs = 1 / (1 + np.exp(-(x @ w1 + b1))) @ w2 + b2
+        outputs = 1 / (1 + np.exp(-(x @ w1.T + b1))) @ w2.T + b2
         if n_classes == 2:
             outputs = np.hstack([np.zeros_like(outputs), outputs])
         scores.append(outputs)

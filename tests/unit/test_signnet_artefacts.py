@@ -234,6 +234,29 @@ def test_table4_combines_only_complete_pairs(tmp_path, published):
     assert combined["source"] == "physionet+kaggle"
     assert combined["published"] == 0.12
     assert frame.loc[("combined", "RandomForest"), "status"] == "not run"
+    # Nobody may take these for the paper's heartbeats.
+    assert "PTBD's heartbeats were cut anew" in (tmp_path / "table4.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "source", "told"),
+    [
+        ("PTBD", "physionet", True),
+        ("PTBD", "kaggle", False),
+        ("MIT-BIH", "physionet", False),  # equal to the paper's rows in every bit
+        ("combined", "physionet", True),
+        ("combined", "physionet+kaggle", True),
+        ("combined", "kaggle+physionet", False),
+    ],
+)
+def test_rows_that_are_not_the_papers_are_said_to_be_so(tmp_path, published, dataset, source, told):
+    assert bool(signnet.remark(dataset, source)) is told
+    if dataset == "combined":
+        return
+    name = {"PTBD": "ptbd", "MIT-BIH": "mitbih"}[dataset]
+    inputs = [clean(tmp_path, "MLP", name, source=source)]
+    signnet.build_table3(inputs, published, tmp_path / "table3", CONTEXT)
+    assert ("cut anew" in (tmp_path / "table3.md").read_text()) is told
 
 
 def test_table4_censors_failures_and_zeroes_misclassified_points(tmp_path, published):
@@ -363,6 +386,14 @@ def test_figure2_draws_the_last_iterate_of_the_first_point(tmp_path):
     assert "120 samples per second" in provenance["caption"]
     assert "Not run: SCD01, SCDCE, BNN, CNN." in provenance["caption"]
     assert provenance["n"] == "1 of 3 attacked points"
+
+
+def test_figure2_of_ptbd_has_its_own_clock(tmp_path):
+    figure2(tmp_path, [attacked(tmp_path, "MLP", [[0.2], [0.4], [0.3]], "ptbd")])
+    drawn = pd.read_csv(tmp_path / "figure2.csv")
+    assert drawn["time_s"].max() == pytest.approx(186 * 8 / 1000)  # every eighth of 1,000 Hz
+    provenance = json.loads((tmp_path / "figure2.provenance.json").read_text())
+    assert "125 samples per second" in provenance["caption"]
 
 
 def panels(tmp_path, monkeypatch, inputs, **more):

@@ -7,13 +7,13 @@ import signal
 
 import pytest
 
-from tests.workflow.conftest import Project, jobs_of, start, tiny, wait_for
+from tests.workflow.conftest import COHORT, Project, jobs_of, start, tiny, wait_for
 
 pytestmark = pytest.mark.workflow
 
 # Long enough to be caught in the act: some seconds of training, of growing trees, of attacking.
 LONG = (
-    "{signnet: {datasets: {mitbih: {points: 2}}, "
+    f"{{signnet: {{{COHORT}, datasets: {{mitbih: {{points: 2}}}}, "
     "models: {mlp: {members: 2, members_per_job: 2, method: {max_epochs: 150, tolerance: 0.0}}, "
     "random_forest: {members: 4, members_per_job: 4}}, "
     "attacks: {hopskipjump: {points_per_job: 2, options: {restarts: 6, max_iter: 40}}}}}"

@@ -274,8 +274,9 @@ def test_an_unreadable_record_stops_with_its_name(make_project, tmp_path):
     (raw / "mitbih_train.csv").write_text(f"{header},0.0\n{header},7.0\n")
     (raw / "mitbih_test.csv").write_text(f"{header},0.0\n")
     project = make_project()
+    card = "results/data/mitbih@kaggle/card.md"
     output = project.snakemake(
-        "data", "--config", "scale=laptop", f"raw_dir={tmp_path / 'raw'}", fails=True
+        card, "--config", "scale=laptop", f"raw_dir={tmp_path / 'raw'}", fails=True
     )
     assert "mitbih_train.csv" in output and "row" in output
     assert "Traceback" not in output
@@ -346,6 +347,40 @@ def test_files_that_only_look_complete_leave_no_data_set(make_project, tmp_path)
     assert not (tmp_path / "a/card.json").exists()
     prepare(label="subset", out_dir=str(tmp_path / "b"), **common)
     assert json.loads((tmp_path / "b/card.json").read_text())["source"] == "subset"
+
+
+def test_every_model_of_the_study_runs(make_project):
+    project = make_project()
+    few = "members: 2, members_multiclass: 2, method: {iterations: 30}"
+    study = (
+        "{signnet: {datasets: {mitbih: {points: 2}}, cohort: {select: random}, "
+        f"models: {{scd01: {{{few}}}, scdce: {{{few}}}, bnn: {{members: 2}}, mlp: {{members: 2}}, "
+        "cnn: {members: 1, method: {max_epochs: 1}}, random_forest: {members: 2}}, "
+        "attacks: {hopskipjump: {points_per_job: 2, options: {restarts: 1, max_iter: 2}}}}}"
+    )
+    settings = tiny(overrides=study, leave_out="[ptbdb]")
+    project.snakemake("signnet_tab3", "signnet_tab4", *settings)
+    folder = next((project.folder / "results").glob(f"{RUN}/signnet/tables"))
+    models = {"SCD01", "SCDCE", "BNN", "MLP", "CNN", "RandomForest"}
+    for name in ("table3", "table4"):
+        table = pd.read_csv(folder / f"{name}.csv")
+        rows = table[(table["dataset"] == "MIT-BIH") & (table["status"] != "not run")]
+        assert set(rows["method"]) == models
+    accuracy = pd.read_csv(folder / "table3.csv").query("dataset == 'MIT-BIH'")
+    assert accuracy["reproduced"].between(20, 100).all()
+    assert accuracy["member_accuracy_mean"].between(10, 100).all()
+    log = next((project.folder / "results").glob(f"{RUN}/signnet/models/mitbih@*/**/scdce/*.log"))
+    assert "class 0 against the rest, iteration" in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("protocol", "name"), [("code", "ptbdb"), ("text", "ptbdb_8020")])
+def test_the_protocol_chooses_the_division_of_ptb(make_project, protocol, name):
+    project = make_project()
+    project.snakemake("data", "--config", "scale=smoke", f"protocol={protocol}")
+    made = {path.name for path in (project.folder / "results/data").glob("*@*")}
+    assert made == {"mitbih@standin", f"{name}@standin"}
+    card = json.loads((project.folder / f"results/data/{name}@standin/card.json").read_text())
+    assert card["class_names"] == ["normal", "abnormal"] and card["synthetic"]
 
 
 def test_raw_dir_must_exist(finished):

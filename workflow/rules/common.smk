@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
 from medrobust import plan as planning
 from medrobust.codehash import code_hash
+from medrobust.devices import trains_on_gpu
 from medrobust.errors import InputError
 from medrobust import graph as layout
 from medrobust.registry import module_of
@@ -123,6 +124,12 @@ def data_cards():
 def gpus(wildcards):
     architecture = model_of(wildcards).architecture["name"]
     return int(CONFIG.device == "cuda" and module_of("architecture", architecture).USES_GPU)
+
+
+def training_gpus(wildcards):
+    model = model_of(wildcards)
+    names = model.architecture["name"], model.method["name"]
+    return int(CONFIG.device == "cuda" and trains_on_gpu(*names))
 
 
 def minutes(seconds, attempt):

@@ -32,7 +32,7 @@ rule compare:
         sources=comparison_sources,
         run=study_facts,
         about=study_about,
-        code=code_hash("medrobust.jobs.artefacts", "medrobust.evaluation.comparison"),
+        code=study_code,
     message:
         "Holding {wildcards.study} against its published numbers ({wildcards.run})"
     script:

@@ -19,7 +19,7 @@ rule train:
     resources:
         mem_mb=data_mb,
         runtime=train_minutes,
-        gpu=gpus,
+        gpu=training_gpus,
     params:
         model=training_params,
         names=model_names,

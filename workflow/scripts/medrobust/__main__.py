@@ -147,7 +147,7 @@ def _prepare(options: argparse.Namespace, graph: Graph) -> None:
 
 def _train(options: argparse.Namespace, graph: Graph) -> None:
     cell = _cell(options, graph)
-    ranges = layout.member_ranges(graph.study(cell.study).models[options.model])
+    ranges = graph.member_ranges(cell, options.model)
     for first, last in _chosen(ranges, options.chunk):
         run_job("train_members", **graph.training_arguments(cell, options.model, first, last))
 

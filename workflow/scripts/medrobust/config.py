@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, model_validator
@@ -42,8 +42,13 @@ class Config(Settings):
     studies: list[Literal["signnet"]] = Field(
         default=["signnet"], min_length=1, description="the studies to run"
     )
-    include_extras: bool = Field(
-        default=False, description="also run the data sets and models that the papers do not have"
+    include_extras: bool | list[str] = Field(
+        default=False,
+        description="also run the data sets and models that the papers do not have: all, or these",
+    )
+    leave_out: list[str] = Field(
+        default=[],
+        description="data sets and models not to run; results of the others stay the same",
     )
     seed: int = Field(default=20201024, ge=0, description="root of every random draw")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -99,6 +104,9 @@ class StudyDataset(Settings):
         default=None, description="its name in the published numbers"
     )
     points: int = Field(ge=1, description="test points to attack")
+    protocol: Literal["code", "text"] | None = Field(
+        default=None, description="the one protocol that uses it; null: both"
+    )
     extra: bool = Field(default=False, description="not in the paper; run with include_extras")
 
 
@@ -110,6 +118,11 @@ class Model(Settings):
         default=None, description="its name in the published numbers"
     )
     members: int = Field(ge=1, description="independently trained members")
+    members_multiclass: int | None = Field(
+        default=None,
+        ge=1,
+        description="members instead where a data set has more than two classes; null: the same",
+    )
     members_per_job: int = Field(ge=1, description="members trained in one job")
     vote: Literal["soft", "majority"] = Field(description="how members are joined")
     architecture: dict[str, Any] = Field(description="`name` and the architecture's own settings")
@@ -195,8 +208,9 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         key: _typed(value) if key == "overrides" else _WORDS.get(str(value), value)
         for key, value in values.items()
     }
-    if isinstance(values.get("studies"), str):
-        values["studies"] = [values["studies"]]
+    for key in ("studies", "include_extras", "leave_out"):
+        if isinstance(values.get(key), str):
+            values[key] = [values[key]]
     config = checked(Config, values, file="config/config.yaml")
     scale_file = f"config/scales/{config.scale}.yaml"
     scale = checked(Scale, read_yaml(root / scale_file), file=scale_file)
@@ -213,10 +227,12 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
                 raise unknown_name("study", name, STUDIES, where=place)
     registry = load_registry(root / "config/datasets.yaml")
     _check_sources(config, scale, registry)
-    studies = {
+    whole = {
         name: _resolve_study(name, config, scale, scale_file, root, registry)
         for name in config.studies
     }
+    studies = {name: _select(study, config, name) for name, study in whole.items()}
+    _check_selection(config, whole, studies)
     run = f"{config.scale}-{config.protocol}"
     defaults = Config()
     changed: dict[str, Any] = {"overrides": config.overrides} if config.overrides else {}
@@ -304,13 +320,76 @@ def _resolve_study(
         file += f" (with {' and '.join(laid_over)})"
     study = checked(Study, values, file=file)
     _check_names(study, file, registry, scale)
-    if config.include_extras:
-        return study
-    kept = {
-        "datasets": {n: d for n, d in study.datasets.items() if not d.extra},
-        "models": {n: m for n, m in study.models.items() if not m.extra},
+    return study
+
+
+def _select(study: Study, config: Config, name: str) -> Study:
+    """Returns a study with the data sets and models that are to run."""
+    place = f"config/studies/{name}.yaml, key datasets"
+    datasets = _of_protocol(study.datasets, config.protocol, place)
+    return study.model_copy(
+        update={"datasets": _chosen(datasets, config), "models": _chosen(study.models, config)}
+    )
+
+
+Part = TypeVar("Part", StudyDataset, Model)
+
+
+def _chosen(parts: Mapping[str, Part], config: Config) -> dict[str, Part]:
+    """Returns the data sets or models that ``include_extras`` and ``leave_out`` select."""
+    extras = config.include_extras
+    return {
+        name: part
+        for name, part in parts.items()
+        if name not in config.leave_out
+        and (not part.extra or extras is True or (isinstance(extras, list) and name in extras))
     }
-    return study.model_copy(update=kept)
+
+
+def _check_selection(
+    config: Config, whole: Mapping[str, Study], studies: Mapping[str, Study]
+) -> None:
+    """Refuses names that no selected study has, and selections that leave nothing to do."""
+    known = {name for study in whole.values() for name in (*study.datasets, *study.models)}
+    extras = config.include_extras if isinstance(config.include_extras, list) else []
+    for key, names in (("include_extras", extras), ("leave_out", config.leave_out)):
+        for name in set(names) - known:
+            place = f"config/config.yaml, key {key}"
+            raise unknown_name("data set or model", name, sorted(known), where=place)
+    for study_name, study in studies.items():
+        left_out = [name for name in study.cohort.models if name not in study.models]
+        if left_out:
+            raise InputError(
+                f"The model {left_out[0]!r} of {study_name} chooses the points to attack.",
+                where="config/config.yaml, key leave_out",
+                remedy="leave out data sets, or models that `cohort.models` does not name.",
+            )
+        if not study.datasets:
+            raise InputError(
+                f"No data set of {study_name} is left to run.",
+                where="config/config.yaml, key leave_out",
+                remedy="leave out fewer, or select other studies.",
+            )
+
+
+def _of_protocol(
+    datasets: Mapping[str, StudyDataset], protocol: str, place: str
+) -> dict[str, StudyDataset]:
+    """Returns the data sets that a protocol uses; no two may stand for one of the paper's."""
+    used = {name: use for name, use in datasets.items() if use.protocol in (None, protocol)}
+    by_published: dict[str, str] = {}
+    for name, use in used.items():
+        if use.published_name is None:
+            continue
+        other = by_published.setdefault(use.published_name, name)
+        if other != name:
+            raise InputError(
+                f"The data sets {other} and {name} both stand for {use.published_name!r} under "
+                f"the protocol {protocol!r}.",
+                where=place,
+                remedy="give each of them another `protocol`.",
+            )
+    return used
 
 
 def _check_names(study: Study, file: str, registry: Mapping[str, Dataset], scale: Scale) -> None:

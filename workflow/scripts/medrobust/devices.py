@@ -19,6 +19,8 @@ from medrobust.errors import InputError
 from medrobust.logs import logger
 from medrobust.registry import module_of
 
+MKL_MODE = "AUTO,STRICT"
+
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -28,9 +30,14 @@ _THREAD_VARIABLES = (
 
 
 def fix_threads(compute_threads: int) -> None:
-    """Sets the number of threads of torch and numba; call it before importing either."""
+    """Sets the number of threads of torch and numba; call it before importing either.
+
+    Matrix products of Intel's MKL are set to the mode whose results do not depend on where in
+    memory a matrix begins: members that are trained as one stack begin at any address.
+    """
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(compute_threads)
+    os.environ["MKL_CBWR"] = MKL_MODE
     import torch
 
     torch.set_num_threads(compute_threads)
@@ -57,6 +64,12 @@ def choose_device(wanted: str, architecture: str) -> str:
             remedy="set `device: cpu` (or auto), or install a CUDA build of PyTorch.",
         )
     return "cpu"
+
+
+def trains_on_gpu(architecture: str, method: str) -> bool:
+    """Tells whether a GPU serves the training: both the architecture and the method use one."""
+    uses = (module_of("architecture", architecture), module_of("method", method))
+    return all(getattr(module, "USES_GPU", True) for module in uses)
 
 
 @contextlib.contextmanager

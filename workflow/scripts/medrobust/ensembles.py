@@ -9,6 +9,8 @@ How members are joined (signnet-code: ``round(mean of votes)`` or scikit-learn's
 * ``majority``: each member votes for its best class; the class with most votes wins, and a
   tie goes to the lowest class number (for two classes this is the authors' banker's rounding
   of 0.5 to 0).
+  Sign networks give votes themselves (SCORES is "votes"): one against the rest, a member may
+  vote for several classes or for none, and all its votes count.
 * ``soft``: the class with the highest mean probability wins (softmax of logits; trees give
   probabilities themselves), a tie again going to the lowest number.
 """
@@ -26,18 +28,20 @@ from medrobust.schema import Settings
 BLOCK = 64
 
 Vote = Literal["majority", "soft"]
+Kind = Literal["logits", "probabilities", "votes"]
 
 
 class Ensemble:
     """Members of one architecture as one classifier.
 
     Args:
-        scores: function from float32 ``[BLOCK, *shape]`` to float32 ``[M, BLOCK, n_classes]``.
-        kind: "logits" or "probabilities", what ``scores`` returns.
+        scores: function from float32 ``[block, *shape]`` to float32 ``[M, block, n_classes]``.
+        kind: "logits", "probabilities" or "votes" (0 or 1), what ``scores`` returns.
         vote: how members are joined.
         input_shape: shape of one point.
         n_classes: number of classes.
         input_range: (low, high) of valid inputs, in the unit of the data set.
+        block: points per evaluation.
     """
 
     has_gradients = False
@@ -46,16 +50,17 @@ class Ensemble:
         self,
         scores: Callable[[np.ndarray], np.ndarray],
         *,
-        kind: Literal["logits", "probabilities"],
+        kind: Kind,
         vote: Vote,
         input_shape: tuple[int, ...],
         n_classes: int,
         input_range: tuple[float, float],
+        block: int = BLOCK,
     ) -> None:
         self._scores = scores
         self.kind, self.vote = kind, vote
         self.input_shape, self.n_classes = tuple(input_shape), n_classes
-        self.input_range = input_range
+        self.input_range, self._block = input_range, block
 
     def member_scores(self, x: np.ndarray) -> np.ndarray:
         """Returns all members' scores as float32 ``[M, n, n_classes]``."""
@@ -82,20 +87,22 @@ class Ensemble:
         """Yields ``reduce(scores)`` of one block after the other, padding cut off."""
         if len(x) == 0:
             raise ValueError("an ensemble needs at least one point")
-        for start in range(0, len(x), BLOCK):
-            block = np.asarray(x[start : start + BLOCK], dtype=np.float32)
+        for start in range(0, len(x), self._block):
+            block = np.asarray(x[start : start + self._block], dtype=np.float32)
             rows = len(block)
-            if rows < BLOCK:
-                padding = np.zeros((BLOCK - rows, *self.input_shape), dtype=np.float32)
+            if rows < self._block:
+                padding = np.zeros((self._block - rows, *self.input_shape), dtype=np.float32)
                 block = np.concatenate([block, padding])
             yield reduce(self._scores(block)[:, :rows])
 
     def _count(self, scores: np.ndarray) -> np.ndarray:
+        if self.kind == "votes":
+            return scores.sum(axis=0).astype(np.int64)
         labels = scores.argmax(axis=2)
         return (labels[:, :, None] == np.arange(self.n_classes)).sum(axis=0)
 
     def _mean_probabilities(self, scores: np.ndarray) -> np.ndarray:
-        if self.kind == "probabilities":
+        if self.kind != "logits":
             return scores.mean(axis=0, dtype=np.float64)
         shifted = np.exp((scores - scores.max(axis=2, keepdims=True)).astype(np.float64))
         return (shifted / shifted.sum(axis=2, keepdims=True)).mean(axis=0)
@@ -122,4 +129,5 @@ def build_ensemble(
         input_shape=input_shape,
         n_classes=n_classes,
         input_range=input_range,
+        block=getattr(module, "BLOCK", BLOCK),
     )

@@ -112,8 +112,13 @@ class Graph:
     def member_files(self, cell: Cell, model: str) -> list[str]:
         """Returns the files of a model's trained members in a cell."""
         folder = MODEL.format(model=model, **vars(cell))
-        settings = self.study(cell.study).models[model]
-        return [f"{folder}/members_{a}-{b}.safetensors" for a, b in member_ranges(settings)]
+        ranges = self.member_ranges(cell, model)
+        return [f"{folder}/members_{a}-{b}.safetensors" for a, b in ranges]
+
+    def member_ranges(self, cell: Cell, model: str) -> list[tuple[int, int]]:
+        """Returns the first and last member (inclusive) that each training job of a cell trains."""
+        n_classes = len(self.registry[cell.dataset].classes)
+        return member_ranges(self.study(cell.study).models[model], n_classes)
 
     def evaluation(self, cell: Cell, *parts: str) -> str:
         """Returns a file of a cell's evaluations."""
@@ -314,6 +319,8 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
         InputError: the configuration is wrong; see :func:`medrobust.config.resolve`.
     """
     resolved = resolve(values, root)
+    if resolved.config.records_from is not None:
+        resolved = _as_committed(resolved, values, root)
     config = resolved.config
     raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
     if config.raw_dir and not raw_dirs[0].is_dir():
@@ -356,10 +363,9 @@ def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, 
     """Returns ``origin``, or "subset" where an incomplete release is accepted."""
     if origin == STANDIN or not resolved.config.allow_subset:
         return origin
-    entry = resolved.registry[dataset]
-    found = locate(entry, origin, raw_dirs)
+    found = locate(resolved.registry[dataset], origin, raw_dirs)
     cut = found.anything and not found.complete
-    for file in entry.source(origin).files:
+    for file in found.source.files:
         sizes = {content.bytes for content in (file, *file.alternatives)}
         if file.name in found.files and None not in sizes:
             cut |= found.files[file.name].stat().st_size not in sizes
@@ -449,6 +455,25 @@ def preflight_text(graph: Graph) -> str:
     return format_preflight(findings, list(pairs), settings=shown_settings(graph.resolved.config))
 
 
+def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> Resolved:
+    """Returns the configuration with the data sets and models that the committed records hold."""
+    file = Path(str(resolved.config.records_from)) / resolved.run / RUN_FACTS
+    if not file.is_file():
+        return resolved
+    everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
+    made = read_json(file)["study"]
+    studies = {
+        name: study.model_copy(
+            update={
+                "datasets": {n: d for n, d in study.datasets.items() if n in made["datasets"]},
+                "models": {n: m for n, m in study.models.items() if n in made["models"]},
+            }
+        )
+        for name, study in everything.studies.items()
+    }
+    return replace(resolved, studies=studies)
+
+
 def _check_committed(graph: Graph, study: str) -> None:
     """Refuses records that were made with other settings than those that captions would state."""
     file = Path(str(graph.resolved.config.records_from)) / graph.resolved.run / RUN_FACTS
@@ -481,21 +506,16 @@ def _committed_sources(resolved: Resolved) -> dict[str, str]:
             where=f"config/config.yaml, key records_from: {folder}",
             remedy="set `scale` and `protocol` to those of a run that lies there.",
         )
-    sources = dict(name.split("@", 1) for name in found)
-    for study in resolved.studies.values():
-        for dataset in [d for d in study.datasets if d not in sources]:
-            raise InputError(
-                f"The committed records hold nothing of the data set {dataset!r}.",
-                where=str(folder),
-                remedy="leave it out, or run the study itself (records_from: null).",
-            )
-    return sources
+    return dict(name.split("@", 1) for name in found)
 
 
-def member_ranges(model: Model) -> list[tuple[int, int]]:
+def member_ranges(model: Model, n_classes: int) -> list[tuple[int, int]]:
     """Returns the first and last member (inclusive) that each training job trains."""
+    members = model.members
+    if model.members_multiclass is not None and n_classes > 2:
+        members = model.members_multiclass
     step = model.members_per_job
-    return [(a, min(a + step, model.members) - 1) for a in range(0, model.members, step)]
+    return [(a, min(a + step, members) - 1) for a in range(0, members, step)]
 
 
 def training_code(model: Model) -> str:

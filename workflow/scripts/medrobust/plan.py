@@ -17,13 +17,17 @@ from typing import Any
 
 from medrobust.config import Model, attack_spec
 from medrobust.data.registry import STANDIN
-from medrobust.graph import Cell, Graph, member_ranges
+from medrobust.devices import trains_on_gpu
+from medrobust.graph import Cell, Graph
 from medrobust.registry import module_of
+from medrobust.training import planned_passes
 
 # Seconds per unit on one core: a point seen by one member in training, a query of the ensemble.
 UNIT_SECONDS: dict[str, float] = {
+    "train:scd:sign_network": 1.5e-7,
     "train:sgd_cross_entropy:mlp": 8e-7,
     "train:bagged_trees:forest": 1.6e-4,
+    "attack:hopskipjump:sign_network": 6e-5,
     "attack:hopskipjump:mlp": 4.4e-5,
     "attack:hopskipjump:forest": 2.1e-5,
 }
@@ -112,8 +116,8 @@ def training_seconds(
     settings = graph.study(cell.study).models[model]
     kind = f"train:{settings.method['name']}:{settings.architecture['name']}"
     unit = _unit(kind, UNKNOWN_TRAINING, measured)
-    epochs = settings.method.get("max_epochs", settings.method.get("epochs", 1))
-    return unit * members * epochs * _rows(graph, cell.dataset, "train")
+    passes = planned_passes(settings.method, len(graph.registry[cell.dataset].classes))
+    return unit * members * passes * _rows(graph, cell.dataset, "train")
 
 
 def attack_seconds(
@@ -174,6 +178,11 @@ def _on_gpu(graph: Graph, model: Model) -> bool:
     return graph.resolved.config.device == "cuda" and uses_gpu
 
 
+def _trains_on_gpu(graph: Graph, model: Model) -> bool:
+    names = model.architecture["name"], model.method["name"]
+    return graph.resolved.config.device == "cuda" and trains_on_gpu(*names)
+
+
 def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> StudyPlan:
     settings = graph.study(study)
     cells = graph.cells(study)
@@ -181,9 +190,8 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
     jobs, queries, disk, longest = 0, 0, 0.0, 0.0
     hours = {"cpu": 0.0, "gpu": 0.0}
 
-    def add(model: Model, seconds: float) -> None:
+    def add(gpu: bool, seconds: float) -> None:
         nonlocal longest
-        gpu = _on_gpu(graph, model)
         seconds = SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds)
         hours["gpu" if gpu else "cpu"] += seconds / 3600
         longest = max(longest, seconds / 3600)
@@ -193,15 +201,17 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         disk += BYTES_PER_RECORD * points
         jobs += cell.replicate == 0  # the cohort
         for name, model in settings.models.items():
-            for first, last in member_ranges(model):
+            for first, last in graph.member_ranges(cell, name):
                 jobs += 1
-                add(model, training_seconds(graph, cell, name, last - first + 1, measured))
+                seconds = training_seconds(graph, cell, name, last - first + 1, measured)
+                add(_trains_on_gpu(graph, model), seconds)
             jobs += 1  # clean predictions
-            add(model, 0.0)
+            add(_on_gpu(graph, model), 0.0)
             for attack in settings.attacks:
                 for start, stop in graph.chunks(study, cell.dataset, attack):
                     jobs += 1
-                    add(model, attack_seconds(graph, cell, name, attack, stop - start, measured))
+                    seconds = attack_seconds(graph, cell, name, attack, stop - start, measured)
+                    add(_on_gpu(graph, model), seconds)
                 jobs += 1  # joining the records
                 queries += points * queries_per_point(graph, study, attack)
                 disk += BYTES_PER_RECORD * points * 10
@@ -232,4 +242,4 @@ def _download_bytes(graph: Graph, dataset: str) -> int:
 
     entry, origin = graph.registry[dataset], graph.origins[dataset]
     found = locate(entry, origin, graph.raw_dirs)
-    return 0 if found.complete else still_to_download(entry.source(origin), found)
+    return 0 if found.complete else still_to_download(found)

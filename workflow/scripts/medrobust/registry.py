@@ -16,12 +16,17 @@ from medrobust.schema import Settings, checked, unknown_name
 
 ARCHITECTURES: dict[str, str] = {
     "mlp": "medrobust.models.mlp",
+    "bnn": "medrobust.models.binary_mlp",
+    "cnn1d": "medrobust.models.cnn1d",
     "forest": "medrobust.models.forest",
+    "sign_network": "medrobust.models.sign_network",
 }
 
 METHODS: dict[str, str] = {
     "sgd_cross_entropy": "medrobust.training.sgd_cross_entropy",
+    "adam_cross_entropy": "medrobust.training.adam_cross_entropy",
     "bagged_trees": "medrobust.training.bagged_trees",
+    "scd": "medrobust.training.scd",
 }
 
 ATTACKS: dict[str, str] = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medrobust import io
-from medrobust.devices import choose_device, fix_threads, gpu_slot
+from medrobust.devices import choose_device, fix_threads, gpu_slot, trains_on_gpu
 from medrobust.machine import hardware, versions
 from medrobust.progress import Checkpoint, Journal, mark_done, progress_key
 from medrobust.registry import module_of, parse_spec
@@ -50,6 +50,7 @@ def train_members(
     fix_threads(compute_threads)
     from medrobust.data.store import load_dataset
     from medrobust.jobs.shared import Stopwatch, progress_file
+    from medrobust.training import planned_passes
     from medrobust.training.work import Work
 
     watch = Stopwatch()
@@ -60,7 +61,9 @@ def train_members(
     dataset = load_dataset(data)
     numbers = list(range(members[0], members[1] + 1))
     seeds = [derive_seed(seed, "train", *names, number) for number in numbers]
-    kind = choose_device(device, model["architecture"]["name"])
+    architecture_name, method_name = model["architecture"]["name"], model["method"]["name"]
+    on_gpu = trains_on_gpu(architecture_name, method_name)
+    kind = choose_device(device, architecture_name) if on_gpu else "cpu"
     key = progress_key(
         {"model": dict(model), "seeds": seeds, "threads": compute_threads}
         | {"device": kind, "versions": versions()},
@@ -80,11 +83,12 @@ def train_members(
             members=numbers,
             seeds=seeds,
             device=chosen,
+            threads=compute_threads,
             journal=journal,
             checkpoint=checkpoint,
         )
-        trainer = module_of("method", model["method"]["name"])
-        trained = trainer.train(method, model["architecture"]["name"], architecture, work)
+        trainer = module_of("method", method_name)
+        trained = trainer.train(method, architecture_name, architecture, work)
         accuracies = _member_accuracies(model, architecture, trained.parameters, dataset)
         io.write_tensors(out, trained.parameters)
     io.write_json(
@@ -106,13 +110,11 @@ def train_members(
     )
     for place in places:
         mark_done(place)
-    work_kind = f"train:{model['method']['name']}:{model['architecture']['name']}"
-    watch.write(timing, work_kind, len(numbers) * len(work.y) * _epochs(trained.history))
-
-
-def _epochs(history: list[dict[str, Any]]) -> float:
-    """Returns the mean number of passes over the data (1 for methods without epochs)."""
-    return float(np.mean([entry.get("epochs", 1) for entry in history]))
+    epochs = [entry.get("epochs") for entry in trained.history]
+    most = planned_passes(model["method"], dataset.n_classes)
+    passes = most if None in epochs else float(np.mean(epochs))
+    work_kind = f"train:{method_name}:{architecture_name}"
+    watch.write(timing, work_kind, len(numbers) * len(work.y) * passes)
 
 
 def _member_accuracies(

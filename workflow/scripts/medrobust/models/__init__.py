@@ -3,5 +3,11 @@
 An architecture module exposes ``Spec`` (its settings), ``SCORES`` ("logits" or "probabilities",
 what its members give), ``USES_GPU``, ``concatenate(parts)`` (the members of several training
 jobs as one ensemble) and ``member_scores(spec, parameters, shape, n_classes, device)``, which
-returns the function that evaluates all members on a block of points at once.
+returns the function that evaluates all members on a block of points at once. It may set ``BLOCK``,
+the points of a block, where another size than ``medrobust.ensembles.BLOCK`` is faster.
+
+For methods that descend a loss it has ``initial_parameters`` and ``forward``, and may have
+``training_forward`` (where training differs from evaluation), ``UNTRAINED`` (names of arrays that
+the optimizer leaves alone), ``after_step(parameters)`` (changes the tensors in place after each
+step) and ``MEMBERS_APART = True`` (members are computed one after the other).
 """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from medrobust.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 def leaf_probabilities(
     x: np.ndarray,
     offset: np.ndarray,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from medrobust.models import stacked
 from medrobust.schema import Settings
 
 if TYPE_CHECKING:
     import torch
-
 
 USES_GPU = True
 SCORES: Literal["logits", "probabilities"] = "logits"
@@ -41,25 +41,22 @@ def initial_parameters(
     logistic function and 6 otherwise (Glorot and Bengio 2010, as scikit-learn applies it).
 
     Returns:
-        float32 arrays ``w1 [M, d, h]``, ``b1 [M, h]``, ``w2 [M, h, o]``, ``b2 [M, o]``.
+        float32 arrays ``w1 [M, h, d]``, ``b1 [M, h]``, ``w2 [M, o, h]``, ``b2 [M, o]``.
     """
     inputs, outputs = int(np.prod(shape)), 1 if n_classes == 2 else n_classes
     gain = 2.0 if spec.activation == "logistic" else 6.0
 
     def layer(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
         bound = np.sqrt(gain / (fan_in + fan_out))
-        return rng.uniform(-bound, bound, (fan_in, fan_out)), rng.uniform(-bound, bound, fan_out)
+        return rng.uniform(-bound, bound, (fan_in, fan_out)).T, rng.uniform(-bound, bound, fan_out)
 
     members = []
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        members.append(
-            (*layer(rng, inputs, spec.hidden_units), *layer(rng, spec.hidden_units, outputs))
-        )
-    return {
-        name: np.stack([m[i] for m in members]).astype(np.float32)
-        for i, name in enumerate(("w1", "b1", "w2", "b2"))
-    }
+        w1, b1 = layer(rng, inputs, spec.hidden_units)
+        w2, b2 = layer(rng, spec.hidden_units, outputs)
+        members.append({"w1": w1, "b1": b1, "w2": w2, "b2": b2})
+    return stacked.stack(members)
 
 
 def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -75,21 +72,15 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
     """
     import torch
 
+    from medrobust.models.activations import logistic
+
     w1, b1, w2, b2 = (parameters[name] for name in ("w1", "b1", "w2", "b2"))
-    if x.dim() == 2:
-        # All members see the same points: one product instead of M small ones.
-        members, inputs, units = w1.shape
-        flat = w1.permute(1, 0, 2).reshape(inputs, members * units)
-        hidden = (x @ flat).view(len(x), members, units).permute(1, 0, 2) + b1[:, None, :]
-    else:
-        hidden = torch.baddbmm(b1[:, None, :], x, w1)
-    hidden = torch.sigmoid(hidden) if spec.activation == "logistic" else torch.relu(hidden)
-    return torch.baddbmm(b2[:, None, :], hidden, w2)
+    hidden = stacked.first_layer(w1, b1, x)
+    hidden = logistic(hidden) if spec.activation == "logistic" else torch.relu(hidden)
+    return torch.baddbmm(b2[:, :, None], w2, hidden).transpose(1, 2)
 
 
-def concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Joins the members of several training jobs, in the order given."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+concatenate = stacked.concatenate
 
 
 def member_scores(
@@ -106,14 +97,10 @@ def member_scores(
     """
     import torch
 
-    tensors = {name: torch.from_numpy(value).to(device) for name, value in parameters.items()}
+    tensors = stacked.tensors(parameters, device)
 
-    def scores(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            flat = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1))).to(device)
-            outputs = forward(spec, tensors, flat).cpu().numpy()
-        if n_classes == 2:
-            outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=2)
-        return outputs
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        outputs = forward(spec, tensors, x)
+        return torch.cat([torch.zeros_like(outputs), outputs], 2) if n_classes == 2 else outputs
 
-    return scores
+    return stacked.on_arrays(logits, device)

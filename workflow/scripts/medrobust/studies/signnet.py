@@ -53,6 +53,8 @@ DATASET_LABELS = {
 #: but the rows that they released are every third sample of the records' 360 per second, equal
 #: in every bit (docs/data-mitbih.md).
 SAMPLING_RATE = 120.0
+#: Of the PTB heartbeats: every eighth of 1,000 per second (docs/data-ptbdb.md).
+PTBD_SAMPLING_RATE = 125.0
 
 _IMAGES = tuple(f"min_L2_distortion_image{i}" for i in range(5))
 _IMAGE_DATASETS = ("chest_xray", "colorectal_histology")
@@ -89,6 +91,23 @@ PRINTED_MEANS = (
         target=(COMBINED,),
     ),
 )
+
+
+def sampling_rate(dataset: str) -> float:
+    """Returns the samples per second of a printed data set's heartbeats."""
+    return PTBD_SAMPLING_RATE if dataset == "PTBD" else SAMPLING_RATE
+
+
+def remark(dataset: str, source: str) -> str:
+    """Returns what a reader must know of the data behind a number, "" if nothing.
+
+    Args:
+        dataset: as printed, or "combined".
+        source: of the data; those of several data sets joined by "+", PTBD's first.
+    """
+    if dataset in ("PTBD", COMBINED) and source.split("+")[0] == "physionet":
+        return "PTBD's heartbeats were cut anew from the records: not the rows of the paper"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -615,15 +634,21 @@ def build_figure2(
     ordered = [groups[key][0] for key in _cells(groups) if key in groups]
     label, x, traces = _read_traces(ordered, point)
     with plotting.style():
-        figure = _draw_heartbeats(x, label, traces, class_names)
+        rate = sampling_rate(datasets[0])
+        figure = _draw_heartbeats(x, label, traces, class_names, rate)
         rest = [model for model in MODELS if (datasets[0], model) not in groups]
         return artefacts.write_figure_artefact(
             out_stem,
             figure,
-            _drawn(x, traces),
+            _drawn(x, traces, rate),
             title=f"Figure 2. One heartbeat of {datasets[0]} and its adversarial versions",
             caption=_figure2_caption(
-                point, point_id is None, label, class_names, rest if not_run is None else not_run
+                point,
+                point_id is None,
+                label,
+                class_names,
+                rest if not_run is None else not_run,
+                rate,
             ),
             context=context,
             sources=_sources(inputs),
@@ -648,7 +673,12 @@ def _chosen(point_id: int | None, cohort: Sequence[int]) -> int:
 
 
 def _figure2_caption(
-    point: int, first: bool, label: int, class_names: Sequence[str], not_run: Sequence[str]
+    point: int,
+    first: bool,
+    label: int,
+    class_names: Sequence[str],
+    not_run: Sequence[str],
+    rate: float,
 ) -> str:
     choice = (
         "the first of the cohort in its seeded random order" if first else "chosen by its number"
@@ -660,7 +690,7 @@ def _figure2_caption(
         "L2 distance to the original and, in brackets, the distance after projection to the "
         "decision boundary, and the class that the model then sees; below, adversarial minus "
         "original, on one scale for all models. Amplitudes are scaled to [0, 1] per heartbeat; "
-        f"time at {SAMPLING_RATE:g} samples per second."
+        f"time at {rate:g} samples per second."
         f"{others}"
     )
 
@@ -740,7 +770,7 @@ def _trace(model: str, row: pd.Series, arrays: Mapping[str, np.ndarray], point: 
     return _Trace(model, arrays["x_final_iterate"], final, projected, prediction)
 
 
-def _drawn(x: np.ndarray, traces: Sequence[_Trace]) -> pd.DataFrame:
+def _drawn(x: np.ndarray, traces: Sequence[_Trace], rate: float) -> pd.DataFrame:
     import pandas as pd
 
     samples = np.arange(x.size)
@@ -752,7 +782,7 @@ def _drawn(x: np.ndarray, traces: Sequence[_Trace]) -> pd.DataFrame:
                 {
                     "model": trace.model,
                     "sample": samples,
-                    "time_s": samples / SAMPLING_RATE,
+                    "time_s": samples / rate,
                     "original": x,
                     "adversarial": adversarial,
                     "difference": adversarial - x,
@@ -766,7 +796,7 @@ def _drawn(x: np.ndarray, traces: Sequence[_Trace]) -> pd.DataFrame:
 
 
 def _draw_heartbeats(
-    x: np.ndarray, label: int, traces: Sequence[_Trace], class_names: Sequence[str]
+    x: np.ndarray, label: int, traces: Sequence[_Trace], class_names: Sequence[str], rate: float
 ) -> Any:
     """Draws the original and one panel per model, each over its difference trace."""
     from medrobust import plotting
@@ -777,7 +807,7 @@ def _draw_heartbeats(
     figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 0.4 + 2.1 * rows)
     heights = [3.0, 1.3] * rows
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=heights)
-    time = np.arange(x.size) / SAMPLING_RATE
+    time = np.arange(x.size) / rate
     everything = np.concatenate([x, *(t.adversarial for t in traces if t.adversarial is not None)])
     margin = 0.06 * max(float(np.ptp(everything)), 1e-6)
     signal_limits = (float(everything.min()) - margin, float(everything.max()) + margin)
@@ -976,6 +1006,9 @@ def _notes(frame: pd.DataFrame) -> list[str]:
         notes.append(f"Intervals: {'; '.join(bases)}.")
     if (frame["status"] == NOT_RUN).any():
         notes.append('"not run": this run has no results of that model on that data set.')
+    ran = frame[frame["status"] != NOT_RUN]
+    remarks = map(remark, ran["dataset"], ran["source"])
+    notes += [f"{text}." for text in dict.fromkeys(remarks) if text]
     return notes
 
 

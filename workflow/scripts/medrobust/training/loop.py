@@ -1,15 +1,15 @@
 """The training loop: stacked members, each with its own points in its own order.
 
 All members of a job take their steps together; the loss of one never enters the gradient of
-another. Stopping follows scikit-learn's MLPClassifier, as the authors' code did: a member
-stops once its training loss has not fallen by more than ``tolerance`` for more than
+another. With a ``patience``, stopping follows scikit-learn's MLPClassifier, as the authors' code
+did: a member stops once its training loss has not fallen by more than ``tolerance`` for more than
 ``patience`` epochs in a row. Stopped members leave the stack.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,15 +27,26 @@ CHECKPOINT_SECONDS = 5.0
 GHOST = -1
 
 BatchLoss = Callable[[dict[str, Any], Any, Any], Any]
+AfterStep = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """When a member stops: see the module's docstring."""
+    """When a member stops: see the module's docstring. Without patience, after ``max_epochs``."""
 
     max_epochs: int
-    tolerance: float
-    patience: int
+    tolerance: float = 0.0
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """How steps are taken: the arguments of :func:`train_stacked` that say so."""
+
+    batch_loss: BatchLoss
+    make_optimizer: Callable[[list[Any]], Any]
+    untrained: Collection[str]
+    after_step: AfterStep | None
 
 
 @dataclass
@@ -62,40 +73,48 @@ def train_stacked(
     batch_size: int,
     stopping: StoppingRule,
     what: str,
+    untrained: Collection[str] = (),
+    after_step: AfterStep | None = None,
+    apart: bool = False,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Trains all members of ``work`` together.
 
     Args:
         work: data, members, seeds, device, checkpoint.
         initial: float32 arrays with a leading member axis.
-        batch_loss: ``(parameters, x [M, b, *shape], y [M, b]) -> losses [M]``.
+        batch_loss: ``(parameters, x [M, b, *shape], y [M, b]) -> losses [M]``; the next batch
+            overwrites ``x``.
         make_optimizer: from a list of tensors to a torch optimizer.
         batch_size: points per step; the last batch of an epoch may be smaller.
         stopping: when a member stops.
         what: name for the progress lines.
+        untrained: names in ``initial`` that the optimizer leaves alone, such as moving statistics;
+            ``batch_loss`` may change these tensors in place.
+        after_step: called with all tensors after each step, to change them in place (bounds of
+            weights).
+        apart: ``batch_loss`` computes the members one by one, so a lone one needs no ghost.
 
     Returns:
         parameters with a leading member axis, and one history entry per member
         (``member, epochs, loss, stopped``).
     """
-    import torch
-
-    state = _resume(work) or _start(work, initial)
-    x = torch.from_numpy(np.ascontiguousarray(work.x)).to(work.device)
-    y = torch.from_numpy(np.ascontiguousarray(work.y)).to(work.device)
+    ghosts = not apart
+    state = _resume(work) or _start(work, initial, ghosts=ghosts)
+    descent = _Descent(batch_loss, make_optimizer, untrained, after_step)
+    batches = _Batches(work, batch_size, len(state.active))
     progress = Progress(what, stopping.max_epochs, unit="epochs")
-    parameters, optimizer = _to_torch(state, make_optimizer, work.device)
+    parameters, optimizer = _to_torch(state, descent, work.device)
     saved = time.monotonic()
     while _members(state) and state.epoch < stopping.max_epochs:
-        losses = _epoch(work, state, parameters, optimizer, batch_loss, x, y, batch_size)
+        losses = _epoch(descent, parameters, optimizer, batches.of_epoch(state.epoch, state.active))
         state.epoch += 1
         keep = _judge(state, losses, stopping)
         mean_loss = losses[[member != GHOST for member in state.active]].mean()
         _to_numpy(state, parameters, optimizer)
         if not keep.all():
-            _retire(work, state, losses, keep, "converged")
+            _retire(work, state, losses, keep, "converged", ghosts=ghosts)
             if _members(state):
-                parameters, optimizer = _to_torch(state, make_optimizer, work.device)
+                parameters, optimizer = _to_torch(state, descent, work.device)
         progress.update(
             state.epoch,
             f"mean loss {mean_loss:.4f}, {_members(state)} of {len(work.members)} training",
@@ -105,55 +124,82 @@ def train_stacked(
             saved = time.monotonic()
     if _members(state):
         everyone = np.zeros(len(state.active), dtype=bool)
-        _retire(work, state, state.last_loss, everyone, "max_epochs")
+        _retire(work, state, state.last_loss, everyone, "max_epochs", ghosts=ghosts)
     order = np.argsort([entry["member"] for entry in state.history])
     return state.finished, [state.history[i] for i in order]
 
 
+class _Batches:
+    """The training points, handed out in batches: to each member its own, in its own order.
+
+    Args:
+        work: data, seeds and device.
+        size: points per batch and member; the last batch of an epoch may be smaller.
+        slots: most members at a time, ghosts included.
+    """
+
+    def __init__(self, work: Work, size: int, slots: int) -> None:
+        import torch
+
+        self._seeds, self._size, self._shape = work.seeds, size, work.x.shape[1:]
+        x = torch.from_numpy(np.ascontiguousarray(work.x))
+        self._x = x.flatten(1).to(work.device)
+        self._y = torch.from_numpy(np.ascontiguousarray(work.y)).to(work.device)
+        # Memory that is used again is in the processor's cache, where it is not too large.
+        self._memory = self._x.new_empty((slots * size, self._x.shape[1]))
+        self._orders = np.empty((slots, len(work.x)), dtype=np.int64)
+
+    def of_epoch(self, epoch: int, active: list[int]) -> Iterator[tuple[Any, Any]]:
+        """Yields x ``[M, b, *shape]`` and y ``[M, b]``; the next batch overwrites this x."""
+        import torch
+
+        orders = self._orders[: len(active)]
+        for slot, i in enumerate(active):
+            # Each epoch's order has a seed of its own, so a resumed job needs no generator state.
+            order = generator(self._seeds[max(i, 0)], "epoch", epoch).permutation(len(self._x))
+            orders[slot] = order
+        orders_device = torch.from_numpy(orders).to(self._x.device)
+        for start in range(0, len(self._x), self._size):
+            index = orders_device[:, start : start + self._size]
+            flat = index.reshape(-1)
+            x = torch.index_select(self._x, 0, flat, out=self._memory[: len(flat)])
+            y = torch.index_select(self._y, 0, flat)
+            yield x.view(*index.shape, *self._shape), y.view(index.shape)
+
+
 def _epoch(
-    work: Work,
-    state: _State,
+    descent: _Descent,
     parameters: dict[str, Any],
     optimizer: Any,
-    batch_loss: BatchLoss,
-    x: Any,
-    y: Any,
-    batch_size: int,
+    batches: Iterator[tuple[Any, Any]],
 ) -> np.ndarray:
     """Takes one pass over the data; returns the mean loss of each active member."""
-    import torch
-
-    n = len(x)
-    # Each epoch's order has a seed of its own, so a resumed job needs no generator state.
-    orders = np.stack(
-        [
-            generator(work.seeds[max(i, 0)], "epoch", state.epoch).permutation(n)
-            for i in state.active
-        ]
-    )
-    orders_device = torch.from_numpy(orders).to(work.device)
-    total = torch.zeros(len(state.active), dtype=torch.float64, device=work.device)
-    for start in range(0, n, batch_size):
-        index = orders_device[:, start : start + batch_size]
+    total, n = 0.0, 0
+    for x, y in batches:
         optimizer.zero_grad(set_to_none=True)
-        losses = batch_loss(parameters, x[index], y[index])
+        losses = descent.batch_loss(parameters, x, y)
         losses.sum().backward()
         optimizer.step()
-        total += losses.detach().double() * index.shape[1]
+        if descent.after_step is not None:
+            descent.after_step(parameters)
+        total, n = total + losses.detach().double() * y.shape[1], n + y.shape[1]
     return (total / n).cpu().numpy()
 
 
 def _judge(state: _State, losses: np.ndarray, stopping: StoppingRule) -> np.ndarray:
     """Updates the stopping counters; returns which active members go on."""
+    # A loss that is not a number never recovers. A ghost stays as long as its member.
+    ghosts = np.array([member == GHOST for member in state.active])
     state.stale = np.where(losses > state.best_loss - stopping.tolerance, state.stale + 1, 0)
     state.best_loss = np.minimum(state.best_loss, losses)
     state.last_loss = losses
-    # A loss that is not a number never recovers. A ghost stays as long as its member.
-    ghosts = np.array([member == GHOST for member in state.active])
-    return ghosts | ((state.stale <= stopping.patience) & np.isfinite(losses))
+    patient = stopping.patience is None or state.stale <= stopping.patience
+    return ghosts | (patient & np.isfinite(losses))
 
 
-def _retire(work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, reason: str) -> None:
+def _retire(
+    work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, reason: str, *, ghosts: bool
+) -> None:
     """Moves the members not kept from the stack to the finished ones."""
     for position in np.flatnonzero(~keep):
         member = state.active[position]
@@ -172,7 +218,7 @@ def _retire(work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, rea
         )
     keep = keep.copy()
     remaining = [m for m, kept in zip(state.active, keep, strict=True) if kept and m != GHOST]
-    if len(remaining) == 1:
+    if len(remaining) == 1 and ghosts:
         # One of the others stays as its ghost.
         ghost = next(i for i, m in enumerate(state.active) if m != remaining[0])
         keep[ghost] = True
@@ -190,10 +236,10 @@ def _members(state: _State) -> int:
     return sum(member != GHOST for member in state.active)
 
 
-def _start(work: Work, initial: dict[str, np.ndarray]) -> _State:
+def _start(work: Work, initial: dict[str, np.ndarray], *, ghosts: bool) -> _State:
     active = list(range(len(work.members)))
     parameters = dict(initial)
-    if len(active) == 1:
+    if len(active) == 1 and ghosts:
         active.append(GHOST)
         parameters = {name: np.repeat(value, 2, axis=0) for name, value in initial.items()}
     return _State(
@@ -208,18 +254,21 @@ def _start(work: Work, initial: dict[str, np.ndarray]) -> _State:
     )
 
 
-def _to_torch(state: _State, make_optimizer: Callable[..., Any], device: str) -> tuple[Any, Any]:
+def _to_torch(state: _State, descent: _Descent, device: str) -> tuple[dict[str, Any], Any]:
     import torch
 
     parameters = {
-        name: torch.from_numpy(value.copy()).to(device).requires_grad_()
+        name: torch.from_numpy(value.copy())
+        .to(device)
+        .requires_grad_(name not in descent.untrained)
         for name, value in state.parameters.items()
     }
-    optimizer = make_optimizer(list(parameters.values()))
+    optimizer = descent.make_optimizer([t for t in parameters.values() if t.requires_grad])
     for key, value in state.momentum.items():
         name, entry = key.split("/")
-        restored = torch.from_numpy(value.copy()).to(device)
-        optimizer.state[parameters[name]][entry] = restored
+        restored = torch.from_numpy(value.copy())
+        # Scalars, such as Adam's step, stay where the optimizer keeps them: on the CPU.
+        optimizer.state[parameters[name]][entry] = restored.to(device) if value.ndim else restored
     return parameters, optimizer
 
 

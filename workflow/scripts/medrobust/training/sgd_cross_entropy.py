@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import Field
 
-from medrobust.registry import module_of
 from medrobust.schema import Settings
-from medrobust.training.loop import StoppingRule, train_stacked
+from medrobust.training.cross_entropy import descend
+from medrobust.training.loop import StoppingRule
 from medrobust.training.work import Trained, Work
 
 ARCHITECTURES = frozenset({"mlp"})
@@ -43,37 +43,23 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         work: data, members, seeds, device and checkpoint.
     """
     import torch
-    import torch.nn.functional as functional
 
-    module = module_of("architecture", architecture)
-    initial = module.initial_parameters(
-        architecture_spec, work.x.shape[1:], work.n_classes, work.seeds
-    )
-
-    def batch_loss(parameters: dict[str, Any], x: Any, y: Any) -> Any:
-        outputs = module.forward(architecture_spec, parameters, x.flatten(2))
-        if outputs.shape[2] == 1:
-            losses = functional.binary_cross_entropy_with_logits(
-                outputs[:, :, 0], y.to(outputs.dtype), reduction="none"
-            )
-        else:
-            losses = functional.cross_entropy(outputs.transpose(1, 2), y, reduction="none")
+    def penalty(parameters: dict[str, Any], points: int) -> Any:
         weights = [value for name, value in parameters.items() if name.startswith("w")]
-        penalty = sum(w.square().flatten(1).sum(dim=1) for w in weights)
-        return losses.mean(dim=1) + 0.5 * spec.l2_penalty / x.shape[1] * penalty
+        squares = sum(w.square().flatten(1).sum(dim=1) for w in weights)
+        return 0.5 * spec.l2_penalty / points * squares
 
     def optimizer(tensors: list[Any]) -> Any:
         return torch.optim.SGD(
             tensors, lr=spec.learning_rate, momentum=spec.momentum, nesterov=spec.nesterov
         )
 
-    parameters, history = train_stacked(
+    return descend(
         work,
-        initial,
-        batch_loss,
+        architecture,
+        architecture_spec,
         optimizer,
-        batch_size=min(spec.batch_size, len(work.x)),
+        batch_size=spec.batch_size,
         stopping=StoppingRule(spec.max_epochs, spec.tolerance, spec.patience),
-        what=f"training {len(work.members)} members of {architecture}",
+        penalty=penalty,
     )
-    return Trained(parameters, history)

@@ -22,6 +22,7 @@ class Work:
         seeds: one seed per member; a member depends on its own seed only, so how members are
             grouped into jobs changes nothing.
         device: "cpu" or "cuda[:k]".
+        threads: members or networks that may be trained side by side; changes nothing else.
         journal: finished members, for methods that train one after the other.
         checkpoint: state of an unfinished job, for methods that train members together.
     """
@@ -32,6 +33,7 @@ class Work:
     members: list[int]
     seeds: list[int]
     device: str = "cpu"
+    threads: int = 1
     journal: Journal | None = None
     checkpoint: Checkpoint | None = None
 

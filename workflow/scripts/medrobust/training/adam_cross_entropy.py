@@ -1,0 +1,87 @@
+"""Cross-entropy by Adam for a fixed number of epochs.
+
+Signnet-code trains its binary network so with Keras and its convolutional networks with skorch:
+shuffled batches of 64, step 0.001, 100 epochs, the last state counts. Skorch holds out a part of
+the training points by default, which the authors never used: ``validation_share``.
+
+Adam (Kingma and Ba 2015) is PyTorch's, with decay 0.9 and 0.999, which are Keras's too. Keras
+adds epsilon to the root of the second moment before that is corrected for its start at 0,
+PyTorch after it: in the first steps Keras's epsilon weighs up to 32 times as much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from pydantic import Field
+
+from medrobust.schema import Settings
+from medrobust.training.cross_entropy import descend
+from medrobust.training.loop import StoppingRule
+from medrobust.training.work import Trained, Work
+
+ARCHITECTURES = frozenset({"mlp", "bnn", "cnn1d"})
+
+
+class Spec(Settings):
+    """Settings of Adam on the cross-entropy."""
+
+    learning_rate: float = Field(gt=0, description="step size, constant")
+    epsilon: float = Field(
+        default=1e-8, gt=0, description="added to the root of the second moment of the gradient"
+    )
+    batch_size: int = Field(default=64, ge=1, description="points per step")
+    max_epochs: int = Field(ge=1, description="passes over the data; there is no earlier stop")
+    validation_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="part of the training points that is held out and never used",
+    )
+
+
+def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
+    """Trains ``work``'s members as one stack.
+
+    Args:
+        spec: the method's settings.
+        architecture: registered name of the architecture.
+        architecture_spec: its settings.
+        work: data, members, seeds, device and checkpoint.
+    """
+    import torch
+
+    kept = np.flatnonzero(~held_out(work.y, spec.validation_share))
+    if len(kept) < len(work.y):
+        work = dataclasses.replace(work, x=work.x[kept], y=work.y[kept])
+    return descend(
+        work,
+        architecture,
+        architecture_spec,
+        lambda tensors: torch.optim.Adam(tensors, lr=spec.learning_rate, eps=spec.epsilon),
+        batch_size=spec.batch_size,
+        stopping=StoppingRule(spec.max_epochs),
+    )
+
+
+def held_out(y: np.ndarray, share: float) -> np.ndarray:
+    """Returns which points skorch holds out, bool ``[n]``: the first ones of every class.
+
+    Skorch takes the first of ``1 / share`` folds of scikit-learn's StratifiedKFold, which does
+    not shuffle. Points are counted over the classes in the order in which these first appear;
+    every ``1 / share``-th, beginning with the very first, is one to hold out in its class.
+
+    Args:
+        y: labels, int64 ``[n]``.
+        share: part to hold out, in [0, 0.5].
+    """
+    held = np.zeros(len(y), dtype=bool)
+    _, firsts = np.unique(y, return_index=True)
+    start = 0
+    for label in y[np.sort(firsts)]:
+        rows = np.flatnonzero(y == label)
+        before, after = np.ceil(np.array([start, start + len(rows)]) * share).astype(int)
+        held[rows[: after - before]] = True
+        start += len(rows)
+    return held
