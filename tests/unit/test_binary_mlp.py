@@ -119,8 +119,9 @@ def test_a_points_logits_do_not_depend_on_the_others_of_its_block():
 class Reference(torch.nn.Module):
     """One member as a PyTorch module in float64; signs carry the slope of a known polynomial."""
 
-    def __init__(self, parameters: dict[str, np.ndarray], k: int) -> None:
+    def __init__(self, parameters: dict[str, np.ndarray], k: int, kernel: str) -> None:
         super().__init__()
+        self.kernel = kernel
 
         def tensor(name: str) -> torch.nn.Parameter:
             return torch.nn.Parameter(torch.tensor(parameters[name][k], dtype=torch.float64))
@@ -137,14 +138,16 @@ class Reference(torch.nn.Module):
         return sign + (stand_in - stand_in.detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = torch.nn.functional.linear(x, self._sign(self.w1, self.w1), self.b1)
+        stand_in = (lambda w: w) if self.kernel == "ste_sign" else (lambda w: 2 * w - w * w.abs())
+        hidden = torch.nn.functional.linear(x, self._sign(self.w1, stand_in(self.w1)), self.b1)
         normal = self.norm(hidden)
         inside = normal.clamp(-1, 1)
         active = self._sign(normal, 2 * inside - inside * inside.abs())
-        return active @ self._sign(self.w2, self.w2).T
+        return active @ self._sign(self.w2, stand_in(self.w2)).T
 
 
-def test_a_training_step_equals_a_network_with_pytorchs_batch_normalisation():
+@pytest.mark.parametrize("kernel", ["ste_sign", "approx_sign"])
+def test_a_training_step_equals_a_network_with_pytorchs_batch_normalisation(kernel):
     parameters = random_members()
     rng = np.random.default_rng(4)
     x = torch.from_numpy(rng.random((4, 40, 11)).astype(np.float32))
@@ -153,10 +156,11 @@ def test_a_training_step_equals_a_network_with_pytorchs_batch_normalisation():
         name: torch.from_numpy(value.copy()).requires_grad_(name not in binary_mlp.UNTRAINED)
         for name, value in parameters.items()
     }
-    logits = binary_mlp.training_forward(binary_mlp.Spec(), tensors, x)
+    spec = binary_mlp.Spec(hidden_units=6, kernel_quantiser=kernel)
+    logits = binary_mlp.training_forward(spec, tensors, x)
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum").backward()
     for k in range(4):
-        reference = Reference(parameters, k)
+        reference = Reference(parameters, k, kernel)
         expected = reference(x[k].double())
         torch.nn.functional.cross_entropy(expected, y[k], reduction="sum").backward()
         torch.testing.assert_close(logits[k].double(), expected)

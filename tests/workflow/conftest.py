@@ -125,7 +125,7 @@ TINY = (
     f"{{signnet: {{{COHORT}, datasets: {{mitbih: {{points: 3}}}}, "
     "models: {mlp: {members: 4, members_per_job: 2}, "
     "random_forest: {members: 4, members_per_job: 2}}, "
-    "attacks: {hopskipjump: {options: {restarts: 2, max_iter: 3}}}}}"
+    "attacks: {hopskipjump: {points_per_job: 1, options: {restarts: 2, max_iter: 3}}}}}"
 )
 
 

@@ -25,10 +25,14 @@ from medrobust.training import planned_passes
 # Seconds per unit on one core: a point seen by one member in training, a query of the ensemble.
 UNIT_SECONDS: dict[str, float] = {
     "train:scd:sign_network": 1.5e-7,
-    "train:sgd_cross_entropy:mlp": 8e-7,
+    "train:sgd_cross_entropy:mlp": 6e-7,
+    "train:adam_cross_entropy:bnn": 1.1e-6,
+    "train:adam_cross_entropy:cnn1d": 7.5e-4,
     "train:bagged_trees:forest": 1.6e-4,
     "attack:hopskipjump:sign_network": 6e-5,
-    "attack:hopskipjump:mlp": 4.4e-5,
+    "attack:hopskipjump:mlp": 3.5e-5,
+    "attack:hopskipjump:bnn": 3.5e-5,
+    "attack:hopskipjump:cnn1d": 3.3e-3,
     "attack:hopskipjump:forest": 2.1e-5,
 }
 # For what nobody has measured yet.

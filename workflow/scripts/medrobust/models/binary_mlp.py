@@ -38,6 +38,9 @@ class Spec(Settings):
         default="approx_sign",
         description="gradient that stands for that of the hidden units' sign, named as in Larq",
     )
+    kernel_quantiser: Literal["approx_sign", "ste_sign", "swish_sign"] = Field(
+        default="ste_sign", description="the same for the signs of the weights"
+    )
 
 
 def initial_parameters(
@@ -92,7 +95,7 @@ def training_forward(
 
     from medrobust.models.activations import QUANTISERS
 
-    binary = QUANTISERS["ste_sign"]
+    binary = QUANTISERS[spec.kernel_quantiser]
     hidden = stacked.first_layer(binary(parameters["w1"]), parameters["b1"], x)
     # Every unit of every member is a channel of its own.
     channels, beta = hidden.view(1, -1, hidden.shape[2]), parameters["beta"].view(-1)

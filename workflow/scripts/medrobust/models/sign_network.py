@@ -13,12 +13,16 @@ Arrays, float32, with K = 1 for two classes, else one network per class: ``hidde
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
+from medrobust.models import stacked
 from medrobust.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 USES_GPU = True
 SCORES: Literal["logits", "probabilities", "votes"] = "votes"
@@ -36,9 +40,7 @@ def networks_per_member(n_classes: int) -> int:
     return 1 if n_classes == 2 else n_classes
 
 
-def concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Joins the members of several training jobs, in the order given."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+concatenate = stacked.concatenate
 
 
 def member_scores(
@@ -55,21 +57,17 @@ def member_scores(
     """
     import torch
 
-    weights, bias, output_weights, output_bias = (
-        torch.from_numpy(np.ascontiguousarray(parameters[name])).to(device)
-        for name in ("hidden_weights", "hidden_bias", "output_weights", "output_bias")
-    )
+    tensors = stacked.tensors(parameters, device)
+    weights, bias = tensors["hidden_weights"], tensors["hidden_bias"]
+    output_weights, output_bias = tensors["output_weights"], tensors["output_bias"]
     members, networks, hidden, inputs = weights.shape
     columns = weights.reshape(-1, inputs).T.contiguous()
 
-    def scores(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            flat = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1))).to(device)
-            projections = torch.addmm(bias.reshape(1, -1), flat, columns)
-            codes = (projections.sign_() + 1).mul_(0.5)
-            codes = codes.view(len(x), members, networks, hidden)
-            outputs = (codes * output_weights).sum(dim=3) + output_bias
-            votes = (outputs > 0).float().permute(1, 0, 2).cpu().numpy()
-        return np.concatenate([1 - votes, votes], axis=2) if networks == 1 else votes
+    def votes(x: torch.Tensor) -> torch.Tensor:
+        codes = (torch.addmm(bias.reshape(1, -1), x, columns).sign_() + 1).mul_(0.5)
+        codes = codes.view(len(x), members, networks, hidden)
+        outputs = (codes * output_weights).sum(dim=3) + output_bias
+        said = (outputs > 0).float().permute(1, 0, 2)
+        return torch.cat([1 - said, said], dim=2) if networks == 1 else said
 
-    return scores
+    return stacked.on_arrays(votes, device)

@@ -16,6 +16,7 @@ import dataclasses
 import numpy as np
 from pydantic import Field
 
+from medrobust.errors import InputError
 from medrobust.schema import Settings
 from medrobust.training.cross_entropy import descend
 from medrobust.training.loop import StoppingRule
@@ -49,16 +50,25 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         architecture: registered name of the architecture.
         architecture_spec: its settings.
         work: data, members, seeds, device and checkpoint.
+
+    Raises:
+        InputError: no class has more points than are held out.
     """
     import torch
 
-    kept = np.flatnonzero(~held_out(work.y, spec.validation_share))
-    if len(kept) < len(work.y):
+    kept = ~held_out(work.y, spec.validation_share)
+    if not kept.any():
+        raise InputError(
+            f"No training point is left when {spec.validation_share:g} of each class is held out.",
+            remedy="set validation_share to 0, or train on more points.",
+        )
+    if not kept.all():
         work = dataclasses.replace(work, x=work.x[kept], y=work.y[kept])
     return descend(
         work,
         architecture,
         architecture_spec,
+        # Not fused: there the last bits depend on the place in the stack.
         lambda tensors: torch.optim.Adam(tensors, lr=spec.learning_rate, eps=spec.epsilon),
         batch_size=spec.batch_size,
         stopping=StoppingRule(spec.max_epochs),
@@ -68,20 +78,15 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
 def held_out(y: np.ndarray, share: float) -> np.ndarray:
     """Returns which points skorch holds out, bool ``[n]``: the first ones of every class.
 
-    Skorch takes the first of ``1 / share`` folds of scikit-learn's StratifiedKFold, which does
-    not shuffle. Points are counted over the classes in the order in which these first appear;
-    every ``1 / share``-th, beginning with the very first, is one to hold out in its class.
+    Skorch takes the first of ``1 / share`` stratified folds, unshuffled; in the scikit-learn of
+    the authors (0.21) these are the first points of each class, their number rounded up.
 
     Args:
         y: labels, int64 ``[n]``.
         share: part to hold out, in [0, 0.5].
     """
     held = np.zeros(len(y), dtype=bool)
-    _, firsts = np.unique(y, return_index=True)
-    start = 0
-    for label in y[np.sort(firsts)]:
+    for label in np.unique(y):
         rows = np.flatnonzero(y == label)
-        before, after = np.ceil(np.array([start, start + len(rows)]) * share).astype(int)
-        held[rows[: after - before]] = True
-        start += len(rows)
+        held[rows[: int(np.ceil(len(rows) * share))]] = True
     return held
