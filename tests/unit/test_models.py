@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.ensembles import BLOCK, Ensemble, build_ensemble
-from medrobust.models import forest, mlp
+from medrobust.models import forest, mlp, sign_network
 from medrobust.training import bagged_trees
 from medrobust.training.work import Work
 from sklearn.ensemble import RandomForestClassifier
@@ -59,9 +59,14 @@ def test_scores_and_labels_equal_a_plain_loop(classes):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 149), st.integers(0, 149), st.sampled_from(["mlp", "forest"]))
+@given(st.integers(1, 149), st.integers(0, 149), st.sampled_from(["mlp", "forest", "sign"]))
 def test_a_points_scores_do_not_depend_on_its_batch(size, first, kind):
-    ensemble = mlp_ensemble(3, "soft")[0] if kind == "mlp" else forest_ensemble()[0]
+    make = {
+        "mlp": lambda: mlp_ensemble(3, "soft")[0],
+        "forest": lambda: forest_ensemble()[0],
+        "sign": lambda: sign_ensemble(3)[0],
+    }
+    ensemble = make[kind]()
     part = POINTS[first : first + size]
     whole = ensemble.member_scores(POINTS)[:, first : first + size]
     assert ensemble.member_scores(part).tobytes() == whole.tobytes()
@@ -95,6 +100,58 @@ def test_soft_and_majority_can_differ():
         for vote in ("majority", "soft")
     }
     assert labels == {"majority": 1, "soft": 0}
+
+
+def sign_ensemble(classes: int, members: int = 9) -> tuple[Ensemble, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(2)
+    shape = (members, sign_network.networks_per_member(classes), 6)
+    parameters = {
+        "hidden_weights": rng.normal(size=(*shape, 11)),
+        "hidden_bias": rng.normal(size=shape),
+        "output_weights": rng.normal(size=shape),
+        "output_bias": rng.normal(size=shape[:2]),
+    }
+    parameters = {name: value.astype(np.float32) for name, value in parameters.items()}
+    ensemble = build_ensemble(
+        "sign_network", sign_network.Spec(hidden_units=6), [parameters], vote="majority",
+        input_shape=(11,), n_classes=classes, input_range=(0.0, 1.0),
+    )  # fmt: skip
+    return ensemble, parameters
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_sign_networks_equal_a_plain_loop(classes):
+    ensemble, parameters = sign_ensemble(classes)
+    votes = np.zeros((9, len(POINTS), classes), dtype=int)
+    for m, k in np.ndindex(parameters["output_bias"].shape):
+        w, b, v, c = (parameters[name][m, k].astype(float) for name in parameters)
+        said = ((POINTS @ w.T + b > 0) @ v + c > 0).astype(int)
+        if classes == 2:
+            votes[m, :, 0], votes[m, :, 1] = 1 - said, said
+        else:
+            votes[m, :, k] = said
+    assert (ensemble.member_scores(POINTS) == votes).all()
+    # One against the rest, a member may vote for several classes or none; all its votes count.
+    assert (votes.sum(2) == 1).all() == (classes == 2)
+    assert (ensemble.votes(POINTS) == votes.sum(0)).all()
+    assert (ensemble.predict(POINTS) == votes.sum(0).argmax(1)).all()
+    assert (ensemble.member_predictions(POINTS) == votes.argmax(2)).all()
+
+
+def test_a_point_on_a_hidden_plane_is_half_on():
+    parameters = {
+        "hidden_weights": np.array([[[[1.0]]]], np.float32),
+        "hidden_bias": np.array([[[-0.5]]], np.float32),
+        "output_weights": np.array([[[2.0]]], np.float32),
+    }
+    said = {}
+    for bias in (-0.99, -1.01):
+        output = {"output_bias": np.array([[bias]], np.float32)}
+        scores = sign_network.member_scores(
+            sign_network.Spec(hidden_units=1), parameters | output, (1,), 2, "cpu"
+        )
+        said[bias] = scores(np.array([[0.4], [0.5], [0.6]], np.float32))[0, :, 1].tolist()
+    assert said == {-0.99: [0, 1, 1], -1.01: [0, 0, 1]}
 
 
 def forest_ensemble(trees: int = 7) -> tuple[Ensemble, np.ndarray]:
