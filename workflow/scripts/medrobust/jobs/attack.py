@@ -13,7 +13,7 @@ from medrobust.errors import InputError
 from medrobust.logs import Progress
 from medrobust.machine import hardware, versions
 from medrobust.progress import Journal, mark_done, progress_key
-from medrobust.registry import parse_spec
+from medrobust.registry import module_of, parse_spec
 from medrobust.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -117,7 +117,12 @@ def attack_chunk(
     mark_done(place)
     work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
     made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
-    watch.write(timing, work_kind, float(frame["queries"].sum()), **made_with)
+    # Members computed one after the other cost one by one.
+    apart = getattr(
+        module_of("architecture", model["architecture"]["name"]), "MEMBERS_APART", False
+    )
+    each = len(ensemble.member_scores(x[:1])) if apart else 1
+    watch.write(timing, work_kind, each * float(frame["queries"].sum()), **made_with)
 
 
 def _starts(dataset: Dataset, chosen: pd.DataFrame) -> np.ndarray:
