@@ -14,7 +14,7 @@ import pytest
 import yaml
 from medrobust.errors import InputError
 
-from tests.workflow.conftest import TINY, start, tiny, wait_for
+from tests.workflow.conftest import LEFT_OUT, TINY, start, tiny, wait_for
 
 pytestmark = pytest.mark.workflow
 
@@ -199,7 +199,8 @@ def commit_records(finished, other) -> Path:
             target = kept / file.relative_to(run / "signnet")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
-    values = {"scale": "smoke", "overrides": yaml.safe_load(TINY)}
+    chosen = {"overrides": yaml.safe_load(TINY), "leave_out": yaml.safe_load(LEFT_OUT)}
+    values = {"scale": "smoke", **chosen}
     write_json(kept / RUN_FACTS, build_graph(values, other.folder).run_facts("signnet"))
     return kept
 

@@ -506,7 +506,15 @@ def _committed_sources(resolved: Resolved) -> dict[str, str]:
             where=f"config/config.yaml, key records_from: {folder}",
             remedy="set `scale` and `protocol` to those of a run that lies there.",
         )
-    return dict(name.split("@", 1) for name in found)
+    sources = dict(name.split("@", 1) for name in found)
+    for study in resolved.studies.values():
+        for dataset in [d for d in study.datasets if d not in sources]:
+            raise InputError(
+                f"The committed records hold nothing of the data set {dataset!r}.",
+                where=str(folder),
+                remedy="leave it out, or run the study itself (records_from: null).",
+            )
+    return sources
 
 
 def member_ranges(model: Model, n_classes: int) -> list[tuple[int, int]]:
