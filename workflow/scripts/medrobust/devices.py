@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medrobust.errors import InputError
 from medrobust.logs import logger
 from medrobust.registry import module_of
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 MKL_MODE = "AUTO,STRICT"
 
@@ -41,6 +46,24 @@ def fix_threads(compute_threads: int) -> None:
     import torch
 
     torch.set_num_threads(compute_threads)
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Holds the BLAS of NumPy and SciPy, which compiled code calls, to one thread each.
+
+    For work that uses threads of its own, and whose last bits may not depend on their number.
+    """
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401 - its BLAS is found only once it is loaded
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def choose_device(wanted: str, architecture: str) -> str:

@@ -80,6 +80,60 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
     return torch.baddbmm(b2[:, :, None], w2, hidden).transpose(1, 2)
 
 
+def momentum_epoch(
+    spec: Spec,
+    x: np.ndarray,
+    y: np.ndarray,
+    order: np.ndarray,
+    parameters: dict[str, np.ndarray],
+    velocities: dict[str, np.ndarray],
+    *,
+    batch_size: int,
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+    l2_penalty: float,
+) -> float:
+    """Takes one pass over the data with one member, without autograd and several times as fast.
+
+    The steps are those of :mod:`medrobust.training.sgd_cross_entropy` but for rounding. BLAS has
+    to run on one thread; the interpreter's lock is free.
+
+    Args:
+        spec: the architecture's settings.
+        x: points, float32 ``[n, d]``.
+        y: labels, int64 ``[n]``.
+        order: the rows of ``x`` in the order to take them, int64 ``[n]``.
+        parameters: the member's arrays, as :func:`initial_parameters` names them and without
+            the leading axis; overwritten.
+        velocities: of the same names and shapes, overwritten; 0 before the first step.
+        batch_size: points per step; the last batch may be smaller.
+        learning_rate, momentum, nesterov: as PyTorch's SGD names them.
+        l2_penalty: ``l2_penalty / 2 * sum(w**2) / batch points`` is part of a batch's loss.
+
+    Returns:
+        the mean loss over the pass.
+    """
+    from medrobust.models import mlp_kernels
+
+    rule = mlp_kernels.Rule(
+        spec.activation == "logistic", batch_size, learning_rate, momentum, nesterov, l2_penalty
+    )
+    sets = (parameters, velocities)
+    layers = [_first_layer_transposed(arrays) for arrays in sets]
+    loss = mlp_kernels.epoch(x, y, order, *layers, rule)
+    for arrays, (first, second, bias) in zip(sets, layers, strict=True):
+        arrays["w1"][:], arrays["b1"][:] = first[:-1].T, first[-1]
+        arrays["w2"][:], arrays["b2"][:] = second, bias
+    return loss
+
+
+def _first_layer_transposed(member: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Returns copies: first layer ``[d + 1, h]``, its last row the biases, ``w2`` and ``b2``."""
+    first = np.vstack([member["w1"].T, member["b1"]])
+    return np.ascontiguousarray(first), member["w2"].copy(), member["b2"].copy()
+
+
 concatenate = stacked.concatenate
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from medrobust.registry import module_of
 from medrobust.schema import Settings
-from medrobust.training.loop import StoppingRule, train_stacked
+from medrobust.training.loop import MemberEpoch, StoppingRule, train_stacked
 from medrobust.training.work import Trained, Work
 
 
@@ -36,6 +36,7 @@ def descend(
     batch_size: int,
     stopping: StoppingRule,
     penalty: Callable[[dict[str, Any], int], Any] | None = None,
+    member_epoch: MemberEpoch | None = None,
 ) -> Trained:
     """Trains ``work``'s members as one stack, on the cross-entropy of their batches.
 
@@ -47,6 +48,7 @@ def descend(
         batch_size: points per step; all points, if there are fewer.
         stopping: when a member stops.
         penalty: ``(parameters, points in the batch) -> [M]``, added to the loss.
+        member_epoch: the same steps for one member on the CPU; see ``train_stacked``.
     """
     module = module_of("architecture", architecture)
     forward = getattr(module, "training_forward", module.forward)
@@ -67,5 +69,6 @@ def descend(
         untrained=getattr(module, "UNTRAINED", ()),
         after_step=after_step,
         apart=getattr(module, "MEMBERS_APART", False),
+        member_epoch=member_epoch,
     )
     return Trained(parameters, history)

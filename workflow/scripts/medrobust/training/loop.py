@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from medrobust.devices import one_blas_thread
 from medrobust.logs import Progress
 from medrobust.seeds import generator
 from medrobust.training.work import Work
@@ -28,6 +30,9 @@ GHOST = -1
 
 BatchLoss = Callable[[dict[str, Any], Any, Any], Any]
 AfterStep = Callable[[dict[str, Any]], None]
+MemberEpoch = Callable[
+    [np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]], float
+]
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def train_stacked(
     untrained: Collection[str] = (),
     after_step: AfterStep | None = None,
     apart: bool = False,
+    member_epoch: MemberEpoch | None = None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Trains all members of ``work`` together.
 
@@ -93,28 +99,36 @@ def train_stacked(
         after_step: called with all tensors after each step, to change them in place (bounds of
             weights).
         apart: ``batch_loss`` computes the members one by one, so a lone one needs no ghost.
+        member_epoch: the same steps written out for one member and the CPU, where it replaces
+            ``batch_loss`` and the optimizer: ``(x [n, d], y [n], order [n], parameters,
+            velocities) -> mean loss``, which overwrites the last two, of one member each.
+            ``work.threads`` members are computed at a time.
 
     Returns:
         parameters with a leading member axis, and one history entry per member
         (``member, epochs, loss, stopped``).
     """
-    ghosts = not apart
+    written_out = member_epoch is not None and work.device == "cpu"
+    ghosts = not (apart or written_out)
     state = _resume(work) or _start(work, initial, ghosts=ghosts)
-    descent = _Descent(batch_loss, make_optimizer, untrained, after_step)
-    batches = _Batches(work, batch_size, len(state.active))
+    steps: _Steps
+    if written_out:
+        steps = _WrittenOut(work, member_epoch)
+    else:
+        descent = _Descent(batch_loss, make_optimizer, untrained, after_step)
+        steps = _Autograd(work, descent, _Batches(work, batch_size, len(state.active)))
     progress = Progress(what, stopping.max_epochs, unit="epochs")
-    parameters, optimizer = _to_torch(state, descent, work.device)
+    steps.load(state)
     saved = time.monotonic()
     while _members(state) and state.epoch < stopping.max_epochs:
-        losses = _epoch(descent, parameters, optimizer, batches.of_epoch(state.epoch, state.active))
+        losses = steps.epoch(state)
         state.epoch += 1
         keep = _judge(state, losses, stopping)
         mean_loss = losses[[member != GHOST for member in state.active]].mean()
-        _to_numpy(state, parameters, optimizer)
         if not keep.all():
             _retire(work, state, losses, keep, "converged", ghosts=ghosts)
             if _members(state):
-                parameters, optimizer = _to_torch(state, descent, work.device)
+                steps.load(state)
         progress.update(
             state.epoch,
             f"mean loss {mean_loss:.4f}, {_members(state)} of {len(work.members)} training",
@@ -129,6 +143,64 @@ def train_stacked(
     return state.finished, [state.history[i] for i in order]
 
 
+class _Steps(Protocol):
+    """A way to take an epoch."""
+
+    def load(self, state: _State) -> None:
+        """Continues from ``state``: called at the start and when members have left."""
+
+    def epoch(self, state: _State) -> np.ndarray:
+        """Moves parameters and momentum of ``state`` by an epoch; returns the mean losses."""
+
+
+class _Autograd:
+    """Epochs of the whole stack by automatic differentiation and a torch optimizer."""
+
+    def __init__(self, work: Work, descent: _Descent, batches: _Batches) -> None:
+        self._device, self._descent, self._batches = work.device, descent, batches
+
+    def load(self, state: _State) -> None:
+        self._parameters, self._optimizer = _to_torch(state, self._descent, self._device)
+
+    def epoch(self, state: _State) -> np.ndarray:
+        batches = self._batches.of_epoch(state.epoch, state.active)
+        losses = _epoch(self._descent, self._parameters, self._optimizer, batches)
+        _to_numpy(state, self._parameters, self._optimizer)
+        return losses
+
+
+class _WrittenOut:
+    """Epochs of one member after the other, ``work.threads`` side by side."""
+
+    def __init__(self, work: Work, member_epoch: MemberEpoch) -> None:
+        self._work, self._member_epoch = work, member_epoch
+        self._x = np.ascontiguousarray(work.x.reshape(len(work.x), -1))
+        self._y = np.ascontiguousarray(work.y)
+
+    def load(self, state: _State) -> None:
+        if not state.momentum:
+            state.momentum = {n: np.zeros_like(value) for n, value in state.parameters.items()}
+
+    def epoch(self, state: _State) -> np.ndarray:
+        def losses(slot: int) -> float:
+            return self._member_epoch(
+                self._x,
+                self._y,
+                _order(self._work, state.active[slot], state.epoch),
+                {name: value[slot] for name, value in state.parameters.items()},
+                {name: value[slot] for name, value in state.momentum.items()},
+            )
+
+        with one_blas_thread(), ThreadPoolExecutor(self._work.threads) as pool:
+            return np.array(list(pool.map(losses, range(len(state.active)))))
+
+
+def _order(work: Work, member: int, epoch: int) -> np.ndarray:
+    """Returns the order of points of a member, int64 ``[n]``."""
+    # Each epoch's order has a seed of its own, so a resumed job needs no generator state.
+    return generator(work.seeds[max(member, 0)], "epoch", epoch).permutation(len(work.x))
+
+
 class _Batches:
     """The training points, handed out in batches: to each member its own, in its own order.
 
@@ -141,7 +213,7 @@ class _Batches:
     def __init__(self, work: Work, size: int, slots: int) -> None:
         import torch
 
-        self._seeds, self._size, self._shape = work.seeds, size, work.x.shape[1:]
+        self._work, self._size, self._shape = work, size, work.x.shape[1:]
         x = torch.from_numpy(np.ascontiguousarray(work.x))
         self._x = x.flatten(1).to(work.device)
         self._y = torch.from_numpy(np.ascontiguousarray(work.y)).to(work.device)
@@ -155,9 +227,7 @@ class _Batches:
 
         orders = self._orders[: len(active)]
         for slot, i in enumerate(active):
-            # Each epoch's order has a seed of its own, so a resumed job needs no generator state.
-            order = generator(self._seeds[max(i, 0)], "epoch", epoch).permutation(len(self._x))
-            orders[slot] = order
+            orders[slot] = _order(self._work, i, epoch)
         orders_device = torch.from_numpy(orders).to(self._x.device)
         for start in range(0, len(self._x), self._size):
             index = orders_device[:, start : start + self._size]
@@ -238,7 +308,7 @@ def _members(state: _State) -> int:
 
 def _start(work: Work, initial: dict[str, np.ndarray], *, ghosts: bool) -> _State:
     active = list(range(len(work.members)))
-    parameters = dict(initial)
+    parameters = {name: value.copy() for name, value in initial.items()}
     if len(active) == 1 and ghosts:
         active.append(GHOST)
         parameters = {name: np.repeat(value, 2, axis=0) for name, value in initial.items()}

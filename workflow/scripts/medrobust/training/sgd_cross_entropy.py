@@ -8,13 +8,15 @@ momentum, a constant learning rate, and its stopping rule.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pydantic import Field
 
+from medrobust.registry import module_of
 from medrobust.schema import Settings
 from medrobust.training.cross_entropy import descend
-from medrobust.training.loop import StoppingRule
+from medrobust.training.loop import MemberEpoch, StoppingRule
 from medrobust.training.work import Trained, Work
 
 ARCHITECTURES = frozenset({"mlp"})
@@ -62,4 +64,24 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         batch_size=spec.batch_size,
         stopping=StoppingRule(spec.max_epochs, spec.tolerance, spec.patience),
         penalty=penalty,
+        member_epoch=_member_epoch(spec, architecture, architecture_spec, len(work.x)),
+    )
+
+
+def _member_epoch(
+    spec: Spec, architecture: str, architecture_spec: Settings, points: int
+) -> MemberEpoch | None:
+    """Returns the architecture's function ``momentum_epoch``, if it has one, with the settings.
+
+    What such a function does: :func:`medrobust.models.mlp.momentum_epoch`.
+    """
+    written_out = getattr(module_of("architecture", architecture), "momentum_epoch", None)
+    return written_out and functools.partial(
+        written_out,
+        architecture_spec,
+        batch_size=min(spec.batch_size, points),
+        learning_rate=spec.learning_rate,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov,
+        l2_penalty=spec.l2_penalty,
     )
