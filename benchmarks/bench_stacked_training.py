@@ -1,9 +1,10 @@
-"""Training of signnet's networks against the plain ways of doing the same, on one thread.
+"""Training of signnet's networks against the plain ways of doing the same.
 
 MLP: one epoch of 100 networks of 20 units, at the size of MIT-BIH, as the workflow trains them
-(stacks of 25, each network with its own order of points) against a loop over scikit-learn's
-MLPClassifier, one fit of one epoch each. CNN: training and evaluation of one network against a
-PyTorch module of the same layers. Data are random numbers; times do not depend on them.
+(stacks of 25, each network with its own order of points; on one thread, and on two with a network
+each) against a loop over scikit-learn's MLPClassifier, one fit of one epoch each, on one thread.
+scikit-learn computes in the type of its data; ours is float32. CNN, on one thread: training and
+evaluation of one network against a PyTorch module of the same layers. Data are random numbers; times do not depend on them.
 
     python benchmarks/bench_stacked_training.py [--rows 87554] [--fits 8] [--repeat 3]
 """
@@ -62,7 +63,7 @@ def scikit_learn_seconds(x: np.ndarray, y: np.ndarray, fits: int) -> float:
     return (time.perf_counter() - begin) / fits * MEMBERS
 
 
-def stacked_seconds(x: np.ndarray, y: np.ndarray, repeat: int) -> float:
+def stacked_seconds(x: np.ndarray, y: np.ndarray, repeat: int, threads: int) -> float:
     """Returns the seconds of one epoch of ``MEMBERS`` networks in jobs of ``PER_JOB``."""
     spec = sgd_cross_entropy.Spec(
         learning_rate=0.01, l2_penalty=1e-4, batch_size=BATCH, max_epochs=1
@@ -70,7 +71,7 @@ def stacked_seconds(x: np.ndarray, y: np.ndarray, repeat: int) -> float:
 
     def job(first: int) -> None:
         members = list(range(first, first + PER_JOB))
-        work = Work(x, y, CLASSES, members, members)
+        work = Work(x, y, CLASSES, members, members, threads=threads)
         sgd_cross_entropy.train(spec, "mlp", mlp.Spec(hidden_units=UNITS), work)
 
     return sum(fastest(lambda f=first: job(f), repeat) for first in range(0, MEMBERS, PER_JOB))
@@ -149,15 +150,16 @@ def main() -> None:
     rng = np.random.default_rng(0)
     x = rng.random((options.rows, FEATURES), dtype=np.float32)
     y = rng.integers(0, CLASSES, options.rows)
-    print(f"threads: 1; rows: {options.rows:,} x {FEATURES}; seconds, fastest of runs\n")
+    print(f"rows: {options.rows:,} x {FEATURES}; seconds, fastest of runs\n")
     print(f"{'':<44} {'plain':>9} {'ours':>9} {'ratio':>7} {'bar':>5}")
-    ours = stacked_seconds(x, y, options.repeat)
+    alone, pair = (stacked_seconds(x, y, options.repeat, threads) for threads in (1, 2))
     single = scikit_learn_seconds(x, y, options.fits)
     double = scikit_learn_seconds(x.astype(np.float64), y, options.fits)
-    print_line(f"MLP x {MEMBERS}, epoch: scikit-learn in float32", single, ours, 10)
-    print_line(f"MLP x {MEMBERS}, epoch: scikit-learn in float64", double, ours, 10)
+    for kind, plain in (("float32", single), ("float64", double)):
+        print_line(f"MLP x {MEMBERS}, epoch, 2 threads: {kind}", plain, pair, 10)
+        print_line(f"MLP x {MEMBERS}, epoch, 1 thread: {kind}", plain, alone, 10)
     least = product_seconds(options.rows)
-    print_line("  (its matrix products at full speed, no more)", single, least, 10)
+    print_line("  (its products alone at full speed, 1 thread)", single, least, 10)
     few = slice(0, CNN_BATCH * CNN_STEPS)
     plain, mine = plain_cnn_seconds(x[few], y[few], 3), our_cnn_seconds(x[few], y[few], 3)
     print_line(f"CNN, epoch of {CNN_BATCH * CNN_STEPS} points", plain[0], mine[0], 1)
