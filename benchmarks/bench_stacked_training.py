@@ -4,7 +4,8 @@ MLP: one epoch of 100 networks of 20 units, at the size of MIT-BIH, as the workf
 (stacks of 25, each network with its own order of points; on one thread, and on two with a network
 each) against a loop over scikit-learn's MLPClassifier, one fit of one epoch each, on one thread.
 scikit-learn computes in the type of its data; ours is float32. CNN, on one thread: training and
-evaluation of one network against a PyTorch module of the same layers. Data are random numbers; times do not depend on them.
+evaluation of one network against a PyTorch module of the same layers. Data are random numbers;
+times do not depend on them.
 
     python benchmarks/bench_stacked_training.py [--rows 87554] [--fits 8] [--repeat 3]
 """
@@ -33,7 +34,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 FEATURES, CLASSES, UNITS, BATCH = 187, 5, 20, 200
-MEMBERS, PER_JOB = 100, 25
+MEMBERS = 100
 CNN_BATCH, CNN_STEPS = 64, 12
 
 
@@ -64,17 +65,16 @@ def scikit_learn_seconds(x: np.ndarray, y: np.ndarray, fits: int) -> float:
 
 
 def stacked_seconds(x: np.ndarray, y: np.ndarray, repeat: int, threads: int) -> float:
-    """Returns the seconds of one epoch of ``MEMBERS`` networks in jobs of ``PER_JOB``."""
+    """Returns the seconds of one epoch of ``MEMBERS`` networks."""
     spec = sgd_cross_entropy.Spec(
         learning_rate=0.01, l2_penalty=1e-4, batch_size=BATCH, max_epochs=1
     )
 
-    def job(first: int) -> None:
-        members = list(range(first, first + PER_JOB))
-        work = Work(x, y, CLASSES, members, members, threads=threads)
-        sgd_cross_entropy.train(spec, "mlp", mlp.Spec(hidden_units=UNITS), work)
-
-    return sum(fastest(lambda f=first: job(f), repeat) for first in range(0, MEMBERS, PER_JOB))
+    members = list(range(MEMBERS))
+    work = Work(x, y, CLASSES, members, members, threads=threads)
+    return fastest(
+        lambda: sgd_cross_entropy.train(spec, "mlp", mlp.Spec(hidden_units=UNITS), work), repeat
+    )
 
 
 def product_seconds(rows: int) -> float:

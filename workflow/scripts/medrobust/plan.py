@@ -26,7 +26,7 @@ from medrobust.training import planned_passes
 # one member, where these are computed one after the other).
 UNIT_SECONDS: dict[str, float] = {
     "train:scd:sign_network": 1.5e-7,
-    "train:sgd_cross_entropy:mlp": 6e-7,
+    "train:sgd_cross_entropy:mlp": 3e-7,
     "train:adam_cross_entropy:bnn": 1.1e-6,
     "train:adam_cross_entropy:cnn1d": 7.5e-4,
     "train:bagged_trees:forest": 1.6e-4,

@@ -139,6 +139,18 @@ def _quotients(values: np.ndarray, total: np.ndarray, points: float) -> None:
 
 
 @compiled
+def _sum_of_logs(values: np.ndarray) -> float:
+    """Returns the summed logarithms of values in ``1 .. classes``, of 32 at a time."""
+    result, product = 0.0, 1.0
+    for i in range(values.size):
+        product *= values[i]
+        if i % 32 == 31:
+            result += math.log(product)
+            product = 1.0
+    return result + math.log(product)
+
+
+@compiled
 def _output_gradient(
     logits: np.ndarray, y: np.ndarray, largest: np.ndarray, total: np.ndarray
 ) -> float:
@@ -158,8 +170,7 @@ def _output_gradient(
     total[:] = _ZERO
     for c in range(logits.shape[0]):
         _exponentials(logits[c], largest, total)
-    for i in range(y.size):
-        loss += math.log(total[i])
+    loss += _sum_of_logs(total)
     points = np.float32(y.size)
     for c in range(logits.shape[0]):
         _quotients(logits[c], total, points)
