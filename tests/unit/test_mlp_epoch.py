@@ -132,3 +132,17 @@ def test_blas_has_one_thread_inside_and_its_own_number_afterwards():
         with one_blas_thread():
             assert threads() == {1}
         assert threads() == {2}
+
+
+def test_epochs_run_with_one_blas_thread(monkeypatch):
+    seen = []
+    epoch = mlp.momentum_epoch
+
+    def recorded(*arguments, **options):
+        seen.extend(i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas")
+        return epoch(*arguments, **options)
+
+    monkeypatch.setattr(mlp, "momentum_epoch", recorded)
+    with threadpool_limits(2, "blas"):
+        train([1, 2], 2, "logistic", threads=2)
+    assert seen and set(seen) == {1}
