@@ -34,7 +34,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 FEATURES, CLASSES, UNITS, BATCH = 187, 5, 20, 200
-MEMBERS = 100
+MEMBERS, PER_JOB = 100, 25
 CNN_BATCH, CNN_STEPS = 64, 12
 
 
@@ -65,16 +65,17 @@ def scikit_learn_seconds(x: np.ndarray, y: np.ndarray, fits: int) -> float:
 
 
 def stacked_seconds(x: np.ndarray, y: np.ndarray, repeat: int, threads: int) -> float:
-    """Returns the seconds of one epoch of ``MEMBERS`` networks."""
+    """Returns the seconds of one epoch of ``MEMBERS`` networks in jobs of ``PER_JOB``."""
     spec = sgd_cross_entropy.Spec(
         learning_rate=0.01, l2_penalty=1e-4, batch_size=BATCH, max_epochs=1
     )
 
-    members = list(range(MEMBERS))
-    work = Work(x, y, CLASSES, members, members, threads=threads)
-    return fastest(
-        lambda: sgd_cross_entropy.train(spec, "mlp", mlp.Spec(hidden_units=UNITS), work), repeat
-    )
+    def job(first: int) -> None:
+        members = list(range(first, first + PER_JOB))
+        work = Work(x, y, CLASSES, members, members, threads=threads)
+        sgd_cross_entropy.train(spec, "mlp", mlp.Spec(hidden_units=UNITS), work)
+
+    return sum(fastest(lambda f=first: job(f), repeat) for first in range(0, MEMBERS, PER_JOB))
 
 
 def product_seconds(rows: int) -> float:
