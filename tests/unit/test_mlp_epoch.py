@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from medrobust.devices import one_blas_thread
+from medrobust.logs import logger
 from medrobust.models import mlp, mlp_kernels
 from medrobust.training import sgd_cross_entropy
 from medrobust.training.cross_entropy import cross_entropy
@@ -48,15 +51,19 @@ def test_gradient_equals_autograds(classes, activation):
     tensors = {n: torch.from_numpy(v.copy()).double().requires_grad_() for n, v in stack.items()}
     outputs = mlp.forward(spec, tensors, torch.from_numpy(x[None]).double())
     squares = tensors["w1"].square().sum() + tensors["w2"].square().sum()
-    loss = cross_entropy(outputs, torch.from_numpy(y[None]))[0] + penalty / 2 / len(x) * squares
+    losses, correct = cross_entropy(outputs, torch.from_numpy(y[None]))
+    loss = losses[0] + penalty / 2 / len(x) * squares
     loss.backward()
     parameters = {name: value[0].copy() for name, value in stack.items()}
     velocities = {name: np.zeros_like(value) for name, value in parameters.items()}
-    found = mlp.momentum_epoch(
+    found, accuracy = mlp.momentum_epoch(
         spec, x, y, np.random.default_rng(0).permutation(len(x)), parameters, velocities,
         batch_size=len(x), learning_rate=0.5, momentum=0.9, nesterov=False, l2_penalty=penalty,
     )  # fmt: skip
     assert found == pytest.approx(loss.item(), rel=1e-6)
+    calls = (outputs[0, :, 0] > 0).long() if classes == 2 else outputs[0].argmax(dim=1)
+    right = int((calls.numpy() == y).sum())
+    assert 0 < right < len(y) and accuracy == right / len(y) and int(correct) == right
     for name, tensor in tensors.items():
         expected = tensor.grad[0].numpy()
         largest = np.abs(expected).max()
@@ -68,9 +75,10 @@ def test_gradient_equals_autograds(classes, activation):
 @pytest.mark.parametrize("activation", ["logistic", "relu"])
 @pytest.mark.parametrize("classes", [2, 5])
 def test_epochs_equal_those_of_autograd_and_torchs_optimizer(
-    classes, activation, nesterov, monkeypatch
+    classes, activation, nesterov, monkeypatch, caplog
 ):
     """Two epochs, each with a last batch of 30 points after three of 100."""
+    caplog.set_level("INFO", logger=logger.name)
     settings = {"nesterov": nesterov, "max_epochs": 2}
     written_out = train([5, 6], classes, activation, **settings)
     calls = []
@@ -82,6 +90,8 @@ def test_epochs_equal_those_of_autograd_and_torchs_optimizer(
         np.testing.assert_allclose(written_out.parameters[name], value, atol=1e-5)
     for ours, theirs in zip(written_out.history, autograd.history, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    said = [re.search(r"accuracy [\d.]+", message)[0] for message in caplog.messages]
+    assert len(said) == 2 and said[0] == said[1] != "accuracy 0.0000"
 
 
 def counting(function, calls: list):

@@ -93,7 +93,7 @@ def momentum_epoch(
     momentum: float,
     nesterov: bool,
     l2_penalty: float,
-) -> float:
+) -> tuple[float, float]:
     """Takes one pass over the data with one member, without autograd and several times as fast.
 
     The steps are those of :mod:`medrobust.training.sgd_cross_entropy` but for rounding. BLAS has
@@ -112,7 +112,7 @@ def momentum_epoch(
         l2_penalty: ``l2_penalty / 2 * sum(w**2) / batch points`` is part of a batch's loss.
 
     Returns:
-        the mean loss over the pass.
+        the mean loss and the accuracy over the pass, each batch by the weights that it met.
     """
     from medrobust.models import mlp_kernels
 
@@ -121,11 +121,11 @@ def momentum_epoch(
     )
     sets = (parameters, velocities)
     layers = [_first_layer_transposed(arrays) for arrays in sets]
-    loss = mlp_kernels.epoch(x, y, order, *layers, rule)
+    loss, accuracy = mlp_kernels.epoch(x, y, order, *layers, rule)
     for arrays, (first, second, bias) in zip(sets, layers, strict=True):
         arrays["w1"][:], arrays["b1"][:] = first[:-1].T, first[-1]
         arrays["w2"][:], arrays["b2"][:] = second, bias
-    return loss
+    return loss, accuracy
 
 
 def _first_layer_transposed(member: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:

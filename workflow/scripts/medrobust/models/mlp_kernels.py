@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medrobust.compiled import compiled
+from medrobust.compiled import compiled, prefetch
 
 _LOG2_E = np.float32(1.44269504)
 # 1.5 * 2**23: adding it to a float32 leaves the nearest integer in the low bits.
@@ -35,6 +35,8 @@ _P3, _P4, _P5 = (
 _LARGEST = np.float32(87.0)
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _EXPONENT = np.int32(23)
+_ROWS_AHEAD = 16
+_CACHE_LINE = np.uint64(16)  # values of 4 bytes
 
 Layers = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -76,10 +78,19 @@ def _exp(x: float) -> float:
 
 # The loops below run over whole slices from 0: only then does the compiler use vectors.
 @compiled
-def _gather(points: np.ndarray, rows: np.ndarray, x: np.ndarray) -> None:
-    """Copies rows of ``points`` to ``x``, whose last column, of ones, stays."""
-    for i in range(rows.size):
-        _copy(points[np.uint64(rows[i])], x[i])
+def _gather(points: np.ndarray, order: np.ndarray, start: int, x: np.ndarray) -> None:
+    """Copies rows of ``points``, from ``order[start]`` on, to ``x``, except its last column.
+
+    Rows lie anywhere in a large array: most of the time would be spent on waiting for memory, so
+    those due soon are asked for ahead.
+    """
+    flat, last = _flat(points), order.size - 1
+    width = np.uint64(points.shape[1])
+    for i in range(x.shape[0]):
+        soon = np.uint64(order[min(start + i + _ROWS_AHEAD, last)]) * width
+        for value in range(np.uint64(0), width, _CACHE_LINE):
+            prefetch(flat, soon + value)
+        _copy(points[np.uint64(order[start + i])], x[i])
 
 
 @compiled
@@ -153,20 +164,25 @@ def _sum_of_logs(values: np.ndarray) -> float:
 @compiled
 def _output_gradient(
     logits: np.ndarray, y: np.ndarray, largest: np.ndarray, total: np.ndarray
-) -> float:
-    """Overwrites logits by the gradient of the mean cross-entropy; returns the sum over points.
+) -> tuple[float, int]:
+    """Overwrites logits by the gradient of the mean cross-entropy.
 
     Args:
         logits: ``[classes, n]``.
         y: labels, int64 ``[n]``.
         largest, total: ``[n]``, overwritten.
+
+    Returns:
+        the cross-entropy summed over points, and of how many the label has the largest logit.
     """
     largest[:] = logits[0]
     for c in range(1, logits.shape[0]):
         _largest(logits[c], largest)
-    loss = 0.0
+    loss, correct = 0.0, 0
     for i in range(y.size):
-        loss += largest[i] - logits[y[i], i]
+        below = largest[i] - logits[y[i], i]
+        loss += below
+        correct += below == _ZERO
     total[:] = _ZERO
     for c in range(logits.shape[0]):
         _exponentials(logits[c], largest, total)
@@ -176,7 +192,7 @@ def _output_gradient(
         _quotients(logits[c], total, points)
     for i in range(y.size):
         logits[y[i], i] -= _ONE / points
-    return loss
+    return loss, correct
 
 
 @compiled
@@ -211,8 +227,8 @@ def epoch(
     weights: Layers,
     velocities: Layers,
     rule: Rule,
-) -> float:
-    """Takes one pass over the data; returns the mean loss, the penalty included.
+) -> tuple[float, float]:
+    """Takes one pass over the data.
 
     Args:
         points: float32 ``[n, d]``.
@@ -222,13 +238,19 @@ def epoch(
             ``[o]``, all float32.
         velocities: overwritten: of the same shapes.
         rule: how steps are taken.
+
+    Returns:
+        the mean loss, the penalty included, and the share of points called right, each by the
+        weights that its batch met.
     """
     whole = order.size // rule.batch_size * rule.batch_size
-    total = _steps(points, labels, order[:whole], rule.batch_size, weights, velocities, rule)
+    size = rule.batch_size
+    loss, correct = _steps(points, labels, order[:whole], size, weights, velocities, rule)
     if whole < order.size:
-        rest = order.size - whole
-        total += _steps(points, labels, order[whole:], rest, weights, velocities, rule)
-    return total / order.size
+        size = order.size - whole
+        more = _steps(points, labels, order[whole:], size, weights, velocities, rule)
+        loss, correct = loss + more[0], correct + more[1]
+    return loss / order.size, correct / order.size
 
 
 @compiled
@@ -240,8 +262,8 @@ def _steps(
     weights: Layers,
     velocities: Layers,
     rule: Rule,
-) -> float:
-    """Takes a step for every ``size`` rows of ``order``; returns the summed loss of its points."""
+) -> tuple[float, int]:
+    """Takes a step for every ``size`` rows; returns summed loss and number of correct points."""
     first, second, bias = weights
     inputs, units, outputs = points.shape[1], first.shape[1], second.shape[0]
     x = np.ones((size, inputs + 1), dtype=np.float32)
@@ -257,10 +279,9 @@ def _steps(
     first_slope, second_slope = np.empty_like(first), np.empty_like(second)
     bias_slope = np.empty_like(bias)
     decay = rule.l2_penalty / size
-    loss = 0.0
+    loss, correct = 0.0, 0
     for start in range(0, order.size, size):
-        rows = order[start : start + size]
-        _gather(points, rows, x)
+        _gather(points, order, start, x)
         np.dot(x, first, hidden)
         if rule.logistic:
             _logistic(_flat(hidden))
@@ -270,7 +291,9 @@ def _steps(
         np.dot(second, hidden.T, out)
         for c in range(outputs):
             _add(out[c], bias[c])
-        loss += _output_gradient(logits, labels[rows], largest, sums)
+        y = labels[order[start : start + size]]
+        batch_loss, batch_correct = _output_gradient(logits, y, largest, sums)
+        loss, correct = loss + batch_loss, correct + batch_correct
         squares = _sum_of_squares(first[:inputs]) + _sum_of_squares(second)
         loss += 0.5 * rule.l2_penalty * squares
         np.dot(out, hidden, second_slope)
@@ -284,4 +307,4 @@ def _steps(
         _move(w[end:], v[end:], g[end:], 0.0, rule)
         _move(_flat(second), _flat(velocities[1]), _flat(second_slope), decay, rule)
         _move(bias, velocities[2], bias_slope, 0.0, rule)
-    return loss
+    return loss, correct

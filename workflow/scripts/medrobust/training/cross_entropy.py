@@ -11,8 +11,8 @@ from medrobust.training.loop import MemberEpoch, StoppingRule, train_stacked
 from medrobust.training.work import Trained, Work
 
 
-def cross_entropy(outputs: Any, y: Any) -> Any:
-    """Returns the mean cross-entropy of each member, ``[M]``.
+def cross_entropy(outputs: Any, y: Any) -> tuple[Any, Any]:
+    """Returns of each member, ``[M]``, the mean cross-entropy and how many points are correct.
 
     Args:
         outputs: ``[M, n, o]``: one logit per class, or one output, the logit of class 1 of two.
@@ -24,7 +24,8 @@ def cross_entropy(outputs: Any, y: Any) -> Any:
     if logits.shape[1] == 1:
         # PyTorch's binary form rounds by the place in the array; see models/activations.py.
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    return torch.nn.functional.cross_entropy(logits, y, reduction="none").mean(dim=1)
+    losses = torch.nn.functional.cross_entropy(logits, y, reduction="none").mean(dim=1)
+    return losses, (logits.argmax(dim=1) == y).sum(dim=1)
 
 
 def descend(
@@ -54,9 +55,11 @@ def descend(
     forward = getattr(module, "training_forward", module.forward)
     after_step = getattr(module, "after_step", None)
 
-    def batch_loss(parameters: dict[str, Any], x: Any, y: Any) -> Any:
-        losses = cross_entropy(forward(architecture_spec, parameters, x.flatten(2)), y)
-        return losses if penalty is None else losses + penalty(parameters, x.shape[1])
+    def batch_loss(parameters: dict[str, Any], x: Any, y: Any) -> tuple[Any, Any]:
+        losses, correct = cross_entropy(forward(architecture_spec, parameters, x.flatten(2)), y)
+        if penalty is not None:
+            losses = losses + penalty(parameters, x.shape[1])
+        return losses, correct
 
     parameters, history = train_stacked(
         work,

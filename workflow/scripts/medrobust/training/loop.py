@@ -28,10 +28,11 @@ CHECKPOINT_SECONDS = 5.0
 # bits. So a lone member is trained beside a ghost, and depends on its own seed alone.
 GHOST = -1
 
-BatchLoss = Callable[[dict[str, Any], Any, Any], Any]
+BatchLoss = Callable[[dict[str, Any], Any, Any], tuple[Any, Any]]
 AfterStep = Callable[[dict[str, Any]], None]
 MemberEpoch = Callable[
-    [np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]], float
+    [np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]],
+    tuple[float, float],
 ]
 
 
@@ -88,8 +89,8 @@ def train_stacked(
     Args:
         work: data, members, seeds, device, checkpoint.
         initial: float32 arrays with a leading member axis.
-        batch_loss: ``(parameters, x [M, b, *shape], y [M, b]) -> losses [M]``; the next batch
-            overwrites ``x``.
+        batch_loss: ``(parameters, x [M, b, *shape], y [M, b]) -> (losses [M], correct [M])``:
+            mean losses and how many points are called right; the next batch overwrites ``x``.
         make_optimizer: from a list of tensors to a torch optimizer.
         batch_size: points per step; the last batch of an epoch may be smaller.
         stopping: when a member stops.
@@ -101,8 +102,8 @@ def train_stacked(
         apart: ``batch_loss`` computes the members one by one, so a lone one needs no ghost.
         member_epoch: the same steps written out for one member and the CPU, where it replaces
             ``batch_loss`` and the optimizer: ``(x [n, d], y [n], order [n], parameters,
-            velocities) -> mean loss``, which overwrites the last two, of one member each.
-            ``work.threads`` members are computed at a time.
+            velocities) -> (mean loss, accuracy)``, which overwrites the last two, of one member
+            each. ``work.threads`` members are computed at a time.
 
     Returns:
         parameters with a leading member axis, and one history entry per member
@@ -121,17 +122,18 @@ def train_stacked(
     steps.load(state)
     saved = time.monotonic()
     while _members(state) and state.epoch < stopping.max_epochs:
-        losses = steps.epoch(state)
+        losses, accuracies = steps.epoch(state)
         state.epoch += 1
         keep = _judge(state, losses, stopping)
-        mean_loss = losses[[member != GHOST for member in state.active]].mean()
+        real = np.array(state.active) != GHOST
+        outcome = f"mean loss {losses[real].mean():.4f}, accuracy {accuracies[real].mean():.4f}"
         if not keep.all():
             _retire(work, state, losses, keep, "converged", ghosts=ghosts)
             if _members(state):
                 steps.load(state)
         progress.update(
             state.epoch,
-            f"mean loss {mean_loss:.4f}, {_members(state)} of {len(work.members)} training",
+            f"{outcome}, {_members(state)} of {len(work.members)} training",
         )
         if work.checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
             _save(work, state)
@@ -149,8 +151,12 @@ class _Steps(Protocol):
     def load(self, state: _State) -> None:
         """Continues from ``state``: called at the start and when members have left."""
 
-    def epoch(self, state: _State) -> np.ndarray:
-        """Moves parameters and momentum of ``state`` by an epoch; returns the mean losses."""
+    def epoch(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
+        """Moves parameters and momentum of ``state`` by an epoch.
+
+        Returns:
+            mean loss and accuracy of each active member, each batch by the parameters it met.
+        """
 
 
 class _Autograd:
@@ -162,11 +168,11 @@ class _Autograd:
     def load(self, state: _State) -> None:
         self._parameters, self._optimizer = _to_torch(state, self._descent, self._device)
 
-    def epoch(self, state: _State) -> np.ndarray:
+    def epoch(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
         batches = self._batches.of_epoch(state.epoch, state.active)
-        losses = _epoch(self._descent, self._parameters, self._optimizer, batches)
+        outcome = _epoch(self._descent, self._parameters, self._optimizer, batches)
         _to_numpy(state, self._parameters, self._optimizer)
-        return losses
+        return outcome
 
 
 class _WrittenOut:
@@ -181,8 +187,8 @@ class _WrittenOut:
         if not state.momentum:
             state.momentum = {n: np.zeros_like(value) for n, value in state.parameters.items()}
 
-    def epoch(self, state: _State) -> np.ndarray:
-        def losses(slot: int) -> float:
+    def epoch(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
+        def outcome(slot: int) -> tuple[float, float]:
             return self._member_epoch(
                 self._x,
                 self._y,
@@ -192,7 +198,8 @@ class _WrittenOut:
             )
 
         with one_blas_thread(), ThreadPoolExecutor(self._work.threads) as pool:
-            return np.array(list(pool.map(losses, range(len(state.active)))))
+            losses, accuracies = np.array(list(pool.map(outcome, range(len(state.active))))).T
+        return losses, accuracies
 
 
 def _order(work: Work, member: int, epoch: int) -> np.ndarray:
@@ -242,18 +249,19 @@ def _epoch(
     parameters: dict[str, Any],
     optimizer: Any,
     batches: Iterator[tuple[Any, Any]],
-) -> np.ndarray:
-    """Takes one pass over the data; returns the mean loss of each active member."""
-    total, n = 0.0, 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Takes one pass over the data; returns mean loss and accuracy of each active member."""
+    total, right, n = 0.0, 0, 0
     for x, y in batches:
         optimizer.zero_grad(set_to_none=True)
-        losses = descent.batch_loss(parameters, x, y)
+        losses, correct = descent.batch_loss(parameters, x, y)
         losses.sum().backward()
         optimizer.step()
         if descent.after_step is not None:
             descent.after_step(parameters)
-        total, n = total + losses.detach().double() * y.shape[1], n + y.shape[1]
-    return (total / n).cpu().numpy()
+        total, right = total + losses.detach().double() * y.shape[1], right + correct
+        n += y.shape[1]
+    return (total / n).cpu().numpy(), (right / n).cpu().numpy()
 
 
 def _judge(state: _State, losses: np.ndarray, stopping: StoppingRule) -> np.ndarray:
