@@ -171,9 +171,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 187, 3072])
     parser.add_argument("--lines", type=int, default=14)
     options = parser.parse_args()
-    spec = HopSkipJumpSpec(max_iter=options.iterations, restarts=1, clip_min=0.0, clip_max=1.0)
+    spec = HopSkipJumpSpec(
+        engine="art", max_iter=options.iterations, restarts=1, clip_min=0.0, clip_max=1.0
+    )
     # The first run pays ART's import.
-    time_wrapped(2, HopSkipJumpSpec(max_iter=1, restarts=1, clip_min=0.0, clip_max=1.0), 0)
+    time_wrapped(
+        2, HopSkipJumpSpec(engine="art", max_iter=1, restarts=1, clip_min=0.0, clip_max=1.0), 0
+    )
     print_times(options.sizes, spec, options.repeat)
     for size in options.sizes:
         print_profile(size, spec, options.lines)

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from medrobust.ensembles import build_ensemble
+from medrobust.ensembles import BLOCK, build_ensemble
 from medrobust.errors import InputError
 from medrobust.models import cnn1d
 
@@ -84,9 +84,9 @@ def test_an_ensemble_gives_every_members_logits_in_blocks_of_its_own_size(classe
         return scores(x)
 
     ensemble._scores = watched
-    x = np.random.default_rng(2).random((20, 187), dtype=np.float32)
+    x = np.random.default_rng(2).random((BLOCK + 4, 187), dtype=np.float32)
     found = ensemble.member_scores(x)
-    assert found.shape == (2, 20, classes) and sizes == [cnn1d.BLOCK, cnn1d.BLOCK]
+    assert found.shape == (2, BLOCK + 4, classes) and sizes == [BLOCK, BLOCK]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same'")
         for k in range(2):
@@ -99,10 +99,10 @@ def test_a_points_logits_do_not_depend_on_the_others_of_its_block():
     parameters = cnn1d.initial_parameters(spec, (187,), 5, [0, 1])
     scores = cnn1d.member_scores(spec, parameters, (187,), 5, "cpu")
     rng = np.random.default_rng(3)
-    x = rng.random((cnn1d.BLOCK, 187), dtype=np.float32)
+    x = rng.random((BLOCK, 187), dtype=np.float32)
     whole = scores(x)
     for _ in range(5):
-        order = rng.permutation(cnn1d.BLOCK)
+        order = rng.permutation(BLOCK)
         assert scores(x[order]).tobytes() == whole[:, order].tobytes()
     for rows in (1, 3, 10):
         others = rng.random(x.shape, dtype=np.float32)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from medrobust.config import Config
 from medrobust.data.registry import load_registry
+from medrobust.evaluation import claims
 from medrobust.evaluation.comparison import COLUMNS, VERDICTS
 from medrobust.evaluation.records import SCHEMA
 from medrobust.reference import config_reference
@@ -188,12 +189,16 @@ def test_data_sets_and_sources_are_documented() -> None:
             assert f"| `{source}` |" in text
 
 
-def test_columns_of_records_and_comparison_are_documented() -> None:
+def test_columns_of_records_claims_and_comparison_are_documented() -> None:
     text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     records = text[text.index("## Attack records") : text.index("## Tables")]
     first_cells = re.findall(r"^\| (`[^|]+) \|", records, re.MULTILINE)
     documented = [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)]
     assert documented == list(SCHEMA)
+    judged = text[text.index("## claims.csv") : text.index("## comparison.csv")]
+    cells = re.findall(r"^\| (`[^|]+) \|", judged, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`([\w ]+)`", cell)]
+    assert sorted(names) == sorted([*claims.COLUMNS, *claims.VERDICTS])
     comparison = text[text.index("## comparison.csv") : text.index("## Provenance")]
     cells = re.findall(r"^\| (`[^|]+) \|", comparison, re.MULTILINE)
     names = [name for cell in cells for name in re.findall(r"`([\w ]+)`", cell)]

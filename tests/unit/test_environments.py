@@ -48,6 +48,10 @@ BY_NAME: dict[str, Iterable[str]] = {
     "signnet_table3": ["medrobust.studies.signnet"],
     "signnet_table4": ["medrobust.studies.signnet"],
     "signnet_figure2": ["medrobust.studies.signnet"],
+    "signnet_convergence": ["medrobust.studies.signnet"],
+    "signnet_effort": ["medrobust.studies.signnet"],
+    "signnet_paired": ["medrobust.studies.signnet"],
+    "judge_claims": ["medrobust.studies.signnet"],
     "check_published": ["medrobust.studies.signnet"],
     "compare": ["medrobust.studies.signnet"],
 }
@@ -278,7 +282,9 @@ def test_every_rule_with_a_script_is_understood():
 
 
 def test_studies_reached_by_name_are_all_studies():
-    files = {path.stem for path in (SCRIPTS / "medrobust/studies").glob("*.py")} - {"__init__"}
+    # Names of studies are letters alone; a module such as signnet_claims is a part of one.
+    files = {path.stem for path in (SCRIPTS / "medrobust/studies").glob("[!_]*.py")}
+    files = {name for name in files if name.isalpha()}
     modules = {module for group in BY_NAME.values() for module in group}
     named = {module.rsplit(".", 1)[1] for module in modules if ".studies." in module}
     assert named == files

@@ -188,3 +188,27 @@ def test_measured_times_replace_the_built_in_unit_costs(root, elsewhere):
     timing.write_text(json.dumps({"kind": kind, "units": 1, "wall_s": 99, "cpu_s": 5}))
     assert plan.measured_unit_seconds(elsewhere / "results") == {}
     assert cpu > plan.make_plan(build_graph({}, root))[0].cpu_hours and before < 0.05
+
+
+def test_effort_is_a_table_and_convergence_a_figure(root, elsewhere):
+    graph = build_graph({}, root)
+    folder = "results/paper-code/signnet"
+    assert graph.artefact("signnet", "effort") == f"{folder}/tables/effort.html"
+    assert graph.artefact("signnet", "convergence") == f"{folder}/figures/convergence.png"
+    assert graph.artefact("signnet", "table4") == f"{folder}/tables/table4.html"
+
+
+def test_committed_records_serve_whatever_is_drawn_from_them(root, elsewhere):
+    kept = elsewhere / "kept/paper-code"
+    for dataset in ("mitbih@kaggle", "ptbdb@kaggle"):
+        (kept / "evaluations" / dataset).mkdir(parents=True)
+    facts = build_graph({}, root).run_facts("signnet")
+    facts["study"]["artefacts"] = ["table3"]
+    (kept / "run.json").write_text(json.dumps(facts))
+    graph = build_graph({"records_from": "kept"}, root)
+    assert "effort" in graph.study("signnet").artefacts
+    assert graph.entries("signnet", attacks=True)[0]["arrays"][0].startswith("kept/paper-code/")
+    facts["study"]["replicates"] = 2
+    (kept / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"study\.replicates was 2, is 1"):
+        build_graph({"records_from": "kept"}, root)

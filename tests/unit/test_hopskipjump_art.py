@@ -5,22 +5,38 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from medrobust import seeds as seeding
-from medrobust.attacks import AttackResult, hopskipjump_art, run_attack
-from medrobust.attacks.spec import HopSkipJumpSpec
+from medrobust.attacks import hopskipjump_art, run_attack
 from medrobust.errors import InputError
 from medrobust.logs import logger
 from medrobust.progress import Journal
 from medrobust.registry import parse_spec
 from pydantic import ValidationError
 
-SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+from tests.attack_models import (
+    Ball,
+    Constant,
+    Linear,
+    Recorder,
+    Untouchable,
+    adversarial_corner,
+    assert_same,
+    attack,
+    chosen_points,
+    distances,
+    points_in_the_box,
+    seeds_for,
+)
+from tests.attack_models import make_spec as any_spec
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "workflow" / "scripts"
 
 
 @pytest.fixture(autouse=True)
@@ -28,103 +44,7 @@ def _messages_reach_caplog(monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
 
 
-class Linear:
-    """Two classes on the two sides of w.x + b = 0; float64 sums row by row, so it is pure."""
-
-    n_classes = 2
-
-    def __init__(self, d: int, seed: int = 0) -> None:
-        self.w = np.random.default_rng(seed).normal(size=d)
-        self.b = 0.3 - 0.5 * self.w.sum()
-        self.input_shape = (d,)
-
-    def score(self, x: np.ndarray) -> np.ndarray:
-        return (x.astype(np.float64) * self.w).sum(axis=-1) + self.b
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return (self.score(x) > 0).astype(np.int64)
-
-    def distance(self, x: np.ndarray, dual_norm: int = 2) -> np.ndarray:
-        return np.abs(self.score(x)) / np.linalg.norm(self.w, dual_norm)
-
-
-class Ball:
-    """Three classes by the distance to the middle of the box: inside 0, outside 1 or 2."""
-
-    n_classes = 3
-    input_shape = (2, 3, 4)
-    radius = 0.45
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        centred = x.reshape(len(x), -1).astype(np.float64) - 0.5
-        outside = np.sqrt((centred**2).sum(axis=1)) > self.radius
-        return np.where(outside, 1 + (centred[:, 0] > 0), 0).astype(np.int64)
-
-
-class Constant:
-    n_classes = 2
-    input_shape = (5,)
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        self.rows += len(x)
-        return np.zeros(len(x), dtype=np.int64)
-
-
-class Recorder:
-    """Passes queries on and keeps them."""
-
-    def __init__(self, model) -> None:
-        self.model, self.n_classes, self.input_shape = model, model.n_classes, model.input_shape
-        self.batches: list[np.ndarray] = []
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        assert x.dtype == np.float32
-        assert x.shape[1:] == self.input_shape
-        self.batches.append(x.copy())
-        return self.model.predict(x)
-
-    @property
-    def rows(self) -> int:
-        return sum(len(batch) for batch in self.batches)
-
-
-def make_spec(**options) -> HopSkipJumpSpec:
-    defaults = {"max_iter": 10, "restarts": 1, "clip_min": 0.0, "clip_max": 1.0}
-    return HopSkipJumpSpec(**(defaults | options))
-
-
-def seeds_for(points: int, restarts: int, root: int = 0) -> np.ndarray:
-    return np.array(
-        [
-            [seeding.derive_seed(root, "hopskipjump", i, r) for r in range(restarts)]
-            for i in range(points)
-        ]
-    )
-
-
-def points_in_the_box(d: int, n: int, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(0.25, 0.75, size=(n, d)).astype(np.float32)
-
-
-def attack(model, x, spec, seeds, y=None, **options) -> AttackResult:
-    y = model.predict(x) if y is None else y
-    return run_attack("hopskipjump", model, x, y, spec, seeds, **options)
-
-
-def l2(x_adv: np.ndarray, x: np.ndarray) -> np.ndarray:
-    difference = x_adv.astype(np.float64) - x[:, None].astype(np.float64)
-    return np.linalg.norm(difference.reshape(*x_adv.shape[:2], -1), axis=-1)
-
-
-def assert_same(a: AttackResult, b: AttackResult) -> None:
-    for name in vars(a):
-        left, right = getattr(a, name), getattr(b, name)
-        assert left.dtype == right.dtype, name
-        assert left.shape == right.shape, name
-        assert left.tobytes() == right.tobytes(), name
+make_spec = partial(any_spec, engine="art")
 
 
 # --- analytic distances -----------------------------------------------------------------
@@ -135,12 +55,12 @@ def test_distance_to_a_plane(d, iterations, most):
     model, x = Linear(d), points_in_the_box(d, 2)
     result = attack(model, x, make_spec(max_iter=iterations, restarts=2), seeds_for(2, 2))
     true = model.distance(x)[:, None]
-    ratio = l2(result.x_adv, x) / true
+    ratio = distances(result.x_adv, x) / true
     # float32 storage can move a point across the plane by its rounding, about 1e-7 per entry.
     assert (ratio >= 1 - 1e-5).all()
     assert (ratio <= most).all()
     # What the projection removes: ART's own result lies clearly off the boundary.
-    assert (l2(result.x_final_iterate, x) / true > 1.05).all()
+    assert (distances(result.x_final_iterate, x) / true > 1.05).all()
     assert (model.predict(result.x_adv.reshape(-1, d)) != np.repeat(model.predict(x), 2)).all()
     assert result.init_ok.all()
     assert (result.iterations == iterations).all()
@@ -160,7 +80,9 @@ def test_distance_to_a_sphere_with_three_classes_and_image_shape():
     x = np.full((1, *model.input_shape), 0.5, dtype=np.float32)
     x[0, 0, 0, 1] += 0.2
     result = attack(model, x, make_spec(max_iter=40), seeds_for(1, 1))
-    assert model.radius - 0.2 - 1e-6 <= l2(result.x_adv, x)[0, 0] <= 1.02 * (model.radius - 0.2)
+    assert (
+        model.radius - 0.2 - 1e-6 <= distances(result.x_adv, x)[0, 0] <= 1.02 * (model.radius - 0.2)
+    )
 
 
 @settings(deadline=None, max_examples=15)
@@ -186,7 +108,7 @@ def test_any_plane(d, model_seed, root, norm):
     assert model.predict(result.x_adv[0])[0] != model.predict(x)[0]
     assert (result.x_adv >= 0).all()
     assert (result.x_adv <= 1).all()
-    found, final = l2(result.x_adv, x)[0, 0], l2(result.x_final_iterate, x)[0, 0]
+    found, final = distances(result.x_adv, x)[0, 0], distances(result.x_final_iterate, x)[0, 0]
     rounding = 1e-6  # of twelve float32 numbers below 1, with room
     assert model.distance(x)[0] - rounding <= found <= final + rounding
     # On the boundary: a step back by the tolerance is not adversarial any more.
@@ -226,7 +148,7 @@ def test_a_result_depends_on_its_own_point_and_seed_alone(chosen, batch_size):
     part = attack(
         model, x[chosen], make_spec(max_iter=4, restarts=2, batch_size=batch_size), seeds[chosen]
     )
-    assert_same(part, AttackResult(**{k: v[chosen] for k, v in vars(whole).items()}))
+    assert_same(part, chosen_points(whole, chosen))
 
 
 def test_another_seed_gives_another_result_and_the_global_generator_is_restored():
@@ -246,11 +168,6 @@ def test_the_upper_half_of_the_seed_reaches_art():
     spec = make_spec(max_iter=3, restarts=2, start="fixed")
     result = attack(model, x, spec, np.array([[5, 5 + 2**40]]), x_start=start)
     assert (result.x_final_iterate[0, 0] != result.x_final_iterate[0, 1]).any()
-
-
-def adversarial_corner(model: Linear, x: np.ndarray) -> np.ndarray:
-    towards = -np.sign(model.score(x)) * np.sign(model.w)
-    return (towards > 0).astype(np.float32)
 
 
 @pytest.mark.parametrize("norm", [2, "inf"])
@@ -391,7 +308,7 @@ def test_a_stopped_run_falls_back_on_the_closest_adversarial_point(caplog):
     seen = [row for row in singles if honest.predict(row[None])[0] != model.clean]
     closest = min(seen, key=lambda row: np.linalg.norm(row - x[0]))
     assert result.x_final_iterate[0, 0].tobytes() == closest.tobytes()
-    assert l2(result.x_adv, x)[0, 0] <= l2(result.x_final_iterate, x)[0, 0]
+    assert distances(result.x_adv, x)[0, 0] <= distances(result.x_final_iterate, x)[0, 0]
 
 
 def test_all_queries_of_a_run_are_bounded(monkeypatch, caplog):
@@ -450,11 +367,6 @@ def test_a_point_that_is_not_finite_is_refused(bad):
 # --- journal ----------------------------------------------------------------------------
 
 
-class Untouchable(Linear):
-    def predict(self, x):
-        raise AssertionError("the model was asked although everything is in the journal")
-
-
 def test_finished_units_are_taken_from_the_journal(tmp_path):
     model, x, seeds = Linear(9), points_in_the_box(9, 3), seeds_for(3, 2)
     y = model.predict(x)
@@ -470,7 +382,7 @@ def test_finished_units_are_taken_from_the_journal(tmp_path):
         again = attack(recorder, x, spec, seeds, y=y, journal=journal, progress=sink)
         assert_same(again, undisturbed)
         assert recorder.rows == undisturbed.queries[[0, 2]].sum()
-        assert done == [1, 2, 3, 4, 5, 6]
+        assert done == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]  # points, of two runs each
     with Journal(tmp_path / "a.journal", "key") as journal:
         assert_same(attack(Untouchable(9), x, spec, seeds, y=y, journal=journal), undisturbed)
 
@@ -519,7 +431,7 @@ def test_a_job_killed_in_an_attack_ends_with_the_same_bytes(tmp_path):
             y = Linear(9).predict(x)
             attack(model, x, make_spec(restarts=2), seeds_for(3, 2), y=y, journal=journal)
     """)
-    paths = [str(journal), str(SCRIPTS), str(Path(__file__).parent)]
+    paths = [str(journal), str(SCRIPTS), str(ROOT), str(Path(__file__).parent)]
     killed = subprocess.run([sys.executable, "-c", program, *paths], check=False)
     assert killed.returncode == -9
     model, x = Linear(9), points_in_the_box(9, 3)
@@ -547,7 +459,7 @@ def test_a_job_killed_in_an_attack_ends_with_the_same_bytes(tmp_path):
         {"clip_max": float("inf")},
         {"clip_max": 1e300},
         {"norm": 1},
-        {"engine": "native"},
+        {"engine": "foolbox"},
         {"targeted": True},
         {"start": "elsewhere"},
         {"projection_tolerance": 0.0},

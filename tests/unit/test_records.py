@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust import io
-from medrobust.attacks import AttackResult, run_attack
+from medrobust.attacks import AttackResult, Traces, run_attack
 from medrobust.attacks.spec import HopSkipJumpSpec
 from medrobust.errors import InputError
 from medrobust.evaluation.records import (
@@ -222,12 +222,21 @@ def test_what_an_attack_left_of_a_failure_is_not_stored(tmp_path):
         assert np.isnan(arrays[name]).all(axis=1).tolist() == [False, True, True]
 
 
+def taken(result: AttackResult, chosen: list[int]) -> AttackResult:
+    """Returns the rows chosen of a result, with traces that tell points and restarts apart."""
+    arrays = {k: v[chosen] for k, v in vars(result).items() if k != "traces"}
+    number = np.arange(result.seeds.size * 4).reshape(*result.seeds.shape, 4)
+    values = number.astype(np.float32)
+    traces = Traces(number[chosen], values[chosen], 2 * values[chosen])
+    return AttackResult(**arrays, traces=traces)
+
+
 @settings(deadline=None, max_examples=10)
 @given(order=st.permutations([0, 1, 2]))
 def test_equal_results_are_equal_files_whatever_the_order_of_points(tmp_path_factory, order):
     folder = tmp_path_factory.mktemp("records")
     for name, chosen in (("a", [0, 1, 2]), ("b", order)):
-        result = AttackResult(**{k: v[chosen] for k, v in vars(RESULT).items()})
+        result = taken(RESULT, chosen)
         x, y, ids = X[chosen], Y[chosen], IDS[chosen]
         frame = records_from_result(Threshold(), x, y, ids, result, SPEC, (0.0, 1.0))
         paths = folder / f"{name}.parquet", folder / f"{name}.safetensors"
@@ -235,6 +244,18 @@ def test_equal_results_are_equal_files_whatever_the_order_of_points(tmp_path_fac
     for suffix in ("parquet", "safetensors"):
         a, b = (folder / f"{name}.{suffix}" for name in "ab")
         assert a.read_bytes() == b.read_bytes()
+
+
+def test_traces_stand_in_the_order_of_point_ids(tmp_path):
+    result = taken(RESULT, [0, 1, 2])
+    frame = made_records(result)
+    paths = tmp_path / "a.parquet", tmp_path / "a.safetensors"
+    save_chunk(*paths, records=frame, x=X, point_ids=IDS, result=result)
+    arrays, order = io.read_tensors(paths[1]), np.argsort(IDS)
+    assert arrays["trace_queries"].dtype == np.int64
+    for name in ("queries", "boundary", "iterate"):
+        expected = getattr(result.traces, name)[order]
+        assert arrays[f"trace_{name}"].tobytes() == expected.tobytes()
 
 
 def test_chunks_are_joined_and_csv_files_read_alike(tmp_path):

@@ -38,6 +38,10 @@ def test_the_whole_run_makes_every_artefact(finished):
         ("tables/table3", "html md csv tex provenance.json"),
         ("tables/table4", "html md csv tex provenance.json"),
         ("figures/figure2", "png pdf svg csv provenance.json"),
+        ("figures/convergence", "png pdf svg csv provenance.json"),
+        ("tables/effort", "html md csv tex provenance.json"),
+        ("tables/paired", "html md csv tex provenance.json"),
+        ("claims/claims", "html md csv provenance.json"),
         ("comparison/comparison", "csv html md provenance.json"),
         ("comparison/printed", "html csv md tex provenance.json"),
     ):
@@ -78,7 +82,10 @@ def test_a_second_run_and_touched_scripts_have_nothing_to_do(copy_of_finished):
     assert jobs(copy_of_finished.snakemake("-n", *tiny())) == {}
 
 
-DRAWN = {"signnet_table3", "signnet_table4", "signnet_figure2", "compare"}
+DRAWN = {
+    *("signnet_table3", "signnet_table4", "signnet_figure2", "compare"),
+    *("signnet_convergence", "signnet_effort", "signnet_paired", "judge_claims"),
+}
 EDITS = [
     # file, old, new, rules that must run again (and no others but those after them)
     (
@@ -175,6 +182,11 @@ def test_the_report_graphs_and_lint_work_without_a_network(copy_of_finished):
         ("signnet_figure2", "figures/figure2.png"),
         ("signnet_tab3", "tables/table3.html"),
         ("signnet_table4", "tables/table4.html"),
+        ("signnet_convergence", "figures/convergence.png"),
+        ("signnet_effort", "tables/effort.html"),
+        ("signnet_paired", "tables/paired.html"),
+        ("signnet_claims", "claims/claims.html"),
+        ("claims", "claims/claims.html"),
         ("comparison", "comparison/comparison.html"),
         ("signnet", "comparison/printed.csv"),
     ],

@@ -186,6 +186,19 @@ def figure_entries(study):
     return GRAPH.entries(study, attacks=True, only=first)
 
 
+def claim_entries(wildcards):
+    # A claim can be about anything: all results of the study.
+    return GRAPH.entries(wildcards.study, clean=True, predictions=True, attacks=True)
+
+
+def claim_files(kind):
+    def files(wildcards):
+        found = [entry[kind] for entry in claim_entries(wildcards)]
+        return found if kind in ("summary", "predictions") else sum(found, [])
+
+    return files
+
+
 def entry_files(study, kind):
     if kind == "summary":
         return [entry["summary"] for entry in clean_entries(study)]
@@ -341,6 +354,22 @@ def study_tables(wildcards):
     return [GRAPH.artefact(wildcards.study, name).replace(".html", ".csv") for name in tables]
 
 
+def study_name(wildcards):
+    return wildcards.study
+
+
+def study_attack(wildcards):
+    return attack_facts(wildcards.study)
+
+
+def study_cohort_rule(wildcards):
+    return cohort_rule(wildcards.study)
+
+
+def studies_with(artefact):
+    return [name for name, study in GRAPH.resolved.studies.items() if artefact in study.artefacts]
+
+
 def comparison_sources(wildcards):
     return printed_sources(wildcards.study)
 
@@ -367,6 +396,10 @@ def signnet_records(wildcards):
 
 def signnet_arrays(wildcards):
     return figure_files("signnet", "arrays")
+
+
+def signnet_traces(wildcards):
+    return entry_files("signnet", "arrays")
 
 
 def signnet_figure_records(wildcards):

@@ -126,10 +126,14 @@ def count(value: Any) -> str:
 
 
 def number(value: float | None, decimals: int, missing: str = "–") -> str:
-    """Returns ``value`` with ``decimals`` decimals; ``missing`` for None and NaN."""
+    """Returns ``value`` with ``decimals`` decimals and a minus sign (not a hyphen) below 0.
+
+    ``missing`` for None and NaN.
+    """
     if value is None or math.isnan(value):
         return missing
-    return "∞" if math.isinf(value) else f"{value:.{decimals}f}"
+    size = "∞" if math.isinf(value) else f"{abs(value):.{decimals}f}"
+    return f"−{size}" if value < 0 else size
 
 
 def with_interval(value: float | None, low: float | None, high: float | None, decimals: int) -> str:

@@ -167,9 +167,9 @@ class Study(Settings):
     models: dict[str, Model] = Field(min_length=1, description="models by name")
     attacks: dict[str, Attack] = Field(min_length=1, description="attacks by name")
     cohort: Cohort = Field(description="choice of the points to attack")
-    artefacts: list[Literal["table3", "table4", "figure2"]] = Field(
-        min_length=1, description="tables and figures to make"
-    )
+    artefacts: list[
+        Literal["table3", "table4", "figure2", "convergence", "effort", "paired", "claims"]
+    ] = Field(min_length=1, description="tables, figures and lists to make")
 
 
 @dataclass(frozen=True)

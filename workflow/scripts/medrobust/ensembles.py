@@ -45,6 +45,7 @@ class Ensemble:
     """
 
     has_gradients = False
+    fixed_shape = True
 
     def __init__(
         self,
@@ -129,5 +130,4 @@ def build_ensemble(
         input_shape=input_shape,
         n_classes=n_classes,
         input_range=input_range,
-        block=getattr(module, "BLOCK", BLOCK),
     )

@@ -26,6 +26,7 @@ KEPT = (
     "tables/*.*",
     "figures/*.*",
     "comparison/*.*",
+    "claims/*.*",
 )
 CARDS = ("card.json", "card.md", "preview.png")
 LARGEST_BYTES = 800_000

@@ -33,6 +33,9 @@ PROGRESS = "results/.progress"
 RAW = Path("resources/raw")
 SUBSET = "subset"
 RUN_FACTS = "run.json"  # beside committed records
+#: Artefacts that are tables though their names do not begin with "table"; others are figures.
+TABLES = frozenset({"effort", "paired"})
+CLAIMS = "claims"  # neither: the list of claims has a folder of its own
 
 
 @dataclass(frozen=True)
@@ -137,13 +140,20 @@ class Graph:
         return [self.evaluation(cell, model, attack, f"chunk{k}.parquet") for k in range(count)]
 
     def entries(
-        self, study: str, *, clean: bool = False, attacks: bool = False, only: Cell | None = None
+        self,
+        study: str,
+        *,
+        clean: bool = False,
+        predictions: bool = False,
+        attacks: bool = False,
+        only: Cell | None = None,
     ) -> list[dict[str, Any]]:
         """Returns the results that tables and figures draw, as :class:`medrobust.studies.Entry`.
 
         Args:
             study: name of the study.
             clean: with the summaries of clean accuracy.
+            predictions: with the predictions of the clean test points.
             attacks: with the records and arrays of the study's first attack.
             only: of this cell only.
         """
@@ -160,6 +170,8 @@ class Graph:
                 }
                 if clean:
                     entry["summary"] = self.evaluation(cell, name, "clean.json")
+                if predictions:
+                    entry["predictions"] = self.evaluation(cell, name, "clean.parquet")
                 if attacks:
                     folder = self.evaluation(cell, name, next(iter(settings.attacks)))
                     entry["records"] = [f"{folder}/records.parquet"]
@@ -299,8 +311,10 @@ class Graph:
         return [self.artefact(study, name) for name in self.study(study).artefacts]
 
     def artefact(self, study: str, name: str) -> str:
-        """Returns the main file of a table (a web page) or a figure (PNG)."""
-        table = name.startswith("table")
+        """Returns the main file of a table or the claims (a web page), or of a figure (PNG)."""
+        if name == CLAIMS:
+            return f"results/{self.resolved.run}/{study}/claims/claims.html"
+        table = name.startswith("table") or name in TABLES
         folder, suffix = ("tables", "html") if table else ("figures", "png")
         return f"results/{self.resolved.run}/{study}/{folder}/{name}.{suffix}"
 
@@ -480,6 +494,9 @@ def _check_committed(graph: Graph, study: str) -> None:
     if not file.is_file():
         raise InputError("The committed records do not say how they were made.", where=str(file))
     made, now = read_json(file), graph.run_facts(study)
+    for facts in (made, now):
+        # What is drawn from records does not shape them.
+        facts["study"].pop("artefacts", None)
     if made != now:
         raise InputError(
             f"The committed records were made with other settings: {_difference(made, now)}.",

@@ -55,9 +55,9 @@ class Progress:
     def __init__(self, what: str, total: int, *, unit: str = "", interval: float = 10.0) -> None:
         self.what, self.total, self.unit, self.interval = what, total, unit, interval
         self._start = self._last = time.monotonic()
-        self._first_done: int | None = None
+        self._first_done: float | None = None
 
-    def update(self, done: int, note: str = "") -> None:
+    def update(self, done: float, note: str = "") -> None:
         """Reports that ``done`` units (counted from 0 at the very start) are finished."""
         if self._first_done is None:
             self._first_done = max(done - 1, 0)
@@ -69,9 +69,9 @@ class Progress:
         per_second = (done - self._first_done) / elapsed
         left = (self.total - done) / per_second if per_second > 0 else float("inf")
         logger.info(
-            "%s: %d/%d%s, %.4g per hour, %s left%s",
+            "%s: %s/%d%s, %.4g per hour, %s left%s",
             self.what,
-            done,
+            f"{done:.1f}" if done % 1 else int(done),
             self.total,
             f" {self.unit}" if self.unit else "",
             per_second * 3600,

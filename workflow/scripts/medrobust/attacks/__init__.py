@@ -27,7 +27,8 @@ class LabelModel(Protocol):
     """What a decision-based attack needs of a model: hard labels, nothing else.
 
     ``predict`` maps float32 ``[n, *input_shape]`` to int64 ``[n]`` in ``[0, n_classes)`` and is
-    a pure function of each row: a row has the same label whatever batch it is in.
+    a pure function of each row in a batch of one shape. A model whose rows have the same label
+    in batches of any shape has ``fixed_shape = True``.
     """
 
     n_classes: int
@@ -41,9 +42,28 @@ class LabelModel(Protocol):
 class ProgressSink(Protocol):
     """Something that is told how much is done, such as ``medrobust.logs.Progress``."""
 
-    def update(self, done: int, note: str = "") -> None:
-        """Reports that ``done`` units are finished."""
+    def update(self, done: float, note: str = "") -> None:
+        """Reports that ``done`` points are finished; part of a point where it is at work."""
         ...
+
+
+@dataclass(frozen=True)
+class Traces:
+    """How runs of an iterative attack came nearer; entry t is after t iterations.
+
+    What an entry holds equals, but for the accuracy of a last bisection, the result of a run of so
+    many iterations.
+
+    Attributes:
+        queries: int64 ``[n, r, T + 1]``, spent so far; 0 where there was no start.
+        boundary: float32 ``[n, r, T + 1]``, smallest distance so far of a row on the boundary,
+            in the attack's norm; NaN where there was no start, 0 for misclassified points.
+        iterate: float32 ``[n, r, T + 1]``, distance of the iterate before its projection.
+    """
+
+    queries: np.ndarray
+    boundary: np.ndarray
+    iterate: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,7 @@ class AttackResult:
         iterations: int64 ``[n, r]``, iterations that were completed.
         init_ok: bool ``[n, r]``, False where no adversarial start was found.
         seeds: int64 ``[n, r]``.
+        traces: of attacks that keep them.
     """
 
     x_adv: np.ndarray
@@ -69,6 +90,7 @@ class AttackResult:
     iterations: np.ndarray
     init_ok: np.ndarray
     seeds: np.ndarray
+    traces: Traces | None = None
 
 
 def run_attack(
@@ -97,7 +119,7 @@ def run_attack(
             point, for attacks whose spec asks for given starts.
         journal: where finished (point, restart) units are kept; units that it already holds
             are not computed again. Its key must cover the model (``progress.progress_key``).
-        progress: is told the number of finished units after each.
+        progress: is told the number of finished points.
 
     Raises:
         InputError: the name is unknown, or an array has a wrong shape, type or value.
@@ -145,7 +167,7 @@ def _check_rows(what: str, rows: np.ndarray, shape: tuple[int, ...]) -> None:
             f"The {what} have shape {rows.shape} and type {rows.dtype}; "
             f"expected shape {shape} and type float32."
         )
-    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
     if not finite.all():
         raise InputError(
             f"The {what} hold NaN or infinite values.",

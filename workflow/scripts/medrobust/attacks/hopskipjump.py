@@ -36,7 +36,7 @@ def attack(
     Raises:
         InputError: the number of seeds is not that of the restarts; starts are missing, given
             although the spec draws them, or outside the clip box; the box
-            has an open end.
+            has an open end; a point belongs to the target already.
     """
     if seeds.shape[1] != spec.restarts:
         raise InputError(
@@ -45,11 +45,28 @@ def attack(
         )
     spec.box()
     _check_starts(spec, x_start)
-    from medrobust.attacks import hopskipjump_art
+    _check_target(spec, model, y)
+    from medrobust.attacks import hopskipjump_art, hopskipjump_native
 
-    return hopskipjump_art.attack(
-        model, x, y, spec, seeds, x_start=x_start, journal=journal, progress=progress
-    )
+    attack_by = hopskipjump_art.attack if spec.engine == "art" else hopskipjump_native.attack
+    return attack_by(model, x, y, spec, seeds, x_start=x_start, journal=journal, progress=progress)
+
+
+def _check_target(spec: HopSkipJumpSpec, model: LabelModel, y: np.ndarray) -> None:
+    if not spec.targeted:
+        return
+    if spec.target >= model.n_classes:
+        raise InputError(
+            f"The target is class {spec.target}, but the model has {model.n_classes} classes "
+            f"(0 to {model.n_classes - 1}).",
+            where="target",
+        )
+    if (there := np.flatnonzero(y == spec.target)).size:
+        raise InputError(
+            f"{there.size} point(s) belong to the target, class {spec.target}, already.",
+            where=f"row(s) {', '.join(map(str, there[:10]))}",
+            remedy="attack points of the other classes.",
+        )
 
 
 def _check_starts(spec: HopSkipJumpSpec, x_start: np.ndarray | None) -> None:
@@ -58,9 +75,9 @@ def _check_starts(spec: HopSkipJumpSpec, x_start: np.ndarray | None) -> None:
             "HopSkipJump with `start: fixed` needs a starting point for every point.",
             remedy="give x_start, or set `start: random`.",
         )
-    if spec.start == "random" and x_start is not None:
+    if spec.start != "fixed" and x_start is not None:
         raise InputError(
-            "Starting points were given, but `start: random` draws its own.",
+            f"Starting points were given, but `start: {spec.start}` draws its own.",
             remedy="set `start: fixed`, or give no starting points.",
         )
     if x_start is not None and x_start.size:

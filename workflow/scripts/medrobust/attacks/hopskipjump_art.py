@@ -27,7 +27,6 @@ Not done here: batching over points or restarts; ART attacks one point at a time
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +35,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.attacks import AttackResult, LabelModel, ProgressSink
+from medrobust.attacks.runs import Run, result_of, run_name
 from medrobust.attacks.spec import HopSkipJumpSpec
+from medrobust.attacks.starts import draws, first_adversarial
 from medrobust.logs import logger
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ _MAX_HALVINGS = 64
 # Rows that ART asks about outside its iterations: the point and the start at the beginning, the
 # point and the result for its log message at the end; doubled as a margin.
 _ROWS_OUTSIDE_ITERATIONS = 8
-_START_BLOCK = 64
 
 
 def attack(
@@ -69,76 +69,21 @@ def attack(
     """
     finished = journal.finished() if journal is not None else {}
     points, restarts = seeds.shape
-    units: list[_Unit] = []
+    units: list[Run] = []
     for i in range(points):
         start = None if x_start is None else x_start[i]
         for r in range(restarts):
-            name = _unit_name(x[i], int(y[i]), start, int(seeds[i, r]), spec)
+            name = run_name(x[i], int(y[i]), start, int(seeds[i, r]), spec)
             if name in finished:
-                unit = _Unit.from_arrays(finished[name])
+                unit = Run.from_arrays(finished[name])
             else:
                 unit = _attack_unit(model, x[i], int(y[i]), start, int(seeds[i, r]), spec)
                 if journal is not None:
                     journal.append(name, unit.to_arrays())
             units.append(unit)
             if progress is not None:
-                progress.update(len(units))
-    return _stack(units, x.shape[1:], seeds)
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """The result of one (point, restart); the arrays are float32 ``[*shape]``."""
-
-    x_adv: np.ndarray
-    x_final_iterate: np.ndarray
-    queries: int
-    iterations: int
-    init_ok: bool
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        return {
-            "x_adv": self.x_adv,
-            "x_final_iterate": self.x_final_iterate,
-            "counts": np.array([self.queries, self.iterations, self.init_ok], dtype=np.int64),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> _Unit:
-        queries, iterations, init_ok = (int(value) for value in arrays["counts"])
-        return cls(arrays["x_adv"], arrays["x_final_iterate"], queries, iterations, bool(init_ok))
-
-
-def _unit_name(
-    x: np.ndarray, y: int, start: np.ndarray | None, seed: int, spec: HopSkipJumpSpec
-) -> str:
-    digest = hashlib.sha256(spec.model_dump_json().encode())
-    digest.update(f"|{y}|{seed}|{x.shape}|{start is None}|".encode())
-    digest.update(x.tobytes())
-    if start is not None:
-        digest.update(start.tobytes())
-    return digest.hexdigest()
-
-
-def _stack(units: list[_Unit], shape: tuple[int, ...], seeds: np.ndarray) -> AttackResult:
-    def rows(values: list[np.ndarray]) -> np.ndarray:
-        empty = np.empty((len(units), *shape), dtype=np.float32)
-        for i, value in enumerate(values):
-            empty[i] = value
-        return empty.reshape(*seeds.shape, *shape)
-
-    def numbers(values: list[int], dtype: type) -> np.ndarray:
-        return np.array(values, dtype=dtype).reshape(seeds.shape)
-
-    return AttackResult(
-        x_adv=rows([unit.x_adv for unit in units]),
-        x_final_iterate=rows([unit.x_final_iterate for unit in units]),
-        queries=numbers([unit.queries for unit in units], np.int64),
-        gradient_evaluations=np.zeros(seeds.shape, dtype=np.int64),
-        iterations=numbers([unit.iterations for unit in units], np.int64),
-        init_ok=numbers([unit.init_ok for unit in units], np.bool_),
-        seeds=seeds,
-    )
+                progress.update(len(units) / restarts)
+    return result_of(units, x.shape[1:], seeds)
 
 
 class _Oracle:
@@ -167,21 +112,21 @@ def _attack_unit(
     given_start: np.ndarray | None,
     seed: int,
     spec: HopSkipJumpSpec,
-) -> _Unit:
+) -> Run:
     """Attacks one point once."""
     oracle = _Oracle(model, x)
     if oracle.clean_label != y:
-        return _Unit(x, x, oracle.rows, 0, True)
+        return Run(x, x, oracle.rows, 0, True, {})
     failure = np.full_like(x, np.nan)
     start = _start(oracle, x, given_start, seed, spec)
     if start is None:
-        return _Unit(failure, failure, oracle.rows, 0, False)
+        return Run(failure, failure, oracle.rows, 0, False, {})
     candidates, iterations = _run_art(oracle, x, start, seed, spec)
     for candidate in candidates:
         if oracle.is_adversarial(candidate):
             projected = _project(oracle, x, candidate, spec)
-            return _Unit(projected, candidate, oracle.rows, iterations, True)
-    return _Unit(failure, failure, oracle.rows, iterations, True)
+            return Run(projected, candidate, oracle.rows, iterations, True, {})
+    return Run(failure, failure, oracle.rows, iterations, True, {})
 
 
 def _start(
@@ -191,22 +136,11 @@ def _start(
     seed: int,
     spec: HopSkipJumpSpec,
 ) -> np.ndarray | None:
-    """Returns an adversarial start, or None: the given one, or the first of uniform draws.
-
-    The draws come from a stream of the seed's own, one after another, so which point is found
-    does not depend on the block in which it is asked about. All rows of a block count.
-    """
+    """Returns an adversarial start, or None: the given one, or the first of the draws."""
     if given is not None:
         return given if oracle.is_adversarial(given) else None
-    low, high = spec.box()
-    random = np.random.default_rng([seed, 1])
-    for first in range(0, spec.init_size, _START_BLOCK):
-        size = (min(_START_BLOCK, spec.init_size - first), *x.shape)
-        draws = np.clip(random.uniform(low, high, size).astype(np.float32), low, high)
-        hits = np.flatnonzero(oracle.labels(draws) != oracle.clean_label)
-        if len(hits):
-            return draws[hits[0]]
-    return None
+    candidates = draws(x, seed, spec.init_size, spec.box(), blended=spec.start == "blended")
+    return first_adversarial(candidates, lambda rows: oracle.labels(rows) != oracle.clean_label)
 
 
 def _project(

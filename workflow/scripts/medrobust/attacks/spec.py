@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from medrobust.errors import InputError
 from medrobust.schema import Settings
@@ -16,18 +16,25 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class HopSkipJumpSpec(Settings):
-    """HopSkipJump (Chen, Jordan and Wainwright 2020, arXiv 1904.02144), untargeted.
+    """HopSkipJump (Chen, Jordan and Wainwright 2020, arXiv 1904.02144).
 
     The defaults are those of the ECG experiments of the sign-network paper ("an initial pool
     size of 1000 random points and 100 iterations", 10 runs; the rest as in the Adversarial
     Robustness Toolbox, ART). The attack is against the model's own clean prediction.
     """
 
-    engine: Literal["art"] = Field(
-        default="art", description="implementation: art, the one that the paper used"
+    engine: Literal["native", "art"] = Field(
+        default="native",
+        description="implementation: native, all points and restarts in lockstep, or art, the one "
+        "that the paper used, point by point",
     )
     norm: Literal[2, "inf"] = Field(default=2, description="distance to minimise")
-    targeted: bool = Field(default=False, description="only false: untargeted")
+    targeted: bool = Field(
+        default=False, description="true: towards the class `target` (engine native)"
+    )
+    target: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="class that a targeted attack aims at"
+    )
     max_iter: Count = Field(default=100, description="iterations")
     max_eval: Count = Field(default=10000, description="most queries for one gradient estimate")
     init_eval: Count = Field(
@@ -47,9 +54,16 @@ class HopSkipJumpSpec(Settings):
     clip_max: Finite | None = Field(
         default=None, description="upper end of that box; null: the largest training value"
     )
-    start: Literal["random", "fixed"] = Field(
+    start: Literal["random", "blended", "fixed"] = Field(
         default="random",
-        description="start uniform in the box, or given by the caller for each point",
+        description="random: uniform in the box; blended: where none of these is adversarial, "
+        "init_size points more, among them blends of the point with noise; fixed: given by the "
+        "caller for each point",
+    )
+    refinement: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        default=0.0,
+        description="part of the iterations, the last ones, that search in the tangent plane of "
+        "the boundary instead (engine native, norm 2); 0 as published",
     )
     batch_size: Count = Field(
         default=1024, description="most rows handed to the model at once; changes no result"
@@ -60,19 +74,18 @@ class HopSkipJumpSpec(Settings):
         "segment from the point to the last iterate",
     )
 
-    @field_validator("targeted")
-    @classmethod
-    def _untargeted(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("targeted attacks are not supported, only false is allowed")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> HopSkipJumpSpec:
         if self.init_eval > self.max_eval:
             raise ValueError(
                 f"init_eval ({self.init_eval}) must not exceed max_eval ({self.max_eval})"
             )
+        if self.targeted != (self.target is not None):
+            raise ValueError("`targeted: true` and `target` need each other")
+        if self.engine == "art" and (self.targeted or self.refinement):
+            raise ValueError("targeted attacks and refinement need `engine: native`")
+        if self.norm != 2 and self.refinement:
+            raise ValueError("refinement needs `norm: 2`")
         if self.clip_min is None or self.clip_max is None:
             return self
         low, high = self.box()
@@ -98,13 +111,19 @@ class HopSkipJumpSpec(Settings):
         with np.errstate(over="ignore"):
             return np.float32(self.clip_min), np.float32(self.clip_max)
 
+    def estimate_size(self, iteration: int) -> int:
+        """Returns the queries of the gradient estimate of an iteration, counted from 0."""
+        return min(int(self.init_eval * math.sqrt(iteration + 1)), self.max_eval)
+
+    def refinement_iterations(self) -> int:
+        """Returns how many of the last iterations search in the tangent plane."""
+        return min(round(self.refinement * self.max_iter), self.max_iter - 1)
+
     def expected_queries(self) -> int:
         """Returns about how many queries one point costs, all restarts together (for plans).
 
         Gradient estimates, and for each iteration some 13 queries to step and to bisect (ART
         spends 68,400 on 100 iterations, of which the estimates are 67,146).
         """
-        estimates = sum(
-            min(self.init_eval * math.sqrt(t), self.max_eval) for t in range(1, self.max_iter + 1)
-        )
+        estimates = sum(self.estimate_size(t) for t in range(self.max_iter))
         return round(self.restarts * (estimates + 13 * self.max_iter + 30))

@@ -139,7 +139,9 @@ def save_chunk(
         path_arrays: safetensors: ``point_id`` int64 ``[n]`` in ascending order,
             ``best_restart`` int64 ``[n]`` (smallest l2, the first of equals; -1 where all
             failed), and float32 ``[n, *shape]``: ``x``, ``x_adv`` and ``x_final_iterate`` of
-            that restart (NaN where all failed).
+            that restart (NaN where all failed). Where the attack keeps traces,
+            ``trace_queries`` int64, ``trace_boundary`` and ``trace_iterate`` float32
+            ``[n, restarts, iterations + 1]`` (:class:`medrobust.attacks.Traces`).
         records: from :func:`records_from_result` for the same points.
         x, point_ids, result: as given there.
         path_timing, timing: JSON file for wall-clock times, and its content; never part of the
@@ -157,6 +159,9 @@ def save_chunk(
         records.groupby("point_id")["label"].first()
     )
     arrays = _best_arrays(x[order], order, best.to_numpy(), wrong.to_numpy(), result)
+    if (traces := result.traces) is not None:
+        for name in ("queries", "boundary", "iterate"):
+            arrays[f"trace_{name}"] = getattr(traces, name)[order]
     io.write_tensors(
         path_arrays,
         {"point_id": best.index.to_numpy(np.int64), "best_restart": best.to_numpy(), **arrays},

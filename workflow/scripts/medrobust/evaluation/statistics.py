@@ -578,13 +578,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def paired_comparisons(
-    distances: pd.DataFrame, *, reference: str | None = None, alpha: float = 0.05
+    distances: pd.DataFrame,
+    *,
+    reference: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    alpha: float = 0.05,
 ) -> pd.DataFrame:
     """Compares models on the same points by the signed-rank test, adjusted by Holm.
 
     Args:
         distances: one row per point, one column per model; +inf where censored.
         reference: compare this model with every other one; by default all pairs.
+        pairs: compare these (first, second) models only; not together with ``reference``.
         alpha: level of the test.
 
     Returns:
@@ -594,7 +599,7 @@ def paired_comparisons(
         of comparisons), ``significant``, ``can_be_significant``.
 
     Raises:
-        InputError: a distance is missing, or the reference is not a column.
+        InputError: a distance is missing, or a model to compare is not a column.
     """
     import pandas as pd
 
@@ -606,11 +611,15 @@ def paired_comparisons(
     if reference is not None and reference not in distances.columns:
         raise InputError("The reference model has no distances.", where=reference)
     names = [str(name) for name in distances.columns]
-    pairs = (
-        list(itertools.combinations(names, 2))
-        if reference is None
-        else [(reference, name) for name in names if name != reference]
-    )
+    if pairs is None:
+        pairs = (
+            list(itertools.combinations(names, 2))
+            if reference is None
+            else [(reference, name) for name in names if name != reference]
+        )
+    unknown = [name for pair in pairs for name in pair if name not in names]
+    if unknown:
+        raise InputError("A model to compare has no distances.", where=unknown[0])
     rows = []
     for first, second in pairs:
         a, b = distances[first].to_numpy(float), distances[second].to_numpy(float)

@@ -100,7 +100,7 @@ def attack_chunk(
     place = progress_file(progress_dir, "attack", key).with_suffix(".journal")
     with gpu_slot(kind) as device_name, Journal(place, key) as journal:
         ensemble = load_ensemble(members, model, dataset, device_name)
-        progress = Progress(f"attacking with {attack['name']}", seeds.size, unit="runs")
+        progress = Progress(f"attacking with {attack['name']}", len(ids), unit="points")
         result = run_attack(
             attack["name"],
             ensemble,

@@ -3,8 +3,7 @@
 An architecture module exposes ``Spec`` (its settings), ``SCORES`` ("logits" or "probabilities",
 what its members give), ``USES_GPU``, ``concatenate(parts)`` (the members of several training
 jobs as one ensemble) and ``member_scores(spec, parameters, shape, n_classes, device)``, which
-returns the function that evaluates all members on a block of points at once. It may set ``BLOCK``,
-the points of a block, where another size than ``medrobust.ensembles.BLOCK`` is faster.
+returns the function that evaluates all members on a block of points at once.
 
 For methods that descend a loss it has ``initial_parameters`` and ``forward``, and may have
 ``training_forward`` (where training differs from evaluation), ``UNTRAINED`` (names of arrays that

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 USES_GPU = True
 SCORES: Literal["logits", "probabilities"] = "logits"
 MEMBERS_APART = True
-# Of HopSkipJump's calls nine in ten ask about a single point: of the sizes tried the cheapest.
-BLOCK = 16
 
 CHANNELS, WIDTH, POOLS = (64, 128, 256), 16, (4, 4, 2)
 

@@ -26,6 +26,7 @@ class Entry:
         source: where the data came from.
         replicate: number of the replicate.
         summary: ``clean.json``.
+        predictions: ``clean.parquet``.
         records: files of attack records.
         arrays: the arrays beside them.
     """
@@ -35,6 +36,7 @@ class Entry:
     source: str
     replicate: int
     summary: str = ""
+    predictions: str = ""
     records: Sequence[str] = ()
     arrays: Sequence[str] = ()
 

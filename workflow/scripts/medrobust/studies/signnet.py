@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,11 @@ from medrobust import artefacts, io, seeds
 from medrobust.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
 from medrobust.errors import InputError
 from medrobust.evaluation import statistics
+from medrobust.evaluation.attack_runs import AttackFiles
 from medrobust.evaluation.comparison import read_published
 from medrobust.evaluation.consistency import PrintedMean, build_consistency
+from medrobust.evaluation.convergence import build_convergence
+from medrobust.evaluation.effort_table import build_effort
 from medrobust.plotting import model_label
 from medrobust.studies import Request
 
@@ -179,8 +182,8 @@ def build_table3(
         InputError: a summary is missing, incomplete or out of range, or two inputs are the
             same model, data set and replicate.
     """
-    groups = _grouped(inputs)
-    sources = _sources(inputs)
+    groups = grouped(inputs)
+    sources = sources_of(inputs)
     frame = _accuracy_rows(groups, sources, read_published(published, STUDY), context)
     tests = frame.loc[frame["status"] != NOT_RUN].groupby("dataset", sort=False)["n"].first()
     n = "; ".join(f"{name}: {int(size):,} test points" for name, size in tests.items())
@@ -212,7 +215,7 @@ def _accuracy_rows(
 
     printed = _printed_values(published, "III")
     rows = []
-    for dataset, model in _cells(groups):
+    for dataset, model in cells_of(groups):
         row = _row("III", dataset, model, ACCURACY_METRIC, printed, context)
         items = groups.get((dataset, model))
         if items:
@@ -334,8 +337,8 @@ def build_table4(
         InputError: records are missing or contradict themselves, or two inputs are the same
             model, data set and replicate.
     """
-    groups = _grouped(inputs)
-    sources = _sources(inputs)
+    groups = grouped(inputs)
+    sources = sources_of(inputs)
     points = {key: [_points_of(item) for item in items] for key, items in groups.items()}
     frame = _distance_rows(points, sources, read_published(published, STUDY), context)
     return artefacts.write_table_artefact(
@@ -388,7 +391,7 @@ def _distance_rows(
     import pandas as pd
 
     printed = _printed_values(published, "IV")
-    cells = _cells(points)
+    cells = cells_of(points)
     rows = []
     for dataset, model in cells:
         row = _row("IV", dataset, model, DISTANCE_METRIC, printed, context)
@@ -562,7 +565,7 @@ def _effort_panel(frame: pd.DataFrame) -> list[Panel]:
     rows = [
         {
             "model": model_label(row["method"]),
-            "data set": _marked(row["dataset"], frame, row["dataset"]),
+            "data set": marked(row["dataset"], frame, row["dataset"]),
             "n": str(int(row["n"])),
             "replicates": str(int(row["replicates"])),
             "misclassified": str(int(row["misclassified"])),
@@ -624,14 +627,14 @@ def build_figure2(
     """
     from medrobust import plotting
 
-    groups = _grouped(inputs)
+    groups = grouped(inputs)
     if not groups:
         raise InputError("Figure 2 needs the attack on at least one model.")
     datasets = list(dict.fromkeys(dataset for dataset, _ in groups))
     if len(datasets) > 1 or any(len(items) > 1 for items in groups.values()):
         raise InputError("Figure 2 shows one data set and one replicate.", where=str(datasets))
     point = _chosen(point_id, cohort)
-    ordered = [groups[key][0] for key in _cells(groups) if key in groups]
+    ordered = [groups[key][0] for key in cells_of(groups) if key in groups]
     label, x, traces = _read_traces(ordered, point)
     with plotting.style():
         rate = sampling_rate(datasets[0])
@@ -651,7 +654,7 @@ def build_figure2(
                 rate,
             ),
             context=context,
-            sources=_sources(inputs),
+            sources=sources_of(inputs),
             n=f"1 of {len(cohort)} attacked points",
             budget=attack,
             notes=[trace.remark for trace in traces if trace.remark],
@@ -914,8 +917,12 @@ _TEXT_COLUMNS = {
 _WHOLE_COLUMNS = {"n", "replicates", "members", "censored", "misclassified"}
 
 
-def _grouped(inputs: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
-    """Groups inputs by (printed data set, model); replicates in their order."""
+def grouped(inputs: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
+    """Groups inputs by (printed data set, model); replicates in their order.
+
+    Raises:
+        InputError: two inputs are the same model, data set and replicate.
+    """
     groups: dict[tuple[str, str], list[Any]] = {}
     for item in inputs:
         named = dataclasses.replace(item, dataset=dataset_label(item.dataset))
@@ -929,8 +936,12 @@ def _grouped(inputs: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
     return {key: sorted(group, key=lambda item: item.replicate) for key, group in groups.items()}
 
 
-def _sources(inputs: Sequence[Any]) -> dict[str, str]:
-    """Returns the source of each printed data set, the paper's first."""
+def sources_of(inputs: Sequence[Any]) -> dict[str, str]:
+    """Returns the source of each printed data set, the paper's first.
+
+    Raises:
+        InputError: a source is unknown, or a data set has two.
+    """
     found: dict[str, str] = {}
     for item in inputs:
         name = dataset_label(item.dataset)
@@ -944,7 +955,7 @@ def _sources(inputs: Sequence[Any]) -> dict[str, str]:
     return {name: found[name] for name in [*order, *(n for n in found if n not in DATASETS)]}
 
 
-def _cells(groups: Mapping[tuple[str, str], Any]) -> list[tuple[str, str]]:
+def cells_of(groups: Mapping[tuple[str, str], Any]) -> list[tuple[str, str]]:
     """Returns (data set, model) of every cell: the paper's, then what was added to it."""
     datasets = [*DATASETS, *dict.fromkeys(d for d, _ in groups if d not in DATASETS)]
     models = [*MODELS, *dict.fromkeys(m for _, m in groups if m not in MODELS)]
@@ -1030,9 +1041,7 @@ def _panel(frame: pd.DataFrame, datasets: Sequence[str], cells: Any, title: str)
     for model in models:
         row: dict[tuple[str, str], str] = {("", "model"): model_label(model)}
         for dataset in datasets:
-            heading = _marked(
-                "Combined average" if dataset == COMBINED else dataset, frame, dataset
-            )
+            heading = marked("Combined average" if dataset == COMBINED else dataset, frame, dataset)
             if (dataset, model) in by_key:
                 shown = cells(by_key[dataset, model])
                 row |= {(heading, name): text for name, text in shown.items()}
@@ -1043,7 +1052,7 @@ def _panel(frame: pd.DataFrame, datasets: Sequence[str], cells: Any, title: str)
     return Panel(table, title=title, sections=sections)
 
 
-def _marked(text: str, frame: pd.DataFrame, dataset: str) -> str:
+def marked(text: str, frame: pd.DataFrame, dataset: str) -> str:
     """Returns a heading with a mark if anything below it comes from stand-in data."""
     found = frame.loc[frame["dataset"] == dataset, "source"]
     return f"{text} (SYNTHETIC)" if any(map(artefacts.is_synthetic, found)) else text
@@ -1099,4 +1108,63 @@ def _figure2(request: Request) -> list[Path]:
     )
 
 
-BUILDERS = {"table3": _table3, "table4": _table4, "figure2": _figure2}
+def _attack_files(request: Request) -> list[AttackFiles]:
+    """Returns the files of every attacked model, the paper's data sets and models first."""
+    inputs = _attack_inputs(request)
+    groups, sources = grouped(inputs), sources_of(inputs)
+    return [
+        AttackFiles(
+            *key, sources[key[0]], [i.chunks for i in groups[key]], [i.arrays for i in groups[key]]
+        )
+        for key in cells_of(groups)
+        if key in groups
+    ]
+
+
+def _on_effort(request: Request, build: Callable[..., list[Path]]) -> list[Path]:
+    files = _attack_files(request)
+    remarks = dict.fromkeys(remark(one.dataset, one.source) for one in files)
+    return build(
+        files,
+        request.out_stem,
+        request.context,
+        _attack_text(request),
+        norm=request.attack.get("norm", 2),
+        notes=[f"{text}." for text in remarks if text],
+    )
+
+
+def _convergence(request: Request) -> list[Path]:
+    return _on_effort(request, build_convergence)
+
+
+def _effort(request: Request) -> list[Path]:
+    return _on_effort(request, build_effort)
+
+
+# The modules of these two build on this one, so they are imported when asked for.
+
+
+def _paired(request: Request) -> list[Path]:
+    from medrobust.studies.signnet_paired import build_paired
+
+    return build_paired(
+        _attack_inputs(request), request.out_stem, request.context, _attack_text(request)
+    )
+
+
+def _claims(request: Request) -> list[Path]:
+    from medrobust.studies.signnet_claims import build_signnet_claims
+
+    return build_signnet_claims(request, _attack_text(request))
+
+
+BUILDERS = {
+    "table3": _table3,
+    "table4": _table4,
+    "figure2": _figure2,
+    "convergence": _convergence,
+    "effort": _effort,
+    "paired": _paired,
+    "claims": _claims,
+}

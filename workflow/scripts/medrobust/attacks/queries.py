@@ -1,0 +1,74 @@
+"""Queries: labels of rows, counted, in blocks of one shape.
+
+A row's label may not depend on the rows beside it, or a record would depend on how points are
+grouped into jobs. A matrix product, though, may round a row otherwise in a batch of another size.
+So the model is always asked in blocks of :data:`BLOCK` rows, the last one padded by its last row;
+a model that takes care of this itself says so by ``fixed_shape = True``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from medrobust.attacks import LabelModel
+
+BLOCK = 64
+
+
+class Queries:
+    """Asks a model about rows that belong to runs, and counts them per run.
+
+    Args:
+        model: the model under attack.
+        runs: number of runs.
+        batch_size: most rows handed to the model at once.
+
+    Attributes:
+        counts: int64 ``[runs]``, rows asked about so far; padding does not count.
+        goal: int64 ``[runs]`` and ``targeted``: a row is adversarial where its label differs from
+            the goal or, in a targeted attack, equals it.
+    """
+
+    def __init__(self, model: LabelModel, runs: int, batch_size: int) -> None:
+        self.counts = np.zeros(runs, dtype=np.int64)
+        self.goal = np.zeros(runs, dtype=np.int64)
+        self.targeted = False
+        self._model, self._shape = model, tuple(model.input_shape)
+        self._fixed = bool(getattr(model, "fixed_shape", False))
+        self._step = max(batch_size, 1) if self._fixed else BLOCK
+
+    def labels(self, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        """Returns the labels of rows, int64 ``[k]``.
+
+        Args:
+            rows: float32 ``[k, d]``.
+            runs: int64 ``[k]``, the run that each row is counted for.
+
+        Raises:
+            ValueError: the model answers in another shape.
+        """
+        np.add.at(self.counts, runs, 1)
+        labels = np.empty(len(rows), dtype=np.int64)
+        for start in range(0, len(rows), self._step):
+            part = rows[start : start + self._step]
+            labels[start : start + len(part)] = self._ask(part)
+        return labels
+
+    def adversarial(self, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        """Returns which rows reach the goal of their run, bool ``[k]``; arguments as above."""
+        reached = self.labels(rows, runs) == self.goal[runs]
+        return reached if self.targeted else ~reached
+
+    def _ask(self, rows: np.ndarray) -> np.ndarray:
+        n = len(rows)
+        if not self._fixed and n < BLOCK:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], BLOCK - n, axis=0)])
+        labels = self._model.predict(np.ascontiguousarray(rows).reshape(len(rows), *self._shape))
+        if np.shape(labels) != (len(rows),):
+            raise ValueError(
+                f"the model gave labels of shape {np.shape(labels)} for {len(rows)} rows"
+            )
+        return labels[:n]

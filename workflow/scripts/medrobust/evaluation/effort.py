@@ -1,0 +1,145 @@
+"""What more restarts and more iterations of an attack gain.
+
+The distance of a point is the smallest over its restarts, so its mean falls with their number
+k. With R restarts at hand, its expectation for k of them is the mean over all subsets of k,
+which order statistics give exactly: the i-th smallest of R distances is the smallest of
+C(R - i, k - 1) of the C(R, k) subsets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from medrobust.errors import InputError
+from medrobust.evaluation import statistics
+from medrobust.evaluation.statistics import Estimate
+
+#: Numbers of restarts that are shown where there are so many.
+RESTARTS = (1, 2, 3, 5, 10)
+
+
+def restart_counts(restarts: int) -> list[int]:
+    """Returns the numbers of restarts to show of ``restarts``, ascending, that number last."""
+    return [count for count in RESTARTS if count < restarts] + [restarts]
+
+
+def iteration_counts(max_iter: int) -> list[int]:
+    """Returns a quarter, half and all of ``max_iter``, rounded down, without repetition."""
+    return sorted({max_iter // 4, max_iter // 2, max_iter})
+
+
+def expected_minima(
+    distances: np.ndarray, count: int, *, failed_as: float = math.inf
+) -> np.ndarray:
+    """Returns each point's expected smallest distance over ``count`` of its restarts.
+
+    The expectation is over subsets without repetition, all alike probable.
+
+    Args:
+        distances: ``[n, R]``, +inf where a restart failed.
+        count: size of the subsets, in [1, R].
+        failed_as: what a subset counts as in which every restart failed: +inf, or the least
+            that its distance can be for a lower bound.
+
+    Returns:
+        float64 ``[n]``; by default +inf where at least ``count`` restarts failed.
+
+    Raises:
+        InputError: a distance is NaN or negative, or there are fewer restarts than ``count``.
+    """
+    distances = np.sort(np.asarray(distances, dtype=np.float64), axis=1)
+    restarts = distances.shape[1]
+    if np.isnan(distances).any() or (distances < 0).any():
+        raise InputError("A distance is negative or not a number.")
+    if not 1 <= count <= restarts:
+        raise InputError(f"{count} of {restarts} restarts cannot be chosen.")
+    # A failed restart, sorted last, is the smallest only of subsets that failed altogether.
+    values = np.where(np.isinf(distances), failed_as, distances)
+    possible = restarts - count + 1  # the others are never the smallest
+    chances = [
+        math.comb(restarts - 1 - i, count - 1) / math.comb(restarts, count) for i in range(possible)
+    ]
+    return (values[:, :possible] * chances).sum(axis=1)
+
+
+def mean_of_minima(
+    replicates: Sequence[np.ndarray], count: int, *, generator: np.random.Generator
+) -> Estimate:
+    """Returns the mean over points of :func:`expected_minima`, averaged over replicates.
+
+    Args:
+        replicates: for each replicate ``[n, R]`` distances, +inf where a restart failed.
+        count: size of the subsets, in [1, R].
+        generator: randomness of the bootstrap.
+
+    Returns:
+        As :func:`medrobust.evaluation.statistics.mean_estimate`: with any point at which
+        ``count`` restarts can fail altogether there is no value, and ``lower_bound`` is the mean
+        in which such subsets count as 0.
+
+    Raises:
+        InputError: no points, or a distance or ``count`` that is out of range.
+    """
+    minima = [expected_minima(distances, count) for distances in replicates]
+    estimate = statistics.mean_estimate(minima, generator=generator)
+    if estimate.value is not None:
+        return estimate
+    least = [expected_minima(array, count, failed_as=0.0).mean() for array in replicates]
+    # Nearer than with the whole point as 0: of its subsets only some failed.
+    return dataclasses.replace(estimate, lower_bound=float(np.mean(least)))
+
+
+def relative_gain(
+    before: Sequence[np.ndarray],
+    after: Sequence[np.ndarray],
+    *,
+    generator: np.random.Generator,
+    resamples: int = statistics.RESAMPLES,
+    level: float = 0.95,
+) -> tuple[float | None, float | None, float | None]:
+    """Returns by which part the mean distance became smaller, with its paired interval.
+
+    That is 1 - mean(after) / mean(before). The percentile bootstrap resamples pairs: points, or
+    replicates from :data:`medrobust.evaluation.statistics.MIN_REPLICATES` on, so that what the
+    two have in common does not widen the interval.
+
+    Args:
+        before, after: for each replicate ``[n]`` distances of the same points; +inf where
+            censored. With fewer than three replicates all have the same points.
+        generator: randomness.
+        resamples: number of resamples.
+        level: confidence level in (0, 1).
+
+    Returns:
+        The gain and the ends of its interval, as fractions (0.1: a tenth smaller, negative:
+        larger). All None where a distance is censored or nothing is left to gain (mean 0); no
+        interval for fewer than two pairs.
+
+    Raises:
+        InputError: before and after do not match.
+    """
+    if [len(array) for array in before] != [len(array) for array in after] or not before:
+        raise InputError("Distances before and after are not of the same points.")
+    pairs = np.stack([_resampled(before), _resampled(after)])
+    if not np.isfinite(pairs).all() or pairs[0].sum() == 0:
+        return None, None, None
+    gain = float(1 - pairs[1].sum() / pairs[0].sum())
+    n = pairs.shape[1]
+    if n < 2:
+        return gain, None, None
+    sums = pairs[:, generator.integers(0, n, (resamples, n))].sum(axis=2)
+    # A resample of points that are all at distance 0 has nothing to gain.
+    draws = 1 - np.divide(sums[1], sums[0], out=np.ones(resamples), where=sums[0] > 0)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return gain, float(low), float(high)
+
+
+def _resampled(replicates: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns what a bootstrap resamples: means of replicates, or of points over replicates."""
+    if len(replicates) >= statistics.MIN_REPLICATES:
+        return np.array([array.mean() for array in replicates])
+    return np.mean(replicates, axis=0)
