@@ -90,7 +90,7 @@ def test_a_stand_in_says_so_everywhere(folder: Path) -> None:
 
 def test_the_preview_of_a_stand_in_is_marked(tmp_path: Path, folder: Path) -> None:
     from matplotlib.image import imread
-    from medrobust.data.cards import write_preview
+    from medrobust.data.previews import write_preview
 
     data = load_dataset(folder)
     for synthetic in (True, False):

@@ -14,7 +14,8 @@ from typing import Any
 
 from medrobust import io
 from medrobust.data.audit import Finding, audit, class_counts
-from medrobust.data.cards import build_card, card_markdown, write_preview
+from medrobust.data.cards import build_card, card_markdown
+from medrobust.data.previews import write_preview
 from medrobust.data.splits import write_split
 from medrobust.data.store import Prepared
 from medrobust.errors import InputError
