@@ -216,6 +216,16 @@ def test_distance_to_the_only_boundary_of_one_dimension(norm, refinement):
     assert_consistent(result, x, model.predict(x), model, spec)
 
 
+@pytest.mark.parametrize("norm", [2, "inf"])
+def test_an_estimate_from_answers_that_are_all_equal_has_their_sign(norm):
+    model, x = Linear(1), np.array([[0.3]], dtype=np.float32)
+    model.w[:], model.b = 1.0, -0.5
+    spec = make_spec(norm=norm, max_iter=1, init_eval=1, restarts=20)
+    result = attack(model, x, spec, seeds_for(1, 20))
+    # One answer shows the way: the step, as long as the distance, leads away from the boundary.
+    assert distances(result.x_final_iterate, x, norm)[0] == pytest.approx(0.4, rel=0.02)
+
+
 @pytest.mark.parametrize("refinement", [0.0, 0.3])
 def test_distance_to_a_sphere_from_inside_with_three_classes_and_image_shape(refinement):
     model = Ball()
@@ -892,8 +902,10 @@ def test_finished_runs_are_taken_from_the_journal(tmp_path, work):
         again = attack(recorder, **work, journal=journal, progress=sink)
         assert_same(again, undisturbed)
         assert recorder.rows == undisturbed.queries[[0, 2]].sum()
-        # Half of the points were there; the others advance together, iteration by iteration.
-        assert done == pytest.approx([2 + 2 * (t + 1) / 8 for t in range(8)] + [4])
+        # Half of the points were there; the others advance together, by the queries behind them.
+        spec = work["spec"]
+        sizes = [min(int(spec.init_eval * (t + 1) ** 0.5), spec.max_eval) for t in range(8)]
+        assert done == pytest.approx([*(2 + 2 * np.cumsum(sizes) / sum(sizes)), 4])
     with Journal(tmp_path / "a.journal", "key") as journal:
         assert_same(attack(Untouchable(9), **work, journal=journal), undisturbed)
 
