@@ -9,8 +9,8 @@ the row is adversarial. Added to that:
   result depends neither on its neighbours nor on an interruption.
 * **Bounds.** A step is halved at most ``_MAX_HALVINGS`` times, then the run stays on the boundary.
 * **Nearest.** The result is the nearest row found on the boundary in any iteration, bisected to
-  ``projection_tolerance`` (after a refinement, to what its search finds). The last unprojected iterate, which ART returns and the paper reports,
-  is kept beside it.
+  ``projection_tolerance`` (after a refinement, to what its search finds). The last unprojected
+  iterate, which ART returns and the paper reports, is kept beside it.
 * **Refinement** (optional): the last iterations search in the tangent plane; see
   :mod:`medrobust.attacks.tangent_search`.
 * **Traces.** Distances and queries after every iteration.
