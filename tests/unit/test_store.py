@@ -90,7 +90,7 @@ def test_a_stand_in_says_so_everywhere(folder: Path) -> None:
 
 def test_the_preview_of_a_stand_in_is_marked(tmp_path: Path, folder: Path) -> None:
     from matplotlib.image import imread
-    from medrobust.data.cards import write_preview
+    from medrobust.data.previews import write_preview
 
     data = load_dataset(folder)
     for synthetic in (True, False):
@@ -141,13 +141,38 @@ def test_counts_that_differ_from_the_release_stop(
     with pytest.raises(InputError, match=r"train N: 2 found, 1 in the release"):
         make_fake(tmp_path / "d", monkeypatch, fake())
     assert not (tmp_path / "d").exists()
-    official = {"train": {"N": 2, "all": 8}, "test": {"all": 3}, "all": {"N": 3}}
+    official = {"train": {"N": 2, "all": 8}, "val": {"F": 1}, "test": {"all": 3}, "all": {"N": 3}}
     card = make_fake(tmp_path / "d", monkeypatch, fake(), facts=FACTS | {"official": official})
     assert card["source"] == "kaggle" and card["version"] == "3"
     assert card["counts"]["official"] == official
     assert card["counts"]["paper"] == FACTS["paper"] and card["licence"] == "ODC-By 1.0"
     assert card["counts"]["found"]["fold0"]["val"] == {"N": 0, "S": 0, "V": 0, "F": 1, "Q": 0}
     assert card["files"][0]["sha256"] == "00" * 32 and card["warnings"] == ["a.csv differs"]
+
+
+def test_validation_rows_count_as_training_rows_of_a_release_without_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight training rows and one for validation; labels repeat 0 to 4."""
+    for official in (
+        {"train": {"N": 2, "F": 2, "all": 9}, "test": {"all": 3}},
+        {"train": {"F": 1, "all": 8}, "val": {"F": 1}},
+    ):
+        make_fake(tmp_path / "d", monkeypatch, fake(), facts=FACTS | {"official": official})
+    wrong = FACTS | {"official": {"train": {"all": 8}}}
+    with pytest.raises(InputError, match="train all: 9 found, 8 in the release"):
+        make_fake(tmp_path / "d", monkeypatch, fake(), facts=wrong)
+
+
+def test_only_data_of_patients_are_examined_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = {}
+    for of_patients in (True, False):
+        data = fake(of_patients=of_patients)
+        card = make_fake(tmp_path / "d", monkeypatch, data, facts=FACTS | {"official": {}})
+        codes[of_patients] = {finding["code"] for finding in card["audit"]}
+    assert codes[True] - codes[False] == {"patients_unknown"}
 
 
 def test_a_subset_is_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +216,22 @@ def test_images_are_scaled_when_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert data.x.dtype == np.uint8 and data.x_train.dtype == np.float32
     np.testing.assert_allclose(data.x_train, pixels[:8] / 255, atol=1e-6)
     assert data.x_train[0, 0, 0, 0] == 0 and data.x_train[0, 0, 0, 1] == 1
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0), (-0.3, 2.7)])
+def test_every_value_of_a_pixel_is_scaled_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: tuple[float, float]
+) -> None:
+    from fractions import Fraction
+
+    pixels = np.tile(np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16), (12, 1, 1, 1))
+    facts = {"title": "ramp", "class_names": ["N", "S", "V", "F", "Q"], "shape": [1, 16, 16]}
+    make_fake(tmp_path / "d", monkeypatch, fake(x=pixels, input_range=ends), facts=facts)
+    scaled = load_dataset(tmp_path / "d").points([3]).ravel()
+    low, high = map(Fraction, ends)
+    exact = [float(low + (high - low) * k / 255) for k in range(256)]
+    np.testing.assert_array_equal(scaled, np.array(exact).astype(np.float32))
+    assert scaled.min() == np.float32(ends[0]) and scaled.max() == np.float32(ends[1])
 
 
 def test_facts_are_not_dropped_in_silence(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ EDITS = [
     ("evaluation/comparison.py", None, "\nADDED = 1\n", {"compare": 1}),
     ("plotting.py", None, "\nADDED = 1\n", {"signnet_table3": 1, "signnet_figure2": 1}),
     ("data/cards.py", None, "\nADDED = 1\n", {}),
+    ("data/previews.py", None, "\nADDED = 1\n", {}),
     ("machine.py", None, "\nADDED = 1\n", {}),
     ("attacks/hopskipjump_art.py", None, "\n# Only a comment.\n", {}),
     ("io.py", None, "\nADDED = 1\n", {}),

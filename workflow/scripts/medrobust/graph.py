@@ -572,7 +572,7 @@ def attack_code(model: Model, attack: str) -> str:
 def preparation_code(adapter: str) -> str:
     """Returns the hash of the code that preparing a data set depends on."""
     # How a card reads and looks, and how files were fetched, changes no array.
-    shown = [f"medrobust.data.{name}" for name in ("cards", "audit", "fetch")]
+    shown = [f"medrobust.data.{name}" for name in ("cards", "previews", "audit", "fetch")]
     return code_hash("medrobust.data.prepare", f"medrobust.data.{adapter}", without=shown)
 
 

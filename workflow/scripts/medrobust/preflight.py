@@ -296,7 +296,9 @@ def still_to_download(located: Located) -> int:
 
 def _array_bytes(dataset: Dataset) -> int:
     """Returns the size of the arrays built from a data set (at most 4 bytes per number)."""
-    examples = sum(sum(split.values()) for split in dataset.counts.official.values())
+    official = dataset.counts.official
+    parts = [official["all"]] if "all" in official else official.values()
+    examples = sum(sum(split.values()) for split in parts)
     return 4 * examples * math.prod(dataset.shape)
 
 

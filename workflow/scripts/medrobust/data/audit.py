@@ -45,7 +45,7 @@ class Finding:
 def audit(data: Prepared) -> list[Finding]:
     """Examines a prepared data set and returns its findings, errors first."""
     findings = [*_values(data), *_balance(data), *_duplicates(data)]
-    for number, fold in enumerate(data.folds):
+    for number, fold in enumerate(data.folds if data.of_patients else ()):
         findings += _patients(data, fold, number)
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(findings, key=lambda finding: order[finding.level])

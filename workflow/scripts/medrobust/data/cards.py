@@ -1,20 +1,17 @@
-"""The card of a prepared data set: card.json for programs, card.md and preview.png for people."""
+"""The card of a prepared data set: card.json for programs, card.md for people.
+
+The picture beside it, preview.png, is drawn by :mod:`medrobust.data.previews`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medrobust import io
 from medrobust.data.audit import Finding, class_counts
-from medrobust.data.splits import SPLITS
+from medrobust.data.splits import SPLIT_TITLES
 from medrobust.data.store import Prepared
 
-_SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test", "all": "all"}
-_TRACES = 4
 _FILES_SHOWN = 12
 
 
@@ -159,85 +156,5 @@ def _count_table(card: Mapping[str, Any]) -> list[str]:
         for split, counts in splits.items():
             total = counts.get("all", sum(counts.values()))
             cells = [f"{counts[c]:,}" if c in counts else "" for c in card["class_names"]]
-            lines.append(f"| {kind} | {_SPLIT_TITLES[split]} | {' | '.join(cells)} | {total:,} |")
+            lines.append(f"| {kind} | {SPLIT_TITLES[split]} | {' | '.join(cells)} | {total:,} |")
     return lines
-
-
-def write_preview(path: str | Path, data: Prepared, title: str, *, subset: bool = False) -> None:
-    """Draws a few training examples of each class as a PNG.
-
-    Args:
-        path: file to write, atomically.
-        data: signals ``[n, length]`` or images ``[n, channels, height, width]``.
-        title: printed above; a stand-in is marked SYNTHETIC across the picture.
-        subset: say so in the title.
-    """
-    from medrobust import plotting
-
-    drawn = _examples(data)
-    with plotting.style():
-        draw = _draw_signals if data.x.ndim == 2 else _draw_images
-        figure = draw(data, drawn)
-        prefix = "SYNTHETIC: " if data.synthetic else "SUBSET: " if subset else ""
-        figure.suptitle(prefix + title, fontsize=9, x=0.01, ha="left")
-        if data.synthetic:
-            plotting.mark_synthetic(figure)
-        with io.atomic_path(path) as temporary:
-            # No date or version in the file, so that equal pictures are equal bytes.
-            figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
-
-
-def _examples(data: Prepared) -> list[np.ndarray]:
-    """Returns, for each class, a few training rows spread over the class."""
-    train = data.folds[0][0]
-    of_class = [train[data.y[train] == label] for label in range(len(data.class_names))]
-    return [
-        rows[np.linspace(0, len(rows) - 1, min(_TRACES, len(rows))).round().astype(int)]
-        for rows in of_class
-    ]
-
-
-def _caption(data: Prepared, label: int) -> str:
-    parts = [
-        f"{int((data.y[rows] == label).sum()):,} {_SPLIT_TITLES[name]}"
-        for name, rows in zip(SPLITS, data.folds[0], strict=True)
-        if len(rows)
-    ]
-    return f"{data.class_names[label]}  ({', '.join(parts)})"
-
-
-def _draw_signals(data: Prepared, drawn: list[np.ndarray]) -> Any:
-    from medrobust import plotting
-
-    # One panel per trace: laid over each other, heartbeats cannot be told apart.
-    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 0.95 * len(drawn) + 0.6)
-    axes = figure.subplots(len(drawn), _TRACES, sharex=True, sharey=True, squeeze=False)
-    low, high = data.input_range
-    margin = 0.06 * (high - low)
-    for label, rows in enumerate(drawn):
-        for axis, row in zip(axes[label], rows, strict=False):
-            axis.plot(data.x[row], color=plotting.ORIGINAL, linewidth=0.9)
-            axis.set_ylim(low - margin, high + margin)
-        for axis in axes[label][len(rows) :]:
-            axis.set_axis_off()
-        axes[label][0].set_title(_caption(data, label), fontweight="bold")
-    figure.supxlabel("sample", fontsize=8)
-    figure.supylabel("scaled amplitude", fontsize=8)
-    return figure
-
-
-def _draw_images(data: Prepared, drawn: list[np.ndarray]) -> Any:
-    from medrobust import plotting
-
-    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 1.7 * len(drawn) + 0.6)
-    axes = figure.subplots(len(drawn), _TRACES, squeeze=False)
-    high = 255 if data.x.dtype == np.uint8 else data.input_range[1]
-    for label, rows in enumerate(drawn):
-        for axis in axes[label]:
-            axis.set_axis_off()
-        for axis, row in zip(axes[label], rows, strict=False):
-            picture = np.moveaxis(np.asarray(data.x[row], dtype=np.float64) / high, 0, -1)
-            grey = picture.shape[-1] == 1
-            axis.imshow(picture[..., 0] if grey else picture, cmap="gray", vmin=0, vmax=1)
-        axes[label][0].set_title(_caption(data, label), fontweight="bold")
-    return figure

@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medrobust import io
 from medrobust.data.audit import Finding, audit, class_counts
-from medrobust.data.cards import build_card, card_markdown, write_preview
+from medrobust.data.cards import build_card, card_markdown
+from medrobust.data.previews import write_preview
 from medrobust.data.splits import write_split
 from medrobust.data.store import Prepared
 from medrobust.errors import InputError
@@ -131,10 +134,17 @@ def _check_shape(dataset: str, data: Prepared, facts: Mapping[str, Any]) -> None
 def _check_counts(
     dataset: str, data: Prepared, facts: Mapping[str, Any], allow_subset: bool
 ) -> None:
-    """Compares what was found with the official release, as far as the registry states it."""
-    found = class_counts(data.y, data.class_names, data.folds[0])
+    """Compares what was found with the official release, as far as the registry states it.
+
+    Where the release has no validation rows, those here were taken from its training rows.
+    """
+    official = facts.get("official", {})
+    train, val, test = data.folds[0]
+    if "train" in official and "val" not in official:
+        train, val = np.concatenate([train, val]), val[:0]
+    found = class_counts(data.y, data.class_names, (train, val, test))
     differences = []
-    for split, counts in facts.get("official", {}).items():
+    for split, counts in official.items():
         have = found.get(split, {})
         for name, number in counts.items():
             n = sum(have.values()) if name == "all" else have.get(name, 0)

@@ -37,6 +37,7 @@ Fold = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Row numbers of training, validation and test, each int64 and ascending."""
 
 SPLITS = ("train", "val", "test")
+SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 MITBIH_OFFICIAL_TRAIN = (72471, 2223, 5788, 641, 6431)
 MITBIH_OFFICIAL_TEST = (18118, 556, 1448, 162, 1608)

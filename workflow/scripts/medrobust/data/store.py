@@ -37,6 +37,7 @@ class Prepared:
         synthetic: generated, not measured.
         complete: the whole release (else a subset).
         notes: sentences for the card: how rows and split were made.
+        of_patients: rows come from patients (pictures of clothes do not).
     """
 
     x: np.ndarray
@@ -48,6 +49,7 @@ class Prepared:
     synthetic: bool
     complete: bool
     notes: tuple[str, ...] = ()
+    of_patients: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,9 @@ class Dataset:
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         if values.dtype == np.uint8:
+            # A table: 0 and 255 become exactly the two ends, others the nearest float32.
             low, high = self.input_range
-            return low + values.astype(np.float32) * np.float32((high - low) / 255)
+            return (low + (high - low) * np.arange(256) / 255).astype(np.float32)[values]
         return np.ascontiguousarray(values, dtype=np.float32)
 
     @functools.cached_property
