@@ -25,6 +25,8 @@ from medrobust.logs import logger
 from medrobust.schema import unknown_name
 
 ADAPTERS: dict[str, str] = {
+    "chest_xray": "medrobust.data.chest_xray",
+    "covid_ct": "medrobust.data.covid_ct",
     "mitbih": "medrobust.data.mitbih",
     "ptbdb": "medrobust.data.ptbdb",
 }
