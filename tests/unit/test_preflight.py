@@ -202,6 +202,25 @@ def test_the_network_is_asked_only_on_request(tmp_path: Path, status: int, level
     assert _level(findings, "mitbih@physionet") == ["download", level] * 2
 
 
+def test_a_mirror_that_answers_is_enough(tmp_path: Path) -> None:
+    registry = load_registry()
+    for statuses, level in (([404, 200], "ready"), ([404, 403], "action")):
+        first, second = (Behaviour(statuses={"/": [status]}) for status in statuses)
+        with file_server(first) as one, file_server(second) as two:
+            changes = {"base_url": one, "mirrors": [two]}
+            source = registry["mitbih"].sources["physionet"].model_copy(update=changes)
+            entry = registry["mitbih"].model_copy(update={"sources": {"physionet": source}})
+            findings = _run(
+                tmp_path,
+                {"a": [("mitbih", "auto")]},
+                registry={"mitbih": entry},
+                check_network=True,
+            )
+        (found,) = [f for f in findings if f.level == level and f.subject.startswith("mitbih@")]
+        assert (two if level == "ready" else "404") in found.text
+        assert len(first.requests) == len(second.requests) == 1
+
+
 def test_no_network_is_an_action(tmp_path: Path) -> None:
     registry = load_registry()
     with file_server(Behaviour()) as url:

@@ -143,6 +143,19 @@ def _set(*path, value):
         (_set("sources", "web", "files", 0, "name", value="/etc/x"), ["files.0.name", "relative"]),
         (_set("sources", "web", "base_url", value="https://e.org/x"), ["end with a slash"]),
         (_set("sources", "web", "base_url", value="ftp://e.org/"), ["sources.web.base_url"]),
+        (_set("sources", "web", "mirrors", value=["https://e.org/x"]), ["end with a slash"]),
+        (
+            _set(
+                "sources",
+                "web",
+                value={
+                    "kind": "http",
+                    "mirrors": ["https://e.org/"],
+                    "files": [{"name": "x", "url": "https://e.org/x"}],
+                },
+            ),
+            ["mirrors stand beside base_url"],
+        ),
         (_set("sources", "web", "files", value=[]), ["needs files"]),
         (_set("sources", "standin", value=ENTRY["sources"]["web"]), ["cannot be called"]),
         (_set("counts", "official", "train", "c", value=3), ["unknown class 'c'"]),

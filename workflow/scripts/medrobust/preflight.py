@@ -244,8 +244,7 @@ class _Look:
         key = (source.kind, _address(source))
         if key not in self._answers:
             try:
-                _ask(dataset, source, self.settings)
-                self._answers[key] = f"{_address(source)} answers"
+                self._answers[key] = f"{_ask(dataset, source, self.settings)} answers"
             except InputError as error:
                 self._answers[key] = error
         return self._answers[key]
@@ -272,11 +271,15 @@ def _lacking(located: Located) -> str:
 
 
 def _address(source: Source) -> str:
+    return _addresses(source)[0]
+
+
+def _addresses(source: Source) -> list[str]:
+    """Returns where a source can be asked: its address and its mirrors."""
     if source.kind == "kaggle":
-        return f"https://www.kaggle.com/datasets/{source.slug}"
-    urls = [source.base_url, source.archive.url if source.archive else None]
-    urls += [file.url for file in source.files]
-    return bare_url(next(url for url in urls if url))
+        return [f"https://www.kaggle.com/datasets/{source.slug}"]
+    urls = [source.archive.url if source.archive else None, *(file.url for file in source.files)]
+    return [bare_url(url) for url in (source.base_urls or [url for url in urls if url][:1])]
 
 
 def still_to_download(located: Located) -> int:
@@ -364,24 +367,27 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _ask(dataset: Dataset, source: Source, settings: TransferSettings) -> None:
-    """Asks the source's server whether it is there and would answer.
+def _ask(dataset: Dataset, source: Source, settings: TransferSettings) -> str:
+    """Asks the source's servers, one after the other, and returns the first that answers.
 
     Raises:
-        InputError: it is not, or it refuses.
+        InputError: none is there, or they refuse (the first one's error).
     """
-    address = _address(source)
-    try:
-        if source.kind == "kaggle":
-            _ask_kaggle(dataset, source, settings)
-        else:
-            _ask_http(address, settings)
-    except TransientError as trouble:
-        raise InputError(
-            f"The source cannot be reached now: {trouble.what}.",
-            where=address,
-            remedy="check the network, or put the files into the data set's folder yourself",
-        ) from None
+    errors: list[InputError] = []
+    for address in _addresses(source):
+        try:
+            if source.kind == "kaggle":
+                _ask_kaggle(dataset, source, settings)
+            else:
+                _ask_http(address, settings)
+            return address
+        except TransientError as trouble:
+            remedy = "check the network, or put the files into the data set's folder yourself"
+            what = f"The source cannot be reached now: {trouble.what}."
+            errors.append(InputError(what, where=address, remedy=remedy))
+        except InputError as refusal:
+            errors.append(refusal)
+    raise errors[0]
 
 
 def _ask_kaggle(dataset: Dataset, source: Source, settings: TransferSettings) -> None:

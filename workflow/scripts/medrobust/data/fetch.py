@@ -47,9 +47,9 @@ from medrobust.data.transfer import (
     Sessions,
     SharedProgress,
     TransferSettings,
+    UnavailableError,
     digest,
     download,
-    explain_http,
     http_opener,
     megabytes,
     not_writable,
@@ -409,25 +409,41 @@ class _Fetch:
         return {file.name: "downloaded" for file in files}
 
     def _fetch_file(self, file: RawFile, sessions: Sessions) -> None:
-        url = file.url or self.base_url + quote(file.name)
         target = self.folder / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        opener = http_opener(url, self.settings, sessions)
-        download(opener, url, target, _enforced(file, self.source), self.settings)
+        self._from_any_address(file, target, sessions)
+
+    def _from_any_address(
+        self, content: RawFile | Archive, target: Path, sessions: Sessions
+    ) -> None:
+        """Downloads one file from the first address that gives it."""
+        refusals: list[UnavailableError] = []
+        expected = _enforced(content, self.source)
+        for url in self._addresses(content):
+            if refusals:
+                logger.warning("%s: %s trying %s", target.name, refusals[-1].what, url)
+            try:
+                opener = http_opener(url, self.settings, sessions)
+                return download(opener, url, target, expected, self.settings)
+            except UnavailableError as refusal:
+                refusals.append(refusal)
+        raise _given_by_none(refusals, target)
+
+    def _addresses(self, content: RawFile | Archive) -> list[str]:
+        if content.url is not None:
+            return [content.url]
+        return [url + quote(content.name) for url in (self.base_url, *self.source.mirrors)]
 
     def _fetch_archive(self, archive: Archive, located: Located) -> dict[str, str]:
         target = self.folder / archive.name
-        expected = _enforced(archive, self.source)
         # The archive and what comes out of it lie side by side for a while.
         needed = (archive.bytes or 0) + (self.source.download_bytes or 0)
         require_space(self.folder, needed, self.settings.free_bytes)
         if self.source.kind == "kaggle":
-            self._kaggle_archive(target, expected)
+            self._kaggle_archive(target, _enforced(archive, self.source))
         else:
-            url = archive.url or self.base_url + quote(archive.name)
             logger.info("%s: downloading %s", self.dataset.name, archive.name)
-            opener = http_opener(url, self.settings, Sessions())
-            download(opener, url, target, expected, self.settings, explain_http)
+            self._from_any_address(archive, target, Sessions())
         try:
             origins = self._unpack(target, located)
         except ArchiveError:
@@ -464,6 +480,18 @@ class _Fetch:
             ),
         )
         return dict.fromkeys([f.name for f in missing] + patterns, f"unpacked from {archive.name}")
+
+
+def _given_by_none(refusals: list[UnavailableError], target: Path) -> InputError:
+    """Returns the error for a file that no address gave."""
+    if len(refusals) == 1:
+        return refusals[0]
+    told = "\n    ".join(f"{refusal.where}: {refusal.what}" for refusal in refusals)
+    return InputError(
+        f"None of {len(refusals)} addresses gave {target.name}:\n    {told}",
+        where=str(target.parent),
+        remedy=refusals[-1].remedy,
+    )
 
 
 def _enforced(content: Content, source: Source) -> Content:

@@ -132,13 +132,15 @@ class Source(Settings):
     manifest, and the counts decide). ``folders`` are the raw folders of this source where it
     shares files with other data sets (all are searched, downloads go into the first); else it
     is the data set's ``raw``. ``same_rows: false``: the rows made from these files are not
-    those of the release, so its counts are not asked for.
+    those of the release, so its counts are not asked for. ``mirrors`` are further addresses in
+    place of ``base_url``, tried in turn for each file that one before does not give.
     """
 
     kind: Literal["kaggle", "physionet", "http", "manual", "generated"]
     slug: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     version: str | None = None
     base_url: Url | None = None
+    mirrors: list[Url] = Field(default_factory=list)
     account: Literal["none", "kaggle"] = "none"
     terms: Url | None = None
     instructions: str | None = None
@@ -174,8 +176,10 @@ class Source(Settings):
         return self
 
     def _check_addresses(self) -> None:
-        if self.base_url is not None and not self.base_url.endswith("/"):
-            raise ValueError("base_url must end with a slash")
+        if any(not url.endswith("/") for url in self.base_urls):
+            raise ValueError("base_url and mirrors must end with a slash")
+        if self.mirrors and self.base_url is None:
+            raise ValueError("mirrors stand beside base_url: give it too")
         delivered = self.archive is not None and self.archive.delivered
         sent = [self.archive] if delivered else self.files
         if self.base_url is None and (not sent or any(f.url is None for f in sent if f)):
@@ -184,6 +188,11 @@ class Source(Settings):
             raise ValueError("a listing needs base_url: its files are fetched one by one")
         if self.trees and not delivered:
             raise ValueError("trees can only come out of a delivered archive")
+
+    @property
+    def base_urls(self) -> list[str]:
+        """``base_url`` and the mirrors, in order of preference; empty without ``base_url``."""
+        return [url for url in (self.base_url, *self.mirrors) if url is not None]
 
     @property
     def download_bytes(self) -> int | None:

@@ -73,6 +73,10 @@ class TransientError(Exception):
         super().__init__(what)
 
 
+class UnavailableError(InputError):
+    """An address does not give the file; another address may."""
+
+
 Opener = Callable[[dict[str, str]], "requests.Response"]
 """Opens the download with the given extra request headers; the body is streamed."""
 
@@ -117,7 +121,7 @@ def http_opener(url: str, settings: TransferSettings, sessions: Sessions) -> Ope
     return open_url
 
 
-def explain_http(status: int, url: str) -> InputError:
+def explain_http(status: int, url: str) -> UnavailableError:
     """Returns the error for a final refusal of an ordinary web server."""
     by_hand = "or download the file yourself and put it into the data set's folder."
     reasons = {
@@ -130,7 +134,7 @@ def explain_http(status: int, url: str) -> InputError:
     what, remedy = reasons.get(
         status, (f"The server answered with an error ({status}).", "try again later, ")
     )
-    return InputError(what, where=url, remedy=remedy + by_hand)
+    return UnavailableError(what, where=url, remedy=remedy + by_hand)
 
 
 def require_space(
@@ -200,8 +204,9 @@ def download(
         explain: the error for a final refusal.
 
     Raises:
-        InputError: refused, not found, no network, no space, or the content is wrong. A
-            partial download stays as ``.part`` to be resumed; wrong content is deleted.
+        UnavailableError: refused, not found, no network, or the content is wrong. A partial
+            download stays as ``.part`` to be resumed; wrong content is deleted.
+        InputError: no space, or no permission to write.
     """
     part = target.with_name(target.name + ".part")
     shown = bare_url(url)
@@ -213,7 +218,7 @@ def download(
         _discard(part)
         # Pieces of two downloads may not belong together: one more try from the first byte.
         if last_try or not resumed:
-            raise InputError(
+            raise UnavailableError(
                 f"The downloaded {target.name} is not the expected file "
                 f"({problem or 'it is empty'}); it was deleted.",
                 where=shown,
@@ -261,9 +266,9 @@ def _wait(trouble: TransientError, fruitless: int, settings: TransferSettings) -
     return min(growing * (1 + settings.jitter() / 4), settings.longest_wait)
 
 
-def _gave_up(trouble: TransientError, shown: str, part: Path, attempts: int) -> InputError:
+def _gave_up(trouble: TransientError, shown: str, part: Path, attempts: int) -> UnavailableError:
     kept = _size(part)
-    return InputError(
+    return UnavailableError(
         f"The download of {part.stem} failed {attempts} times; the last time: {trouble.what}.",
         where=shown,
         remedy="check the network (a proxy is read from https_proxy) and try again later"
