@@ -72,3 +72,41 @@ def chest_xray(n_normal: int = 15, n_pneumonia: int = 40) -> dict[str, bytes]:
         mode = "colour" if number % 7 == 0 else "L"
         content[name] = encoded(picture(500 + number, 200, 150, mode), name)
     return content
+
+
+def kather(per_class: int = 6, folders: tuple[str, ...] = ("06_MUCOSA", "07_ADIPOSE")) -> dict:
+    """Tiles of the release: a slide has two tiles of a class, or three."""
+    content = {}
+    for label, folder in enumerate(folders):
+        for number in range(per_class):
+            slide = f"{number // (2 + label % 2) + 1:02d}"
+            name = f"{folder}/{number:X}F{label}_CRC-Prim-HE-{slide}_00{number}.tif_Row_1_Col_1.tif"
+            content[name] = encoded(picture(100 * label + number, 150, 150, "colour"), name)
+    return content
+
+
+def busi(n_benign: int = 10, n_malignant: int = 8) -> dict[str, bytes]:
+    """Files of BUSI: images with masks beside them, and the folder of normal ones."""
+    content = {}
+    for label, (kind, n) in enumerate(
+        (("benign", n_benign), ("malignant", n_malignant), ("normal", 2))
+    ):
+        for number in range(1, n + 1):
+            image = picture(1000 * label + number, 100 + number, 80, "colour")
+            content[f"{kind}/{kind} ({number}).png"] = encoded(image, "x.png")
+            for mask in ("mask", "mask_1")[: 1 + (number == 2)]:
+                white = Image.new("1", image.size, 1)
+                content[f"{kind}/{kind} ({number})_{mask}.png"] = encoded(white, "x.png")
+    return content
+
+
+def busis(n_benign: int = 5, n_malignant: int = 7) -> dict[str, bytes]:
+    """Images of BUSIS in two folders, some with masks beside them."""
+    content = {}
+    for label, (kind, n) in enumerate((("benign", n_benign), ("malignant", n_malignant))):
+        for number in range(1, n + 1):
+            image = picture(5000 + 1000 * label + number, 90, 100 + number)
+            suffix = ("png", "jpeg")[number % 2]
+            content[f"{kind}/case{number}.{suffix}"] = encoded(image, f"x.{suffix}")
+        content[f"{kind}/case1_mask.png"] = encoded(Image.new("1", (90, 101), 1), "x.png")
+    return content

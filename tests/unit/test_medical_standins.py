@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from medrobust.data import chest_xray, covid_ct
+from medrobust.data import breast_ultrasound, chest_xray, covid_ct, kather
 from medrobust.data.audit import audit
 from medrobust.data.images import ImageSpec
 from medrobust.data.medical_standins import medical_standin
@@ -74,3 +74,8 @@ def test_adapters_give_stand_ins_of_the_size_asked_for() -> None:
         data = module.adapt({"n_train": 12, "n_test": 6}, "standin", {}, seed=1)
         assert data.x.shape == (18, *shape) and data.class_names == module.CLASSES
         assert [len(part) for part in data.folds[0]] == [12, 0, 6] and data.synthetic
+    two = {"classes": ["mucosa", "adipose"], "n_train": 16, "n_test": 8}
+    assert kather.adapt(two, "standin", {}, seed=1).x.shape == (24, 3, 96, 96)
+    union = {"releases": ["busi", "busis"], "n_train": 12, "n_test": 8}
+    data = breast_ultrasound.adapt(union, "standin", {}, seed=1)
+    assert data.x.shape == (20, 3, 224, 224) and len(data.folds) == 5

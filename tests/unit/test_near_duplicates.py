@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_releases import picture
-from medrobust.data.audit import audit
+from medrobust.data.audit import audit, row_hashes
 from medrobust.data.near_duplicates import (
     comparable,
     groups_of,
@@ -151,3 +152,14 @@ def test_file_modes_that_give_classes_away(originals, mode: list[str], share: st
     found = [f for f in audit(data) if f.code == "file_modes_tell_classes"]
     assert len(found) == (share is not None)
     assert not found or share in found[0].text
+
+
+def test_hashing_rows_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(1).integers(0, 256, (400, 3, 32, 32), np.uint8)
+    whole = row_hashes(x)
+    monkeypatch.setattr("medrobust.data.audit._BLOCK_WORDS", 2**12)
+    tracemalloc.start()
+    assert np.array_equal(row_hashes(x), whole)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.3 * x.nbytes
