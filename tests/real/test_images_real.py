@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from medrobust.data import breast_ultrasound, kather
 from medrobust.data.audit import audit
+from medrobust.data.drawn_splits import patient_fold
 from medrobust.data.fetch import locate_or_fetch
 from medrobust.data.images import ImageSpec, read_images
 from medrobust.data.prepare import ADAPTERS, prepare
@@ -96,3 +98,62 @@ def test_patients_of_the_patient_split(real_data: Path, tmp_path: Path) -> None:
         codes[split] = {finding.code for finding in audit(data)}
         assert len(data.folds[0][2]) == 100
     assert "patients_disjoint" in codes["patient"] and "patients_shared" in codes["random"]
+
+
+def test_ultrasound_masks_are_not_read(real_data: Path, tmp_path: Path) -> None:
+    sample = folder_of(real_data, "busi") / "original_with_gt"
+    raw = tmp_path / "raw" / "busi"
+    raw.mkdir(parents=True)
+    for path in sample.iterdir():
+        (raw / path.name).symlink_to(path)
+    card = prepared(get_dataset(load_registry(), "busi"), "kaggle", raw.parent, tmp_path / "out")
+    assert card["shape"] == [24, 3, 224, 224] and len(card["counts"]["found"]) == 5
+    # With everything in the two folders, masks included, the rows are the same.
+    files = {
+        f"busi/{path.relative_to(sample).as_posix()}": path
+        for kind in ("benign", "malignant")
+        for path in (sample / kind).iterdir()
+    }
+    options = {"releases": ["busi"]}
+    data = breast_ultrasound.adapt(options, "official", files, seed=1, allow_subset=True)
+    assert len(files) == 49 and np.array_equal(data.x, load_dataset(tmp_path / "out").x)
+
+
+def test_ultrasound_images_in_both_classes(real_data: Path) -> None:
+    """Two benign images of the sample are malignant ones as well; neither stays."""
+    sample = folder_of(real_data, "busi") / "resized256_nomask"
+    files = {
+        f"busi/{path.relative_to(sample).as_posix()}": path
+        for kind in ("benign", "malignant")
+        for path in (sample / kind).iterdir()
+    }
+    options = {"releases": ["busi"], "drop_duplicates": "near"}
+    data = breast_ultrasound.adapt(options, "official", files, seed=1, allow_subset=True)
+    gone = set(files) - set(data.ids["file"])
+    both = {
+        *("busi/benign/benign (131).png", "busi/malignant/malignant (51).png"),
+        *("busi/benign/benign (85).png", "busi/malignant/malignant (52).png"),
+    }
+    assert both <= gone and len(gone) < 20
+
+
+def test_names_of_all_tiles_tell_class_and_slide(real_data: Path) -> None:
+    """The 5,000 official names: 625 of each class, ten slides; whole slides can be for testing."""
+    folder = folder_of(real_data, "kather2016") / "official_filename_manifest_LO2LN"
+    lines = [
+        line.split(",")[0]
+        for name in ("train.csv", "test.csv")
+        for line in (folder / name).read_text().splitlines()[1:]
+    ]
+    assert len(set(lines)) == 5000
+    slides = np.array([kather.slide_of(name) for name in lines])
+    assert sorted(set(slides)) == [f"CRC-Prim-HE-{number:02d}" for number in range(1, 11)]
+    classes = np.array([name.split("/")[0] for name in lines])
+    assert {name: int((classes == name).sum()) for name in set(classes)} == dict.fromkeys(
+        kather.FOLDERS.values(), kather.PER_CLASS
+    )
+    two = np.isin(classes, ["06_MUCOSA", "07_ADIPOSE"])
+    y = (classes[two] == "07_ADIPOSE").astype(np.int64)
+    train, _, test = patient_fold(y, slides[two], 0.2, seed=1, name="kather")
+    assert not set(slides[two][train]) & set(slides[two][test])
+    assert min(np.bincount(y[test])) >= 30

@@ -212,3 +212,27 @@ def test_committed_records_serve_whatever_is_drawn_from_them(root, elsewhere):
     (kept / "run.json").write_text(json.dumps(facts))
     with pytest.raises(InputError, match=r"study\.replicates was 2, is 1"):
         build_graph({"records_from": "kept"}, root)
+
+
+def test_data_sets_of_no_selected_study_have_a_source_too(root, elsewhere):
+    graph = build_graph({}, root)
+    assert "moons" not in graph.sources
+    more = layout.with_dataset(layout.with_dataset(graph, "moons"), "svhn")
+    assert (more.sources["moons"], more.sources["svhn"]) == ("generated", "official")
+    assert {name: more.sources[name] for name in graph.sources} == graph.sources
+    assert layout.with_dataset(more, "svhn") is more
+    with pytest.raises(InputError, match="Did you mean 'moons'"):
+        layout.with_dataset(graph, "moon")
+    smoke = layout.with_dataset(build_graph({"scale": "smoke"}, root), "moons")
+    assert smoke.sources["moons"] == "standin"
+
+
+def test_a_part_of_an_unselected_release_is_a_subset(root, elsewhere):
+    place = elsewhere / "raw/svhn"
+    place.mkdir(parents=True)
+    (place / "train_32x32.mat").write_bytes(b"x")
+    values = {"raw_dir": str(elsewhere / "raw"), "allow_subset": True}
+    graph = layout.with_dataset(build_graph(values, root), "svhn")
+    assert (graph.sources["svhn"], graph.origins["svhn"]) == ("subset", "official")
+    # How much memory its jobs need is known without a study.
+    assert plan.dataset_megabytes(build_graph({}, root), "svhn") == 1221

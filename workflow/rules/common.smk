@@ -266,9 +266,13 @@ def standin_size(wildcards):
 
 
 def origin_of(wildcards):
-    # The registry's source behind the label in the path.
-    if GRAPH.sources.get(wildcards.dataset) == wildcards.source:
-        return GRAPH.origins[wildcards.dataset]
+    # The registry's source behind the label in the path, also for a data set of no selected study.
+    try:
+        graph = layout.with_dataset(GRAPH, wildcards.dataset)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+    if graph.sources[wildcards.dataset] == wildcards.source:
+        return graph.origins[wildcards.dataset]
     return wildcards.source
 
 

@@ -59,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     add("plan", _plan, "print what the selected studies will take")
     add("preflight", _preflight, "print what the selected studies still need")
     add("config-reference", _config_reference, "print the text of config/README.md")
-    add("fetch", _fetch, "find or download raw files", "dataset")
-    add("prepare", _prepare, "turn raw files into arrays, split and card", "dataset")
+    add("fetch", _fetch, "find or download raw files of any data set", "dataset")
+    add("prepare", _prepare, "turn raw files into arrays, split and card (after fetch)", "dataset")
     train = add("train", _train, "train members of a model", "study", "model")
     train.add_argument("--chunk", type=int, help="one training job only; default: all")
     add("evaluate", _evaluate, "predict the clean test points", "study", "model")
@@ -127,21 +127,19 @@ def _config_reference(options: argparse.Namespace, graph: None) -> None:
     print(config_reference(), end="")
 
 
-def _source(options: argparse.Namespace, graph: Graph) -> str:
-    from medrobust.schema import unknown_name
-
-    if options.dataset not in graph.sources:
-        raise unknown_name("data set", options.dataset, graph.sources, where="command line")
-    return layout.DATA.format(dataset=options.dataset, source=graph.sources[options.dataset])
+def _folder(dataset: str, graph: Graph) -> str:
+    return layout.DATA.format(dataset=dataset, source=graph.sources[dataset])
 
 
 def _fetch(options: argparse.Namespace, graph: Graph) -> None:
-    folder = _source(options, graph)
+    graph = layout.with_dataset(graph, options.dataset)
+    folder = _folder(options.dataset, graph)
     run_job("fetch", **graph.fetch_arguments(options.dataset, folder))
 
 
 def _prepare(options: argparse.Namespace, graph: Graph) -> None:
-    folder = _source(options, graph)
+    graph = layout.with_dataset(graph, options.dataset)
+    folder = _folder(options.dataset, graph)
     run_job("prepare", **graph.prepare_arguments(options.dataset, folder))
 
 

@@ -31,6 +31,7 @@ SOURCES = {
     "kaggle": "Kaggle release",
     "physionet": "PhysioNet records",
     "official": "official release",
+    "generated": "generated as in the paper",
     "subset": "SUBSET of the release",
     "standin": "SYNTHETIC stand-in",
 }

@@ -18,7 +18,7 @@ from medrobust.artefacts import SOURCES
 from medrobust.codehash import code_hash
 from medrobust.config import Config, Model, Resolved, Study, chunk_size, resolve
 from medrobust.data.fetch import choose_source, locate
-from medrobust.data.registry import STANDIN, Dataset
+from medrobust.data.registry import STANDIN, Dataset, get_dataset
 from medrobust.errors import InputError
 from medrobust.io import read_json, sha256_of_json
 from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
@@ -350,18 +350,31 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
             _check_committed(graph, study)
         return graph
     resolved, skipped = _without_missing(resolved, raw_dirs, telling)
-    origins, sources = {}, {}
+    graph = Graph(resolved, {}, {}, raw_dirs, skipped)
     for dataset in sorted({d for study in resolved.studies.values() for d in study.datasets}):
-        origins[dataset] = _origin(resolved, dataset, raw_dirs)
-        if origins[dataset] not in SOURCES:
-            raise unknown_name(
-                "source",
-                origins[dataset],
-                SOURCES,
-                where=f"config/datasets.yaml, key datasets.{dataset}.sources",
-            )
-        sources[dataset] = _label(resolved, dataset, origins[dataset], raw_dirs)
-    return Graph(resolved, sources, origins, raw_dirs, skipped)
+        graph = with_dataset(graph, dataset)
+    return graph
+
+
+def with_dataset(graph: Graph, dataset: str) -> Graph:
+    """Returns ``graph`` with the source of a data set, also of one that no study selects.
+
+    Raises:
+        InputError: the registry has no such data set, or calls its source by an unknown name.
+    """
+    if dataset in graph.sources:
+        return graph
+    get_dataset(graph.registry, dataset)
+    origin = _origin(graph.resolved, dataset, graph.raw_dirs)
+    if origin not in SOURCES:
+        where = f"config/datasets.yaml, key datasets.{dataset}.sources"
+        raise unknown_name("source", origin, SOURCES, where=where)
+    label = _label(graph.resolved, dataset, origin, graph.raw_dirs)
+    return replace(
+        graph,
+        sources={**graph.sources, dataset: label},
+        origins={**graph.origins, dataset: origin},
+    )
 
 
 def _origin(resolved: Resolved, dataset: str, raw_dirs: tuple[Path, ...]) -> str:

@@ -173,7 +173,7 @@ def _unit(kind: str, unknown: float, measured: Mapping[str, float] | None) -> fl
 
 
 def _rows(graph: Graph, dataset: str, split: str) -> int:
-    if graph.sources[dataset] == STANDIN and graph.resolved.scale.standin is not None:
+    if graph.sources.get(dataset) == STANDIN and graph.resolved.scale.standin is not None:
         size = graph.resolved.scale.standin
         return size.train if split == "train" else size.test
     return graph.registry[dataset].official_rows(split)

@@ -150,7 +150,9 @@ def _count_table(card: Mapping[str, Any]) -> list[str]:
         for fold, counts in card["counts"]["found"].items()
     ]
     if not card["synthetic"]:
-        kinds.append(("official release", card["counts"]["official"]))
+        # Data without files are generated: there is no release.
+        release = "official release" if card["files"] else "stated"
+        kinds.append((release, card["counts"]["official"]))
         kinds += [(f"paper ({study})", c) for study, c in card["counts"]["paper"].items()]
     for kind, splits in kinds:
         for split, counts in splits.items():

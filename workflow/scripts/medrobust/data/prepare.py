@@ -29,8 +29,11 @@ ADAPTERS: dict[str, str] = {
     "chest_xray": "medrobust.data.chest_xray",
     "covid_ct": "medrobust.data.covid_ct",
     "kather": "medrobust.data.kather",
+    "fashion_mnist": "medrobust.data.fashion_mnist",
     "mitbih": "medrobust.data.mitbih",
+    "moons": "medrobust.data.moons",
     "ptbdb": "medrobust.data.ptbdb",
+    "svhn": "medrobust.data.svhn",
 }
 """Adapter name (as in config/datasets.yaml) -> module, imported when it is needed."""
 
@@ -111,8 +114,8 @@ def _adapter(name: str) -> Callable[..., Prepared]:
 
 
 def _raw_files(manifest: Mapping[str, Any] | None, source: str) -> dict[str, Path]:
-    """Returns the path of each raw file by its official name."""
-    if source == STANDIN:
+    """Returns the path of each raw file by its official name; generated data have none."""
+    if source == STANDIN or (manifest is not None and manifest.get("kind") == "generated"):
         return {}
     if manifest is None or not manifest.get("files"):
         raise InputError(

@@ -112,10 +112,12 @@ def _draw_images(data: Prepared) -> Figure:
     row_height = tile * height / width + 0.22
     figure = plotting.new_figure(plotting.DOUBLE_COLUMN, row_height * len(data.class_names) + 0.4)
     axes = figure.subplots(len(data.class_names), 1, squeeze=False)[:, 0]
+    # Enlarged pixels stay squares, which keeps the file small too.
+    interpolation = "nearest" if tile * _DPI > width else "antialiased"
     for label, rows in enumerate(examples(data, columns)):
         axes[label].set_axis_off()
         axes[label].set_title(_caption(data, label), fontweight="bold", pad=2)
-        axes[label].imshow(image_strip(data, rows, columns))
+        axes[label].imshow(image_strip(data, rows, columns), interpolation=interpolation)
     return figure
 
 

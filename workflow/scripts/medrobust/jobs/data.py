@@ -80,7 +80,7 @@ def prepare(
         entry.adapter,
         options,
         source,
-        io.read_json(manifest) if manifest else None,
+        _manifest(dataset, manifest) if manifest else None,
         Path(out_dir),
         seed,
         _facts(entry, source),
@@ -96,6 +96,17 @@ def prepare(
             remedy="get the full files; an incomplete release must be told by missing or smaller "
             "files to be labelled `subset`.",
         )
+
+
+def _manifest(dataset: str, path: str) -> dict[str, Any]:
+    try:
+        return io.read_json(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"The raw files of {dataset} have not been looked for yet.",
+            where=path,
+            remedy=f"run `python -m medrobust fetch {dataset}` first, with the same --config.",
+        ) from None
 
 
 def _facts(entry: Dataset, source: str) -> dict[str, Any]:
