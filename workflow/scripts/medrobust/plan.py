@@ -30,11 +30,11 @@ UNIT_SECONDS: dict[str, float] = {
     "train:adam_cross_entropy:bnn": 1.1e-6,
     "train:adam_cross_entropy:cnn1d": 7.5e-4,
     "train:bagged_trees:forest": 1.6e-4,
-    "attack:hopskipjump:sign_network": 6e-5,
-    "attack:hopskipjump:mlp": 3.5e-5,
-    "attack:hopskipjump:bnn": 3.5e-5,
-    "attack:hopskipjump:cnn1d": 3.1e-4,
-    "attack:hopskipjump:forest": 2.1e-5,
+    "attack:hopskipjump:sign_network": 2.2e-5,
+    "attack:hopskipjump:mlp": 1.8e-5,
+    "attack:hopskipjump:bnn": 2.5e-5,
+    "attack:hopskipjump:cnn1d": 2.4e-4,
+    "attack:hopskipjump:forest": 8e-6,
 }
 # For what nobody has measured yet.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4

@@ -28,7 +28,8 @@ class LabelModel(Protocol):
 
     ``predict`` maps float32 ``[n, *input_shape]`` to int64 ``[n]`` in ``[0, n_classes)`` and is
     a pure function of each row in a batch of one shape. A model whose rows have the same label
-    in batches of any shape has ``fixed_shape = True``.
+    in batches of any shape has ``fixed_shape = True``. It does not write to ``x``, which may be
+    memory that the attack still reads.
     """
 
     n_classes: int

@@ -9,8 +9,8 @@ the row is adversarial. Added to that:
   result depends neither on its neighbours nor on an interruption.
 * **Bounds.** A step is halved at most ``_MAX_HALVINGS`` times, then the run stays on the boundary.
 * **Nearest.** The result is the nearest row found on the boundary in any iteration, bisected to
-  ``projection_tolerance``. The last unprojected iterate, which ART returns and the paper reports,
-  is kept beside it.
+  ``projection_tolerance`` (after a refinement, to what its search finds). The last unprojected
+  iterate, which ART returns and the paper reports, is kept beside it.
 * **Refinement** (optional): the last iterations search in the tangent plane; see
   :mod:`medrobust.attacks.tangent_search`.
 * **Traces.** Distances and queries after every iteration.
@@ -80,7 +80,7 @@ def attack(
     left = {item.name: item for item in work if item.name not in runs}
     with _Keeper(journal) as keeper:
         for wave, state in _waves(left, keeper.saved(left), x[0].size if len(x) else 1):
-            told = _Told(progress, len(runs), len(wave), seeds.shape[1], spec.max_iter)
+            told = _Told(progress, len(runs), len(wave), seeds.shape[1], spec)
             for name, run in _run_wave(model, spec, wave, state, keeper, told):
                 runs[name] = run
                 if journal is not None:
@@ -204,14 +204,17 @@ class _Told:
     finished: int
     wave: int
     restarts: int
-    iterations: int
+    spec: HopSkipJumpSpec
 
     def update(self, iteration: int, distance: float) -> None:
         """Reports that the runs of the wave have taken so many iterations."""
-        if self.sink is not None:
-            done = self.finished + self.wave * iteration / self.iterations
-            note = f"iteration {iteration} of {self.iterations}, mean distance {distance:.4g}"
-            self.sink.update(done / self.restarts, note)
+        if self.sink is None:
+            return
+        # Later iterations ask more: what counts is the part of the queries.
+        asked, everything = map(self.spec.estimates, (iteration, self.spec.max_iter))
+        done = self.finished + self.wave * asked / everything
+        note = f"iteration {iteration} of {self.spec.max_iter}, mean distance {distance:.4g}"
+        self.sink.update(done / self.restarts, note)
 
 
 def _waves(

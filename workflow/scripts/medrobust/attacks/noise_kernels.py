@@ -89,7 +89,7 @@ def normal(bits: np.ndarray, values: np.ndarray) -> None:
 
 @compiled
 def signed(bits: np.ndarray, values: np.ndarray) -> None:
-    """Overwrites values by independent ones, uniform in [-1, 1); arguments as above."""
+    """Overwrites values by independent ones, uniform in [-1, 1]; arguments as above."""
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
             values[i, j] = np.float32(np.int32(bits[i, j])) * _TO_SIGNED

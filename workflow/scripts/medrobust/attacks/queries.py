@@ -24,7 +24,7 @@ class Queries:
     Args:
         model: the model under attack.
         runs: number of runs.
-        batch_size: most rows handed to the model at once.
+        batch_size: most rows handed at once to a model of ``fixed_shape``; others get blocks.
 
     Attributes:
         counts: int64 ``[runs]``, rows asked about so far; padding does not count.

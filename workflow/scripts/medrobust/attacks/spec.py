@@ -30,7 +30,9 @@ class HopSkipJumpSpec(Settings):
     )
     norm: Literal[2, "inf"] = Field(default=2, description="distance to minimise")
     targeted: bool = Field(
-        default=False, description="true: towards the class `target` (engine native)"
+        default=False,
+        description="true: towards the class `target` (engine native); a point that the model gets "
+        "wrong already counts as distance 0 in any case",
     )
     target: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="class that a targeted attack aims at"
@@ -115,6 +117,10 @@ class HopSkipJumpSpec(Settings):
         """Returns the queries of the gradient estimate of an iteration, counted from 0."""
         return min(int(self.init_eval * math.sqrt(iteration + 1)), self.max_eval)
 
+    def estimates(self, iterations: int) -> int:
+        """Returns the queries of the gradient estimates of the first iterations together."""
+        return sum(self.estimate_size(t) for t in range(iterations))
+
     def refinement_iterations(self) -> int:
         """Returns how many of the last iterations search in the tangent plane."""
         return min(round(self.refinement * self.max_iter), self.max_iter - 1)
@@ -125,5 +131,5 @@ class HopSkipJumpSpec(Settings):
         Gradient estimates, and for each iteration some 13 queries to step and to bisect (ART
         spends 68,400 on 100 iterations, of which the estimates are 67,146).
         """
-        estimates = sum(self.estimate_size(t) for t in range(self.max_iter))
+        estimates = self.estimates(self.max_iter)
         return round(self.restarts * (estimates + 13 * self.max_iter + 30))

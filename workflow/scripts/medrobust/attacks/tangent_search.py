@@ -73,7 +73,8 @@ class TangentSearch:
         setting = self._setting
         runs = np.arange(len(nearest))
         direction = nearest.astype(np.float64) - setting.x
-        direction /= distance[:, None]
+        # At distance 0 there is no direction; only a model that changes its answers gets there.
+        direction /= np.where(distance > 0, distance, 1.0)[:, None]
         radius = np.maximum(_RADIUS * distance, smallest_radius(setting))
         counts = np.maximum(size - np.maximum(overspent, 0), 1)
         unit = direction.astype(np.float32)
