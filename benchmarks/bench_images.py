@@ -1,7 +1,8 @@
 """How long it takes to turn large JPEG files into small arrays, and how much memory.
 
 The files are made here: grey pictures of 1,500 x 1,250 pixels, the size of chest X-rays. The
-plain way beside it is a loop over Pillow's open, convert and resize on as many processes.
+plain way beside it is a loop over Pillow's open, convert and resize on as many processes. The last
+lines are the whole preparation of so many X-rays: decoding, audit, card, picture and files.
 
     python benchmarks/bench_images.py [--files 400] [--processes 2] [--repeat 3] [--size 96]
 """
@@ -25,6 +26,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 from medrobust.data.images import ImageSpec, read_images
+from medrobust.data.prepare import prepare
 
 WIDTH, HEIGHT = 1500, 1250
 DISTINCT = 40
@@ -61,6 +63,31 @@ def plain(paths: list[Path], size: int, processes: int) -> np.ndarray:
         return np.stack(pool.map(partial(plain_picture, size), paths))
 
 
+def prepare_x_rays(paths: list[Path], out: Path, processes: int) -> None:
+    """Prepares the files as chest X-rays, a quarter of them normal, all of different people."""
+    files = []
+    for index, path in enumerate(paths):
+        folder = "test" if index % 10 == 0 else "train"
+        name = (
+            f"PNEUMONIA/person{index}_virus_{index}" if index % 4 else f"NORMAL/IM-{index:04d}-0001"
+        )
+        file = {"name": f"{folder}/{name}.jpeg", "path": str(path), "bytes": 1, "sha256": ""}
+        files.append(file)
+    options = {"split": "official", "balanced": False}
+    prepare(
+        "chest_xray",
+        "chest_xray",
+        options,
+        "kaggle",
+        {"files": files},
+        out,
+        1,
+        {},
+        allow_subset=True,
+        processes=processes,
+    )
+
+
 def best(work: Callable[[], object], repeat: int) -> tuple[float, object]:
     """Returns the shortest of ``repeat`` wall times and the last result."""
     seconds = []
@@ -93,6 +120,10 @@ def main() -> None:
             lambda: read_images(paths, spec, processes=options.processes), options.repeat
         )
         memory = peak_megabytes(options.processes)
+        whole, _ = best(
+            lambda: prepare_x_rays(paths, Path(folder) / "out", options.processes), options.repeat
+        )
+        whole_memory = peak_megabytes(options.processes)
         bar, expected = best(lambda: plain(paths, options.size, options.processes), options.repeat)
     print(f"{options.files:,} JPEG files of {WIDTH} x {HEIGHT} px to {options.size} px")
     for name, seconds in (("medrobust", ours), ("plain Pillow loop", bar)):
@@ -101,6 +132,7 @@ def main() -> None:
         print(f"  {FULL_SET * seconds / options.files:6.1f} s for {FULL_SET:,}")
     print(f"plain/ours {bar / ours:.2f} (bar: 1)")
     print(f"most memory, all processes: {memory:.0f} MB (bar: 4,000)")
+    print(f"the whole preparation: {whole:.2f} s, {whole_memory:.0f} MB")
     difference = np.abs(read.x.astype(int) - expected)
     print(f"grey levels between the two: {difference.mean():.2f} on average")
 
