@@ -51,6 +51,23 @@ def test_only_wanted_members_are_written(tmp_path: Path, make) -> None:
     assert written == {"a.csv": out / "a.csv", "t/1.png": out / "t/1.png"}
 
 
+@pytest.mark.parametrize("make", [_zip, _tar])
+def test_of_copies_within_an_archive_the_topmost_is_taken(tmp_path: Path, make) -> None:
+    """The Kaggle archive of chest X-rays holds everything twice, and attributes of macOS."""
+    files = {
+        "x/x/train/A/1.jpeg": b"copy",
+        "x/x/train/A/.DS_Store": b"no",
+        "x/__MACOSX/x/train/A/._1.jpeg": b"attributes",
+        "__MACOSX/train/A/1.jpeg": b"attributes",
+        "x/train/A/1.jpeg": b"1",
+        "x/train/A/2.jpeg": b"2",
+        "x/train/A/deep/3.jpeg": b"not of this pattern",
+        "x/test/A/1.jpeg": b"not of this pattern",
+    }
+    extract(make(tmp_path / "a", files), tmp_path / "out", wanted_files([], ["train/A/*.jpeg"]))
+    assert _everything(tmp_path / "out") == {"train/A/1.jpeg": b"1", "train/A/2.jpeg": b"2"}
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_every_tar_compression(tmp_path: Path, mode: str) -> None:
     archive = _tar(tmp_path / "a.tar", {"x": b"content"}, mode)

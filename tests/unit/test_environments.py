@@ -35,6 +35,7 @@ PYPI = {
     "pydantic_core": "pydantic",  # always its companion
     "sklearn": "scikit-learn",
     "urllib3": "requests",  # always its companion
+    "PIL": "pillow",
     "yaml": "pyyaml",
 }
 CONDA = {"matplotlib": "matplotlib-base", "safetensors": "python-safetensors", "torch": "pytorch"}

@@ -487,7 +487,39 @@ def test_trees_of_many_files_are_counted(tmp_path: Path) -> None:
     assert "ask them" in str(caught.value)
     (tiles / "2.png").write_bytes(b"png")
     manifest = _fetch(dataset, tmp_path / "down", "", "form", raw_dirs=[tmp_path])
-    assert [r["name"] for r in manifest["files"]] == ["0.png", "1.png", "2.png"]
+    assert [r["name"] for r in manifest["files"]] == [f"tiles/{i}.png" for i in range(3)]
+
+
+def test_trees_of_two_folders_keep_apart_files_of_one_name(tmp_path: Path) -> None:
+    trees = [
+        {"pattern": "benign/b*.png", "count": 1, "folder": "one"},
+        {"pattern": "benign/*", "count": 1, "folder": "two"},
+    ]
+    source = {"kind": "manual", "instructions": "ask", "folders": ["one", "two"], "trees": trees}
+    dataset = _dataset({"form": source})
+    for folder in ("two", "__MACOSX", "one"):
+        (tmp_path / folder / "benign").mkdir(parents=True)
+        (tmp_path / folder / "benign" / "b.png").write_bytes(folder.encode())
+        (tmp_path / folder / "benign" / "._b.png").write_bytes(b"attributes")
+    manifest = _fetch(dataset, tmp_path / "down", "", "form", raw_dirs=[tmp_path])
+    content = {r["name"]: Path(r["path"]).read_bytes() for r in manifest["files"]}
+    assert content == {"one/benign/b.png": b"one", "two/benign/b.png": b"two"}
+
+
+def test_copies_that_macos_leaves_beside_files_are_no_files(tmp_path: Path) -> None:
+    trees = [{"pattern": "tiles/*.png", "count": 2}]
+    dataset = _dataset({"form": {"kind": "manual", "instructions": "ask them", "trees": trees}})
+    for folder, name in (
+        ("__MACOSX", "._0"),
+        ("__MACOSX", "._1"),
+        ("release", "0"),
+        ("release", "1"),
+    ):
+        tiles = tmp_path / "two" / folder / "tiles"
+        tiles.mkdir(parents=True, exist_ok=True)
+        (tiles / f"{name}.png").write_bytes(folder.encode())
+    manifest = _fetch(dataset, tmp_path / "down", "", "form", raw_dirs=[tmp_path])
+    assert {Path(r["path"]).read_bytes() for r in manifest["files"]} == {b"release"}
 
 
 def test_an_archive_from_the_web_is_unpacked_and_removed(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ member of the same name. ``extractall`` is never used.
 from __future__ import annotations
 
 import errno
-import fnmatch
 import lzma
 import re
 import stat
@@ -19,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
 from medrobust.errors import InputError
@@ -52,20 +51,35 @@ def wanted_files(names: Iterable[str], patterns: Iterable[str] = ()) -> Callable
     Args:
         names: files wanted by name; a member matches if its path ends with the name, so a
             folder around everything does not matter. It is written under the name.
-        patterns: glob patterns for whole member paths; a match is written under its path.
+        patterns: glob patterns of paths; a member matches if the end of its path does, part by
+            part, and is written under that end. What other systems put beside files
+            (``__MACOSX``, ``._name``) never matches.
     """
     by_last_part: dict[str, list[str]] = {}
     for name in names:
         by_last_part.setdefault(PurePosixPath(name).name, []).append(name)
-    globs = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
+    patterns = list(patterns)
 
     def select(member: str) -> str | None:
-        for name in by_last_part.get(PurePosixPath(member).name, ()):
+        path = PurePosixPath(member)
+        for name in by_last_part.get(path.name, ()):
             if member == name or member.endswith("/" + name):
                 return name
-        return member if any(glob.match(member) for glob in globs) else None
+        if any(is_clutter(part) for part in path.parts):
+            return None
+        return next((tail(path, pattern) for pattern in patterns if path.match(pattern)), None)
 
     return select
+
+
+def is_clutter(name: str) -> bool:
+    """Tells whether a file or folder is hidden, or a copy of attributes that macOS makes."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def tail(path: PurePath, pattern: str) -> str:
+    """Returns the end of ``path`` that a glob pattern of as many parts matches."""
+    return "/".join(path.parts[-len(PurePosixPath(pattern).parts) :])
 
 
 def extract(

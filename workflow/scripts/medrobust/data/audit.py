@@ -1,7 +1,8 @@
 """What is in a prepared data set, and what a reader of its results must know.
 
-Counts, range, NaN, constant rows, exact duplicates within and across splits, and patients on
-both sides of a split. All vectorised: 109,446 x 187 values take about a second.
+Counts, range, NaN, constant rows, duplicates within and across splits (exact ones, and images that
+look alike), and patients on both sides of a split. All vectorised: 109,446 x 187 values take about
+a second.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from medrobust.data.near_duplicates import SIMILAR, comparable, near_pairs
 from medrobust.data.splits import SPLITS
 from medrobust.data.store import Prepared
 
 _ROWS_SHOWN = 10
-_BLOCK = 8192
+_BLOCK_WORDS = 2**22
+"""So many 32-bit words are hashed at a time: the memory of a block is bounded, whatever a row."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Finding:
 
 def audit(data: Prepared) -> list[Finding]:
     """Examines a prepared data set and returns its findings, errors first."""
-    findings = [*_values(data), *_balance(data), *_duplicates(data)]
+    findings = [*_values(data), *_balance(data), *_duplicates(data), *_near_duplicates(data)]
+    findings += _file_modes(data)
     for number, fold in enumerate(data.folds if data.of_patients else ()):
         findings += _patients(data, fold, number)
     order = {"error": 0, "warning": 1, "info": 2}
@@ -78,13 +82,14 @@ def row_hashes(x: np.ndarray) -> np.ndarray:
     # A fixed random odd multiplier for each 32-bit word (multilinear hashing).
     multiplier = np.random.default_rng(20180509).integers(0, 2**63, words, dtype=np.uint64) * 2 + 1
     result = np.empty(len(x), np.uint64)
-    for start in range(0, len(x), _BLOCK):
-        block = np.ascontiguousarray(flat[start : start + _BLOCK])
+    rows = max(1, _BLOCK_WORDS // words)
+    for start in range(0, len(x), rows):
+        block = np.ascontiguousarray(flat[start : start + rows])
         octets = np.zeros((len(block), 4 * words), np.uint8)
         octets[:, : flat.shape[1] * width] = block.view(np.uint8).reshape(len(block), -1)
         mixed = (octets.view(np.uint32) + np.uint64(1)) * multiplier
         mixed ^= mixed >> np.uint64(31)
-        result[start : start + _BLOCK] = mixed.sum(axis=1, dtype=np.uint64)
+        result[start : start + rows] = mixed.sum(axis=1, dtype=np.uint64)
     return result
 
 
@@ -106,7 +111,7 @@ def _really_equal(x: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _finding(code: str, level: str, text: str, rows: np.ndarray) -> Finding:
-    shown = tuple(int(row) for row in rows[:_ROWS_SHOWN])
+    shown = tuple(int(row) for row in rows.ravel()[:_ROWS_SHOWN])
     return Finding(code, level, text, len(rows), shown)
 
 
@@ -175,6 +180,49 @@ def _duplicates(data: Prepared) -> list[Finding]:
                 _finding("duplicates_across_splits", "warning", text, np.concatenate(crossing))
             )
     return findings
+
+
+def _near_duplicates(data: Prepared) -> list[Finding]:
+    if not comparable(data.x):
+        return []
+    pairs = near_pairs(data.x)
+    if not len(pairs):
+        return [Finding("no_near_duplicates", "info", "No two images look alike.")]
+    text = (
+        f"Pairs of images that look alike (thumbnails correlate by {SIMILAR:g} or more; equal ones "
+        f"included): {len(pairs):,}."
+    )
+    findings = [_finding("near_duplicates", "warning", text, pairs)]
+    conflicting = pairs[data.y[pairs[:, 0]] != data.y[pairs[:, 1]]]
+    if len(conflicting):
+        text = f"Of the pairs that look alike, {len(conflicting):,} have different labels."
+        findings.append(_finding("near_duplicate_labels_differ", "warning", text, conflicting))
+    for number, fold in enumerate(data.folds):
+        split = np.full(len(data.y), -1)
+        for code, part in enumerate(fold):
+            split[part] = code
+        crossing = pairs[split[pairs[:, 0]] != split[pairs[:, 1]]]
+        if len(crossing):
+            text = f"Fold {number}: {len(crossing):,} pairs that look alike lie in several splits."
+            findings.append(_finding("near_duplicates_across_splits", "warning", text, crossing))
+    return findings
+
+
+def _file_modes(data: Prepared) -> list[Finding]:
+    """Tells whether the files' colour modes give the classes away."""
+    if "mode" not in data.ids.columns:
+        return []
+    mode = data.ids["mode"].astype(str).to_numpy()
+    count = [np.bincount(data.y[mode == name], minlength=1) for name in sorted(set(mode))]
+    told = sum(int(part.max()) for part in count)
+    if told <= np.bincount(data.y).max():
+        return []
+    text = (
+        f"Guessing the class by the colour mode of the raw file would be right for "
+        f"{told / len(data.y):.1%} of the rows. The arrays have one mode for all; a program that "
+        "reads the files themselves must see to that."
+    )
+    return [Finding("file_modes_tell_classes", "info", text, told)]
 
 
 def _patients(data: Prepared, fold: Sequence[np.ndarray], number: int) -> list[Finding]:

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from medrobust.data.archives import MAX_BYTES, ArchiveError, extract, wanted_files
+from medrobust.data.archives import (
+    MAX_BYTES,
+    ArchiveError,
+    extract,
+    is_clutter,
+    tail,
+    wanted_files,
+)
 from medrobust.data.kaggle_source import (
     explain_kaggle,
     find_credential,
@@ -110,7 +117,10 @@ def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -
             files[file.name] = path
         elif not file.optional:
             missing.append(file.name)
-    trees = {tree.pattern: _tree(folders, tree) for tree in source.trees}
+    trees = {
+        tree.pattern: _tree(_folders([tree.folder], raw_dirs) if tree.folder else folders, tree)
+        for tree in source.trees
+    }
     missing += [
         f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
         for tree in source.trees
@@ -123,7 +133,7 @@ def _folders(names: Sequence[str], raw_dirs: Sequence[str | Path]) -> list[Path]
     folders: list[Path] = []
     for folder in (Path(raw_dir) / name for raw_dir in raw_dirs for name in names):
         if folder.is_dir():
-            below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+            below = sorted(p for p in folder.iterdir() if p.is_dir() and not is_clutter(p.name))
             folders += [folder, *below]
     return folders
 
@@ -191,7 +201,9 @@ def _size(path: Path) -> int:
 def _tree(folders: Sequence[Path], tree: RawTree) -> list[Path]:
     best: list[Path] = []
     for folder in folders:
-        found = sorted(p for p in folder.glob(tree.pattern) if p.is_file())
+        found = sorted(
+            p for p in folder.glob(tree.pattern) if p.is_file() and not is_clutter(p.name)
+        )
         if len(found) >= tree.count:
             return found
         best = max(best, found, key=len)
@@ -284,6 +296,7 @@ def locate_or_fetch(
             Path(download_dir) / dataset.folders(source_name)[0],
             settings or TransferSettings(),
             (base_urls or {}).get(source_name) or source.base_url or "",
+            allow_subset,
         )
         origins = job.run()
         located = locate(dataset, source_name, folders)
@@ -315,6 +328,7 @@ class _Fetch:
     folder: Path
     settings: TransferSettings
     base_url: str
+    allow_subset: bool = False
 
     @property
     def source(self) -> Source:
@@ -338,7 +352,8 @@ class _Fetch:
             if located.archive is not None:
                 origins |= self._unpack(located.archive, located)
                 located = self._look()
-                if not located.missing or self.source.kind == "manual":
+                part = self.allow_subset and bool(located.files or any(located.trees.values()))
+                if not located.missing or part or self.source.kind == "manual":
                     return origins
             if self.source.archive is not None and self.source.archive.delivered:
                 return self._fetch_archive(self.source.archive, located)
@@ -519,7 +534,8 @@ def _still_missing(
     return InputError(
         f"{dataset.title}: the source {source_name} did not bring {_shortened(located.missing)}.",
         where=str(folder),
-        remedy="put the files there yourself, or choose another source under `sources` in "
+        remedy=dataset.source(source_name).instructions
+        or "put the files there yourself, or choose another source under `sources` in "
         "config/config.yaml.",
     )
 
@@ -538,10 +554,11 @@ def _records(located: Located, origins: Mapping[str, str]) -> list[dict[str, Any
             records.append({**record, "origin": origins.get(file.name, "found")})
             if problem:
                 wrong.append(f"{record['path']}: {problem}")
-    for pattern, paths in located.trees.items():
-        for path in paths:
-            record = _record(path.name, path)
-            record |= {"check": "recorded only", "origin": origins.get(pattern, "found")}
+    for tree in located.source.trees:
+        for path in located.trees[tree.pattern]:
+            name = tail(path, tree.pattern)
+            record = _record(f"{tree.folder}/{name}" if tree.folder else name, path)
+            record |= {"check": "recorded only", "origin": origins.get(tree.pattern, "found")}
             records.append(record)
     if wrong:
         raise InputError(

@@ -25,6 +25,10 @@ from medrobust.logs import logger
 from medrobust.schema import unknown_name
 
 ADAPTERS: dict[str, str] = {
+    "breast_ultrasound": "medrobust.data.breast_ultrasound",
+    "chest_xray": "medrobust.data.chest_xray",
+    "covid_ct": "medrobust.data.covid_ct",
+    "kather": "medrobust.data.kather",
     "fashion_mnist": "medrobust.data.fashion_mnist",
     "mitbih": "medrobust.data.mitbih",
     "moons": "medrobust.data.moons",

@@ -78,10 +78,15 @@ class RawFile(Content):
 
 
 class RawTree(Settings):
-    """Many files of one kind: a glob pattern within the raw folder and how many match it."""
+    """Many files of one kind: a glob pattern within the raw folder and how many match it.
+
+    ``folder``: the one of the source's ``folders`` that holds them, where others hold files of the
+    same names; it is then the first part of their names.
+    """
 
     pattern: str
     count: Annotated[int, Field(gt=0)]
+    folder: Name | None = None
 
     _pattern_is_relative = field_validator("pattern")(_relative)
 
