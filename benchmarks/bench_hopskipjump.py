@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from medrobust.training import bagged_trees, scd
 from medrobust.training.work import Work
 
 FEATURES, ITERATIONS = 187, 100
+FIVE = ("N", "S", "V", "F", "Q")
 MEMORY_BAR = 2000
 
 
@@ -108,27 +110,27 @@ def ratio_text(ours: np.ndarray, theirs: np.ndarray) -> str:
     return f"{np.exp(logs.mean()):.3f} [{low:.3f}, {high:.3f}]"
 
 
-def heartbeats() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns generated heartbeats of five classes: rows and labels to train on, test rows."""
-    data = ecg_standin(8000, 200, ["N", "S", "V", "F", "Q"], seed=0)
+def heartbeats(classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns generated heartbeats: rows and labels to train on, test rows."""
+    data = ecg_standin(8000, 200, classes, seed=0)
     x, y = data.x.astype(np.float32), np.asarray(data.y, dtype=np.int64)
     return x[:8000], y[:8000], x[8000:]
 
 
-def ensemble(architecture: str, settings: object, parameters: dict, vote: str) -> Timed:
-    """Returns an ensemble as the workflow evaluates it."""
+def ensemble(architecture: str, settings: object, parameters: dict, vote: str, n: int) -> Timed:
+    """Returns an ensemble for ``n`` classes as the workflow evaluates it."""
     model = build_ensemble(
-        architecture, settings, [parameters], vote=vote, input_shape=(FEATURES,), n_classes=5,
+        architecture, settings, [parameters], vote=vote, input_shape=(FEATURES,), n_classes=n,
         input_range=(0.0, 1.0),
     )  # fmt: skip
-    return Timed(model.predict, 5, (FEATURES,))
+    return Timed(model.predict, n, (FEATURES,))
 
 
 def grown_forests() -> tuple[Timed, Timed]:
     """Returns a forest of 100 trees of scikit-learn's, and one of the same settings compiled."""
     from sklearn.ensemble import RandomForestClassifier
 
-    x, y, _ = heartbeats()
+    x, y, _ = heartbeats(FIVE)
     plain = RandomForestClassifier(100, min_samples_leaf=10, max_features=None, random_state=0)
     plain.fit(x[:4000], y[:4000])
     members = list(range(100))
@@ -136,14 +138,14 @@ def grown_forests() -> tuple[Timed, Timed]:
         bagged_trees.Spec(min_samples_leaf=10), "forest", forest.Spec(),
         Work(x[:4000], y[:4000], 5, members, members),
     )  # fmt: skip
-    compiled = ensemble("forest", forest.Spec(), trained.parameters, "soft")
+    compiled = ensemble("forest", forest.Spec(), trained.parameters, "soft", 5)
     return Timed(plain.predict, 5, (FEATURES,)), compiled
 
 
 def forest_line(points: int, restarts: int, runs_of_scikit_learn: int) -> None:
     """Prints time and distances on the forest."""
     plain, compiled = grown_forests()
-    x = heartbeats()[2][:points]
+    x = heartbeats(FIVE)[2][:points]
     attack(compiled, x[:1], spec("native", 1, max_iter=2), 0)  # compiles
     ours, seconds = attack(compiled, x, spec("native", restarts), 1)
     each = seconds / points / restarts
@@ -160,21 +162,22 @@ def forest_line(points: int, restarts: int, runs_of_scikit_learn: int) -> None:
     print(f"  the same, refinement 0.2:      {ratio_text(least(refined, x), least(theirs, x))}")
 
 
-def sign_line(points: int) -> None:
-    """Prints time on the sign networks."""
-    x, y, test = heartbeats()
+def sign_line(classes: Sequence[str], points: int) -> None:
+    """Prints time on the sign networks, one of each member, or one for each of more classes."""
+    x, y, test = heartbeats(classes)
+    n = len(classes)
     members = list(range(100))
     settings = scd.Spec(loss="zero_one", iterations=100, row_share=0.25, features_per_iteration=128)
-    work = Work(x, y, 5, members, members, threads=os.cpu_count() or 1)
+    work = Work(x, y, n, members, members, threads=os.cpu_count() or 1)
     trained = scd.train(settings, "sign_network", sign_network.Spec(), work)
-    model = ensemble("sign_network", sign_network.Spec(), trained.parameters, "majority")
+    model = ensemble("sign_network", sign_network.Spec(), trained.parameters, "majority", n)
     attack(model, test[:1], spec("native", 1, max_iter=2), 0)
     model.seconds = 0.0
     ours, seconds = attack(model, test[:points], spec("native", 1), 1)
     inside = 100 * model.seconds / seconds
     theirs, slow = attack(model, test[:points], spec("art", 1), 1)
     rate = seconds / ours.queries.sum(), slow / theirs.queries.sum()
-    print(f"sign networks, 100 members, five classes, {points} points, one thread")
+    print(f"sign networks, 100 members, {n} classes, {points} points, one thread")
     print(
         f"  native  {1e6 * rate[0]:7.1f} us per query, {inside:.0f} % inside the model (bar 75 %)"
     )
@@ -235,7 +238,8 @@ def main() -> None:
     if "forest" in chosen:
         forest_line(options.points, options.restarts, 3)
     if "sign" in chosen:
-        sign_line(8)
+        sign_line(("normal", "abnormal"), 8)
+        sign_line(FIVE, 8)
     if "linear" in chosen:
         print("linear models: distance on the boundary / true distance, and queries of each")
         print("       d   limit      ART   native   refined    bar")

@@ -116,9 +116,13 @@ def test_members_stop_by_scikit_learns_rule():
     assert until.parameters["w1"][k].tobytes() == trained.parameters["w1"][k].tobytes()
 
 
+def none_correct(w: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(w), dtype=torch.int64)
+
+
 def test_a_loss_that_is_not_a_number_stops_the_member_alone():
     def explode(parameters, x, y):
-        return torch.log(parameters["w"]).square().sum(dim=1)
+        return torch.log(parameters["w"]).square().sum(dim=1), none_correct(parameters["w"])
 
     work = Work(np.zeros((4, 1), np.float32), np.zeros(4, np.int64), 2, [0, 1], [0, 1])
     _, history = loop.train_stacked(
@@ -140,7 +144,7 @@ def test_optimizers_with_a_step_count_work_when_members_leave_the_stack():
 
     def loss(parameters, x, y):
         w = parameters["w"]
-        return (w - targets[: len(w)]).square().sum(dim=1)
+        return (w - targets[: len(w)]).square().sum(dim=1), none_correct(w)
 
     # All start at the first target: that member is done at once, and leaves.
     work = Work(np.zeros((4, 1), np.float32), np.zeros(4, np.int64), 2, [0, 1, 2], [0, 1, 2])
@@ -163,7 +167,7 @@ def test_untrained_tensors_are_the_losss_own_and_after_step_sees_all():
 
     def loss(parameters, x, y):
         parameters["count"] += 1
-        return -parameters["w"].sum(dim=1)
+        return -parameters["w"].sum(dim=1), none_correct(parameters["w"])
 
     def bound(parameters):
         seen.append(sorted(parameters))
@@ -187,7 +191,10 @@ def test_untrained_tensors_are_the_losss_own_and_after_step_sees_all():
 
 
 def test_without_patience_training_runs_to_the_last_epoch():
-    flat = train_with(lambda parameters, x, y: 0 * parameters["w"].sum(dim=1) + 1, 40)
+    def constant(parameters, x, y):
+        return 0 * parameters["w"].sum(dim=1) + 1, none_correct(parameters["w"])
+
+    flat = train_with(constant, 40)
     assert [(entry["epochs"], entry["stopped"]) for entry in flat] == [(40, "max_epochs")]
 
 
@@ -197,7 +204,7 @@ def test_a_lone_member_has_a_ghost_unless_members_are_computed_apart(apart, slot
 
     def loss(parameters, x, y):
         shapes.add((len(parameters["w"]), len(x), len(y)))
-        return parameters["w"].square().sum(dim=1)
+        return parameters["w"].square().sum(dim=1), none_correct(parameters["w"])
 
     assert len(train_with(loss, 2, apart=apart)) == 1
     assert shapes == {(slots, slots, slots)}
@@ -226,7 +233,7 @@ def test_batches_hold_every_point_once_with_its_label_and_in_another_order_each_
         for member in range(2):
             first = (x[member, :, 0, 0] / 3).long()
             rows[member] += list(zip(first.tolist(), y[member].tolist(), strict=True))
-        return parameters["w"].sum(dim=1)
+        return parameters["w"].sum(dim=1), none_correct(parameters["w"])
 
     work = Work(x, np.arange(10) % 4, 4, [0, 1], [0, 1])
     loop.train_stacked(
