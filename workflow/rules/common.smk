@@ -253,6 +253,11 @@ def raw_manifest(wildcards):
     return f"{DATA}/raw.json"
 
 
+def names_of(form):
+    # A wildcard constraint: the data sets of one form, as the registry has them.
+    return "|".join(name for name, entry in GRAPH.registry.items() if entry.form == form)
+
+
 def standin_size(wildcards):
     if wildcards.source != "standin":
         return None
