@@ -50,6 +50,8 @@ def test_what_is_written_is_read_and_equal_bytes_are_written(tmp_path: Path, dty
         write_volume(tmp_path / name, data, AFFINE)
     np.testing.assert_allclose(read_volume(tmp_path / "a.nii.gz").data, data, rtol=1e-6)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    # The field of gzip that tells when it was written.
+    assert (tmp_path / "a.nii.gz").read_bytes()[4:8] == bytes(4)
 
 
 def stating(field: str, value: object) -> bytes:

@@ -253,9 +253,9 @@ def raw_manifest(wildcards):
     return f"{DATA}/raw.json"
 
 
-def names_of(form):
-    # A wildcard constraint: the data sets of one form, as the registry has them.
-    return "|".join(name for name, entry in GRAPH.registry.items() if entry.form == form)
+VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
+# Any other name, a misspelt one too, belongs to the rule that makes arrays: its error says what is wrong.
+ARRAYS = rf"(?!(?:{VOLUMES})@)[a-z0-9_]+"
 
 
 def standin_size(wildcards):

@@ -48,7 +48,7 @@ rule prepare:
     benchmark:
         "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
     wildcard_constraints:
-        dataset=names_of("arrays"),
+        dataset=ARRAYS,
     conda:
         "../../envs/data.yaml"
     threads: 2
@@ -94,7 +94,7 @@ rule prepare_volumes:
     benchmark:
         "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
     wildcard_constraints:
-        dataset=names_of("volumes"),
+        dataset=VOLUMES,
     conda:
         "../../envs/data.yaml"
     threads: 2
