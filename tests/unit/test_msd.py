@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import nibabel
@@ -256,3 +258,35 @@ def test_the_registry_agrees_with_the_adapter_and_the_paper() -> None:
             f"{options.task}/{kind}/*.nii.gz": options.cases for kind in ("imagesTr", "labelsTr")
         }
         assert entry.sources["official"].archive.name == f"{options.task}.tar"
+
+
+def hostile(name: str, kind: bytes) -> bytes:
+    """An archive of the heart with one member that must not be there."""
+    buffer = io.BytesIO(tar(files_of(load_registry()["msd_heart"])))
+    with tarfile.open(fileobj=buffer, mode="a") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (hostile("../escaped.nii.gz", tarfile.REGTYPE), "written elsewhere"),
+        (hostile("/escaped.nii.gz", tarfile.REGTYPE), "written elsewhere"),
+        (hostile("Task02_Heart/imagesTr/link.nii.gz", tarfile.SYMTYPE), "link or a device"),
+        (hostile("Task02_Heart/imagesTr/hard.nii.gz", tarfile.LNKTYPE), "link or a device"),
+        (hostile("Task02_Heart/imagesTr/pipe.nii.gz", tarfile.FIFOTYPE), "link or a device"),
+        (tar({"Task02_Heart/imagesTr/a.nii.gz": bytes(9000)})[:4000], "damaged or incomplete"),
+        (b"<html>sign in</html>", "web page"),
+    ],
+)
+def test_archives_dropped_by_hand_are_not_trusted(tmp_path: Path, value: bytes, says: str) -> None:
+    entry = load_registry()["msd_heart"]
+    folder = tmp_path / "raw/msd"
+    folder.mkdir(parents=True)
+    (folder / "Task02_Heart.tar").write_bytes(value)
+    with pytest.raises(InputError, match=says):
+        locate_or_fetch(entry, "official", [tmp_path / "raw"], tmp_path / "down")
+    assert not list(tmp_path.rglob("*.nii.gz"))
