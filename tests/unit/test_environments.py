@@ -43,6 +43,7 @@ CONDA = {"matplotlib": "matplotlib-base", "safetensors": "python-safetensors", "
 #: Modules that rules reach by name through a registry: all their contents count.
 BY_NAME: dict[str, Iterable[str]] = {
     "prepare": ADAPTERS.values(),
+    "prepare_volumes": ADAPTERS.values(),
     "train": [*ARCHITECTURES.values(), *METHODS.values()],
     "evaluate_clean": ARCHITECTURES.values(),
     "attack": [*ARCHITECTURES.values(), *ATTACKS.values()],
@@ -61,7 +62,7 @@ DYNAMIC = {
     ("medrobust.jobs", "run_job"),
     ("medrobust.jobs.artefacts", "_module"),
     ("medrobust.registry", "module_of"),
-    ("medrobust.data.prepare", "_adapter"),
+    ("medrobust.data.prepare", "adapter_of"),
 }
 #: Packages that pandas imports for what these functions ask of it.
 IMPLIED = {("medrobust.io", "read_table"): "pyarrow", ("medrobust.io", "write_table"): "pyarrow"}

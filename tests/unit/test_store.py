@@ -131,7 +131,7 @@ MANIFEST = {
 def make_fake(
     folder: Path, monkeypatch: pytest.MonkeyPatch, data: Prepared, **changes: object
 ) -> dict:
-    monkeypatch.setattr(preparation, "_adapter", lambda name: lambda *a, **k: data)
+    monkeypatch.setattr(preparation, "adapter_of", lambda name: lambda *a, **k: data)
     return make(folder, source="kaggle", manifest=MANIFEST, **changes)
 
 

@@ -77,6 +77,7 @@ class Project:
         return {
             str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(results.glob(pattern))
+            if path.is_file()
         }
 
 

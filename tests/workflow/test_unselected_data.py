@@ -28,6 +28,19 @@ def test_stand_ins_belong_to_the_smoke_scale(make_project):
     assert card["synthetic"] and card["shape"] == [1600, 3, 32, 32]
 
 
+def test_volumes_are_files_for_nnunet(make_project):
+    """A rule of its own; the same files without Snakemake."""
+    by_target, by_command = make_project(), make_project()
+    by_target.snakemake("results/data/msd_prostate@standin/card.json", "--config", "scale=smoke")
+    by_command.medrobust("prepare", "msd_prostate", "--config", "scale=smoke")
+    files = by_target.files("data/msd_prostate@standin/**/*.*")
+    assert files == by_command.files("data/msd_prostate@standin/**/*.*")
+    names = {name.split("/")[-1] for name in files}
+    assert {*MADE, "splits_final.json", "dataset.json"} - {"x.npy", "y.npy"} <= names
+    assert not {"x.npy", "y.npy"} & names
+    assert {"standin_000_0000.nii.gz", "standin_000_0001.nii.gz", "standin_000.nii.gz"} <= names
+
+
 def test_mistakes_are_told_in_words(make_project):
     project = make_project()
     said = project.snakemake("results/data/moon@generated/card.json", fails=True)

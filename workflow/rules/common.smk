@@ -253,6 +253,11 @@ def raw_manifest(wildcards):
     return f"{DATA}/raw.json"
 
 
+VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
+# Any other name, a misspelt one too, belongs to the rule that makes arrays: its error says what is wrong.
+ARRAYS = rf"(?!(?:{VOLUMES})@)[a-z0-9_]+"
+
+
 def standin_size(wildcards):
     if wildcards.source != "standin":
         return None

@@ -47,6 +47,8 @@ rule prepare:
         "results/data/logs/{dataset}@{source}.prepare.log",
     benchmark:
         "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
+    wildcard_constraints:
+        dataset=ARRAYS,
     conda:
         "../../envs/data.yaml"
     threads: 2
@@ -61,6 +63,52 @@ rule prepare:
         code=prepare_code,
     message:
         "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"
+    script:
+        "../scripts/prepare.py"
+
+
+# Volumes differ in shape, so there are no arrays: nnUNet_raw/ beside ids.csv, which names its files
+# with their SHA-256 (medrobust.data.volumes).
+rule prepare_volumes:
+    input:
+        manifest=raw_manifest,
+    output:
+        ids=f"{DATA}/ids.csv",
+        split=f"{DATA}/split_fold0.csv",
+        nnunet_splits=f"{DATA}/splits_final.json",
+        card=f"{DATA}/card.json",
+        card_text=report(
+            f"{DATA}/card.md",
+            caption="../report/card.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "source": "{source}", "what": "card"},
+        ),
+        preview=report(
+            f"{DATA}/preview.png",
+            caption="../report/card.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "source": "{source}", "what": "examples"},
+        ),
+    log:
+        "results/data/logs/{dataset}@{source}.prepare.log",
+    benchmark:
+        "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
+    wildcard_constraints:
+        dataset=VOLUMES,
+    conda:
+        "../../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        origin=origin_of,
+        seed=CONFIG.seed,
+        standin=standin_size,
+        definition=dataset_definition,
+        code=prepare_code,
+    message:
+        "Preparing the volumes of {wildcards.dataset} ({wildcards.source})"
     script:
         "../scripts/prepare.py"
 

@@ -11,7 +11,7 @@ run(
     source=snakemake.params.origin,
     label=snakemake.wildcards.source,
     manifest=snakemake.input.get("manifest"),
-    out_dir=str(Path(snakemake.output.x).parent),
+    out_dir=str(Path(snakemake.output.card).parent),
     seed=snakemake.params.seed,
     standin=snakemake.params.standin,
     allow_subset=bool(snakemake.config.get("allow_subset")),

@@ -582,11 +582,19 @@ def attack_code(model: Model, attack: str) -> str:
     )
 
 
+FORM_MODULES = {"msd": ("medrobust.data.prepare_volumes",)}
+"""What writes the data sets of adapters that make no arrays."""
+
+
 def preparation_code(adapter: str) -> str:
     """Returns the hash of the code that preparing a data set depends on."""
     # How a card reads and looks, and how files were fetched, changes no array.
-    shown = [f"medrobust.data.{name}" for name in ("cards", "previews", "audit", "fetch")]
-    return code_hash("medrobust.data.prepare", f"medrobust.data.{adapter}", without=shown)
+    shown = [
+        f"medrobust.data.{name}"
+        for name in ("cards", "previews", "volume_previews", "audit", "volume_audit", "fetch")
+    ]
+    modules = ("medrobust.data.prepare", f"medrobust.data.{adapter}")
+    return code_hash(*modules, *FORM_MODULES.get(adapter, ()), without=shown)
 
 
 def dataset_definition(entry: Dataset) -> str:

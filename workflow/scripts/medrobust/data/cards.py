@@ -6,11 +6,14 @@ The picture beside it, preview.png, is drawn by :mod:`medrobust.data.previews`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrobust.data.audit import Finding, class_counts
 from medrobust.data.splits import SPLIT_TITLES
 from medrobust.data.store import Prepared
+
+if TYPE_CHECKING:
+    from medrobust.data.volumes import VolumeSet
 
 _FILES_SHOWN = 12
 
@@ -42,6 +45,46 @@ def build_card(
         seed: root seed.
     """
     counts = [class_counts(data.y, data.class_names, fold) for fold in data.folds]
+    return {
+        "shape": list(data.x.shape),
+        "dtype": str(data.x.dtype),
+        "input_range": [float(value) for value in data.input_range],
+        "value_range": [float(data.x.min()), float(data.x.max())],
+    } | common_facts(
+        name,
+        data,
+        counts,
+        source=source,
+        origin=origin,
+        facts=facts,
+        findings=findings,
+        options=options,
+        manifest=manifest,
+        seed=seed,
+    )
+
+
+def common_facts(
+    name: str,
+    data: Prepared | VolumeSet,
+    counts: Sequence[Mapping[str, Mapping[str, int]]],
+    *,
+    source: str,
+    origin: str,
+    facts: Mapping[str, Any],
+    findings: Sequence[Finding],
+    options: Mapping[str, Any],
+    manifest: Mapping[str, Any] | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns what the cards of arrays and of volumes have in common.
+
+    Args:
+        name: registered name of the data set.
+        data: what the adapter made.
+        counts: per fold, split -> class -> number found.
+        source, origin, facts, findings, options, manifest, seed: see :func:`build_card`.
+    """
     real = not data.synthetic
     manifest = manifest or {}
     return {
@@ -51,10 +94,6 @@ def build_card(
         "origin": origin,
         "synthetic": data.synthetic,
         "complete": data.complete,
-        "shape": list(data.x.shape),
-        "dtype": str(data.x.dtype),
-        "input_range": [float(value) for value in data.input_range],
-        "value_range": [float(data.x.min()), float(data.x.max())],
         "class_names": list(data.class_names),
         "counts": {
             "found": {f"fold{number}": found for number, found in enumerate(counts)},
@@ -87,7 +126,6 @@ def _as_list(value: str | Sequence[str]) -> list[str]:
 def card_markdown(card: Mapping[str, Any]) -> str:
     """Returns a card as Markdown."""
     title = ("SYNTHETIC stand-in: " if card["synthetic"] else "") + card["title"]
-    low, high = card["input_range"]
     lines = [f"# {title}", ""]
     if card["synthetic"]:
         lines += ["**Generated data. Shows that the workflow runs; evidence of nothing.**", ""]
@@ -99,8 +137,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         f"- Name: `{card['name']}`, source: `{card['source']}`"
         + (f" (read from `{card['origin']}`)" if card["origin"] != card["source"] else "")
         + (f", version {card['version']}" if card["version"] else ""),
-        f"- Array: {' x '.join(f'{n:,}' for n in card['shape'])}, {card['dtype']}, range "
-        f"[{low:g}, {high:g}]",
+        _content(card),
         f"- Seed: {card['seed']}; options: "
         + (", ".join(f"{key} = {value}" for key, value in card["options"].items()) or "none"),
         f"- Licence: {card['licence']}",
@@ -116,6 +153,17 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     lines += _section("Please cite", card["citation"])
     lines += _file_table(card["files"])
     return "\n".join(lines)
+
+
+def _content(card: Mapping[str, Any]) -> str:
+    if "channels" in card:
+        return (
+            f"- Volumes: {card['cases']:,} cases in `{card['nnunet_folder']}`, channels "
+            f"{', '.join(card['channels'])}; counts are cases whose mask has the class"
+        )
+    low, high = card["input_range"]
+    shape = " x ".join(f"{n:,}" for n in card["shape"])
+    return f"- Array: {shape}, {card['dtype']}, range [{low:g}, {high:g}]"
 
 
 def _file_table(files: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -32,6 +32,7 @@ ADAPTERS: dict[str, str] = {
     "fashion_mnist": "medrobust.data.fashion_mnist",
     "mitbih": "medrobust.data.mitbih",
     "moons": "medrobust.data.moons",
+    "msd": "medrobust.data.msd",
     "ptbdb": "medrobust.data.ptbdb",
     "svhn": "medrobust.data.svhn",
 }
@@ -78,11 +79,9 @@ def prepare(
             counts differ from the official release.
         ValueError: ``facts`` has an unknown key (which would else be ignored in silence).
     """
-    unknown = set(facts) - set(FACTS)
-    if unknown:
-        raise ValueError(f"unknown facts: {', '.join(sorted(unknown))}")
-    files = _raw_files(manifest, source)
-    adapt = _adapter(adapter)
+    check_facts(facts)
+    files = raw_files(manifest, source)
+    adapt = adapter_of(adapter)
     data = adapt(options, source, files, seed=seed, allow_subset=allow_subset, processes=processes)
     _check_shape(dataset, data, facts)
     label = source if data.complete or data.synthetic else SUBSET
@@ -91,7 +90,7 @@ def prepare(
     findings = audit(data)
     for finding in findings:
         logger.info("%s: %s: %s", dataset, finding.level, finding.text)
-    _stop_on_errors(dataset, findings)
+    stop_on_errors(dataset, findings)
     card = build_card(
         dataset,
         data,
@@ -107,13 +106,21 @@ def prepare(
     return card
 
 
-def _adapter(name: str) -> Callable[..., Prepared]:
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Raises a ValueError if ``facts`` has a key that is not in ``FACTS``."""
+    unknown = set(facts) - set(FACTS)
+    if unknown:
+        raise ValueError(f"unknown facts: {', '.join(sorted(unknown))}")
+
+
+def adapter_of(name: str) -> Callable[..., Any]:
+    """Returns the function ``adapt`` of an adapter; raises an InputError if there is none."""
     if name not in ADAPTERS:
         raise unknown_name("adapter", name, ADAPTERS, where="config/datasets.yaml, key adapter")
     return importlib.import_module(ADAPTERS[name]).adapt
 
 
-def _raw_files(manifest: Mapping[str, Any] | None, source: str) -> dict[str, Path]:
+def raw_files(manifest: Mapping[str, Any] | None, source: str) -> dict[str, Path]:
     """Returns the path of each raw file by its official name; generated data have none."""
     if source == STANDIN or (manifest is not None and manifest.get("kind") == "generated"):
         return {}
@@ -150,11 +157,25 @@ def _check_counts(
     if "train" in official and "val" not in official:
         train, val = np.concatenate([train, val]), val[:0]
     found = class_counts(data.y, data.class_names, (train, val, test))
+    compare_counts(dataset, found, official, allow_subset)
+
+
+def compare_counts(
+    dataset: str,
+    found: Mapping[str, Mapping[str, int]],
+    official: Mapping[str, Mapping[str, int]],
+    allow_subset: bool,
+) -> None:
+    """Compares counts (split -> class -> number) with the official ones, where these are stated.
+
+    Raises:
+        InputError: they differ and ``allow_subset`` is false.
+    """
     differences = []
     for split, counts in official.items():
         have = found.get(split, {})
         for name, number in counts.items():
-            n = sum(have.values()) if name == "all" else have.get(name, 0)
+            n = have.get(name, sum(have.values()) if name == "all" else 0)
             if n != number:
                 differences.append(f"{split} {name}: {n:,} found, {number:,} in the release")
     if differences and not allow_subset:
@@ -169,7 +190,8 @@ def _check_counts(
         logger.warning("%s: %s", dataset, difference)
 
 
-def _stop_on_errors(dataset: str, findings: list[Finding]) -> None:
+def stop_on_errors(dataset: str, findings: list[Finding]) -> None:
+    """Raises an InputError if a finding is an error."""
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         raise InputError(

@@ -222,16 +222,21 @@ class Counts(Settings):
 
 
 class Dataset(Settings):
-    """One data set. ``shape`` is that of one example; ``input_range`` its (low, high)."""
+    """One data set. ``shape`` is that of one example; ``input_range`` its (low, high).
+
+    ``form: volumes``: cases of different shapes, kept as files; ``shape`` is then the number of
+    channels alone, and there is no ``input_range``, because each volume has a scale of its own.
+    """
 
     name: Name
     title: str
     adapter: Name
+    form: Literal["arrays", "volumes"] = "arrays"
     options: dict[str, Any] = Field(default_factory=dict)
     raw: Name
     classes: Annotated[list[str], Field(min_length=2)]
     shape: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
-    input_range: Annotated[list[float], Field(min_length=2, max_length=2)]
+    input_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     counts: Counts
     licence: str
     citation: Annotated[list[str], Field(min_length=1)]
@@ -241,7 +246,9 @@ class Dataset(Settings):
     def _consistent(self) -> Dataset:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have the same name")
-        if not self.input_range[0] < self.input_range[1]:
+        if (self.input_range is None) != (self.form == "volumes"):
+            raise ValueError("arrays need input_range; volumes have none")
+        if self.input_range and not self.input_range[0] < self.input_range[1]:
             raise ValueError("input_range must be [low, high] with low < high")
         reserved = [name for name in self.sources if name in RESERVED_SOURCES]
         if reserved:

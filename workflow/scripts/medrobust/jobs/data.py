@@ -69,11 +69,13 @@ def prepare(
         allow_subset: accept an incomplete release.
         processes: processes that read records side by side.
     """
-    from medrobust.data.prepare import prepare as prepare_dataset
-
     entry = get_dataset(load_registry(), dataset)
     options = dict(entry.options)
-    if standin is not None:
+    if entry.form == "volumes":
+        from medrobust.data.prepare_volumes import prepare_volumes as prepare_dataset
+    else:
+        from medrobust.data.prepare import prepare as prepare_dataset
+    if standin is not None and entry.form == "arrays":
         options |= {"n_train": standin["train"], "n_test": standin["test"]}
     card = prepare_dataset(
         dataset,
