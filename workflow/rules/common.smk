@@ -254,7 +254,7 @@ def raw_manifest(wildcards):
 
 
 VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
-# Any other name, a misspelt one too, belongs to the rule that makes arrays: its error says what is wrong.
+# Any other name, a misspelt one too, is taken for arrays. Preparing them says what is wrong.
 ARRAYS = rf"(?!(?:{VOLUMES})@)[a-z0-9_]+"
 
 
