@@ -17,7 +17,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/signnet.smk"
+include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -172,50 +172,74 @@ def run_facts(study):
     }
 
 
-def clean_entries(study):
-    return GRAPH.entries(study, clean=True)
+def artefact_of(study, name):
+    return layout.ARTEFACTS[study][name]
 
 
-def attack_entries(study):
-    return GRAPH.entries(study, attacks=True)
+def entry_files(entries):
+    # The files of entries, by kind; a tally or kept arrays stand under their attack's name.
+    files = {}
+    for entry in entries:
+        for need in NEEDS:
+            found = entry.get(need, [])
+            if isinstance(found, dict):
+                found = list(found.values())
+            files.setdefault(NEEDS[need], []).extend([found] if isinstance(found, str) else found)
+    return {name: paths for name, paths in files.items() if paths}
 
 
-def figure_entries(study):
-    # A figure shows one data set and one replicate: the first.
-    first = GRAPH.cells(study)[0]
-    return GRAPH.entries(study, attacks=True, only=first)
+# Field of an entry to the name of a rule's input.
+NEEDS = {
+    "summary": "summaries",
+    "predictions": "predictions",
+    "records": "records",
+    "arrays": "arrays",
+    "tallies": "tallies",
+    "attack_arrays": "attack_arrays",
+}
 
 
-def claim_entries(wildcards):
-    # A claim can be about anything: all results of the study.
-    return GRAPH.entries(wildcards.study, clean=True, predictions=True, attacks=True)
-
-
-def claim_files(kind):
-    def files(wildcards):
-        found = [entry[kind] for entry in claim_entries(wildcards)]
-        return found if kind in ("summary", "predictions") else sum(found, [])
-
+def artefact_inputs(study, name):
+    artefact = artefact_of(study, name)
+    files = entry_files(GRAPH.entries(study, artefact))
+    if artefact.first_cell and GRAPH.study(study).cohort is not None:
+        files["cohort"] = GRAPH.cohort(GRAPH.cells(study)[0])
     return files
 
 
-def entry_files(study, kind):
-    if kind == "summary":
-        return [entry["summary"] for entry in clean_entries(study)]
-    return [file for entry in attack_entries(study) for file in entry[kind]]
+def artefact_outputs(study, name):
+    # All files but the first, which the report shows.
+    main = Path(GRAPH.artefact(study, name))
+    return [str(main.with_suffix(suffix)) for suffix in SUFFIXES[artefact_of(study, name).kind]]
 
 
-def figure_files(study, kind):
-    return [file for entry in figure_entries(study) for file in entry[kind]]
+SUFFIXES = {
+    "table": [".md", ".csv", ".tex", ".provenance.json"],
+    "figure": [".pdf", ".svg", ".csv", ".provenance.json"],
+    "claims": [".csv", ".md", ".provenance.json"],
+}
+SUBCATEGORIES = {"table": "Tables", "figure": "Figures", "claims": "Claims"}
 
 
 def attack_facts(study):
+    # Of the study's first attack.
     attack = next(iter(GRAPH.study(study).attacks.values()))
     return {"name": attack.name, **attack.options}
 
 
+def all_attacks(study):
+    attacks = GRAPH.study(study).attacks
+    return {name: layout.attack_facts(attack) for name, attack in attacks.items()}
+
+
+def first_classes(study):
+    return GRAPH.registry[GRAPH.cells(study)[0].dataset].classes
+
+
 def cohort_rule(study):
     settings = GRAPH.study(study)
+    if settings.cohort is None:
+        return "on test points whatever the models say of them"
     if settings.cohort.select == "random":
         return "on test points drawn at random"
     names = [settings.models[model].label for model in settings.cohort.models]
@@ -227,22 +251,32 @@ def printed_sources(study):
     return {setting.published_name or name: GRAPH.sources[name] for name, setting in names.items()}
 
 
+def attack_in_words(study, name):
+    attack = GRAPH.study(study).attacks[name]
+    budget = ", ".join(f"{key} {value}" for key, value in attack.options.items())
+    levels = "".join(
+        f", {key} {' '.join(str(value) for value in values)}" for key, values in attack.grid.items()
+    )
+    return f"{attack.name} ({budget}{levels})"
+
+
 def about(study):
     # For captions: what a reader must know before he believes a number.
     config = GRAPH.resolved.config
     settings = GRAPH.study(study)
+    first = next(iter(settings.attacks))
     data = ", ".join(
-        f"{setting.published_name or name} ({GRAPH.sources[name]}, n = {setting.points} attacked points)"
+        f"{setting.published_name or name} ({GRAPH.sources[name]}, "
+        f"n = {GRAPH.attack_points(study, name, first)} attacked points)"
         for name, setting in settings.datasets.items()
     )
-    facts = attack_facts(study)
-    budget = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "name")
+    attacks = "; ".join(attack_in_words(study, name) for name in settings.attacks)
     return {
         "scale": config.scale,
         "scale_text": GRAPH.resolved.scale.description,
         "protocol": config.protocol,
         "data": data,
-        "attack": f"{facts['name']} ({budget}), {cohort_rule(study)}",
+        "attack": f"{attacks}, {cohort_rule(study)}",
         "synthetic": "standin" in GRAPH.sources.values(),
     }
 
@@ -330,12 +364,37 @@ def cohort_points(wildcards):
 
 
 def cohort_select(wildcards):
-    return study_of(wildcards).cohort.select
+    cohort = study_of(wildcards).cohort
+    if cohort is None:
+        raise WorkflowError(f"The study {wildcards.study!r} has no cohort.")
+    return cohort.select
 
 
 def attack_params(wildcards):
-    attack = attack_of(wildcards)
-    return {"name": attack.name, **attack.options}
+    return layout.attack_params(attack_of(wildcards))
+
+
+def points_file(wildcards):
+    return GRAPH.points_file(cell_of(wildcards), wildcards.attack)
+
+
+def attacked_split(wildcards):
+    split = attack_of(wildcards).select
+    if split == "cohort":
+        raise WorkflowError(f"The attack {wildcards.attack!r} takes the points of the cohort.")
+    return split
+
+
+def attacked_per_class(wildcards):
+    return attack_of(wildcards).points_per_class
+
+
+def attacked_points(wildcards):
+    return attack_of(wildcards).points
+
+
+def tally_subset(wildcards):
+    return GRAPH.subset_per_class(study_of(wildcards) and wildcards.study, wildcards.attack)
 
 
 def attack_code(wildcards):
@@ -360,19 +419,7 @@ def published_numbers(wildcards):
 
 def study_tables(wildcards):
     tables = [name for name in study_of(wildcards).artefacts if name.startswith("table")]
-    return [GRAPH.artefact(wildcards.study, name).replace(".html", ".csv") for name in tables]
-
-
-def study_name(wildcards):
-    return wildcards.study
-
-
-def study_attack(wildcards):
-    return attack_facts(wildcards.study)
-
-
-def study_cohort_rule(wildcards):
-    return cohort_rule(wildcards.study)
+    return [str(Path(GRAPH.artefact(wildcards.study, t)).with_suffix(".csv")) for t in tables]
 
 
 def studies_with(artefact):
@@ -393,27 +440,3 @@ def study_facts(wildcards):
 
 def study_about(wildcards):
     return about(wildcards.study)
-
-
-def signnet_summaries(wildcards):
-    return entry_files("signnet", "summary")
-
-
-def signnet_records(wildcards):
-    return entry_files("signnet", "records")
-
-
-def signnet_arrays(wildcards):
-    return figure_files("signnet", "arrays")
-
-
-def signnet_traces(wildcards):
-    return entry_files("signnet", "arrays")
-
-
-def signnet_figure_records(wildcards):
-    return figure_files("signnet", "records")
-
-
-def signnet_cohort(wildcards):
-    return GRAPH.cohort(GRAPH.cells("signnet")[0])

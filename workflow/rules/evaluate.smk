@@ -55,6 +55,33 @@ rule choose_cohort:
         "../scripts/choose_cohort.py"
 
 
+rule select_points:
+    input:
+        y=f"{DATA}/y.npy",
+        x=f"{DATA}/x.npy",
+        split=f"{DATA}/split_fold0.csv",
+        card=f"{DATA}/card.json",
+    output:
+        points=f"{FOLD}/{{attack}}/points.csv",
+    log:
+        f"{FOLD}/{{attack}}/points.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        split=attacked_split,
+        points_per_class=attacked_per_class,
+        points=attacked_points,
+        code=code_hash("medrobust.jobs.evaluate"),
+    message:
+        "Listing the points of {wildcards.dataset} that {wildcards.attack} takes ({wildcards.run})"
+    script:
+        "../scripts/select_points.py"
+
+
 rule attack:
     input:
         x=f"{DATA}/x.npy",
@@ -62,7 +89,7 @@ rule attack:
         split=f"{DATA}/split_fold0.csv",
         card=f"{DATA}/card.json",
         members=members_of,
-        cohort=f"{FOLD}/cohort.csv",
+        cohort=points_file,
     output:
         records=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.parquet",
         arrays=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.safetensors",
@@ -117,3 +144,26 @@ rule gather_records:
         "Joining the records of {wildcards.attack} on {wildcards.model}, {wildcards.dataset}"
     script:
         "../scripts/gather_records.py"
+
+
+rule tally:
+    input:
+        predictions=f"{CELL}/{{model}}/clean.parquet",
+        records=f"{CELL}/{{model}}/{{attack}}/records.parquet",
+    output:
+        tally=f"{CELL}/{{model}}/{{attack}}/tally.csv",
+    log:
+        f"{CELL}/{{model}}/{{attack}}/tally.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        subset_per_class=tally_subset,
+        code=code_hash("medrobust.jobs.tally"),
+    message:
+        "Counting what {wildcards.attack} made of {wildcards.model} on {wildcards.dataset}"
+    script:
+        "../scripts/tally_attack.py"

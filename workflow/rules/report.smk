@@ -1,6 +1,5 @@
-# What is true of every study: comparison with print, claims, and the targets that only tell.
+# What is true of every study: comparison with print, and the targets that only tell.
 COMPARISON = "results/{run}/{study}/comparison"
-CLAIMS = "results/{run}/{study}/claims"
 
 
 rule compare:
@@ -73,48 +72,6 @@ rule check_published:
         "Recomputing the printed averages of {wildcards.study}"
     script:
         "../scripts/check_published.py"
-
-
-rule judge_claims:
-    input:
-        published=published_numbers,
-        summaries=claim_files("summary"),
-        predictions=claim_files("predictions"),
-        records=claim_files("records"),
-        arrays=claim_files("arrays"),
-    output:
-        report(
-            f"{CLAIMS}/claims.html",
-            caption="../report/claims.rst",
-            category="{study}",
-            subcategory="Claims",
-            labels={
-                "artefact": "claims",
-                "what": "what the paper says, and what this run says",
-            },
-        ),
-        [f"{CLAIMS}/claims{suffix}" for suffix in [".csv", ".md", ".provenance.json"]],
-    log:
-        f"{CLAIMS}/claims.log",
-    conda:
-        "../../envs/analysis.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        study=study_name,
-        artefact="claims",
-        entries=claim_entries,
-        attack=study_attack,
-        cohort_rule=study_cohort_rule,
-        run=study_facts,
-        about=study_about,
-        code=study_code,
-    message:
-        "Holding what {wildcards.study} claims against this run ({wildcards.run})"
-    script:
-        "../scripts/build_artefact.py"
 
 
 rule comparison:

@@ -15,4 +15,5 @@ run(
     cohort=snakemake.input.get("cohort", ""),
     class_names=snakemake.params.get("class_names", []),
     cohort_rule=snakemake.params.get("cohort_rule", ""),
+    attacks=snakemake.params.get("attacks", {}),
 )

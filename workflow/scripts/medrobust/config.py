@@ -10,7 +10,8 @@ every key; config/README.md is generated from them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,13 +19,14 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, model_validator
 
+from medrobust.artefact_list import ARTEFACTS
 from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
 from medrobust.errors import InputError
 from medrobust.io import sha256_of_json
 from medrobust.registry import module_of, parse_spec
 from medrobust.schema import Settings, checked, unknown_name
 
-STUDIES = ("signnet",)
+STUDIES = ("signnet", "nsr")
 SCALES = ("paper", "laptop", "smoke")
 CHUNKS_PER_ATTACK = 64
 
@@ -39,8 +41,8 @@ class Config(Settings):
     protocol: Literal["code", "text"] = Field(
         default="code", description="what the authors' code did, or what the paper's text says"
     )
-    studies: list[Literal["signnet"]] = Field(
-        default=["signnet"], min_length=1, description="the studies to run"
+    studies: list[Literal["signnet", "nsr"]] = Field(
+        default=["signnet", "nsr"], min_length=1, description="the studies to run"
     )
     include_extras: bool | list[str] = Field(
         default=False,
@@ -48,7 +50,7 @@ class Config(Settings):
     )
     leave_out: list[str] = Field(
         default=[],
-        description="data sets and models not to run; results of the others stay the same",
+        description="data sets, models and attacks not to run; results of the others stay the same",
     )
     seed: int = Field(default=20201024, ge=0, description="root of every random draw")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -103,7 +105,9 @@ class StudyDataset(Settings):
     published_name: str | None = Field(
         default=None, description="its name in the published numbers"
     )
-    points: int = Field(ge=1, description="test points to attack")
+    points: int | None = Field(
+        default=None, ge=1, description="points of the cohort; null: no attack takes a cohort"
+    )
     protocol: Literal["code", "text"] | None = Field(
         default=None, description="the one protocol that uses it; null: both"
     )
@@ -138,11 +142,45 @@ class Attack(Settings):
         default="auto", description=f"points per job; auto: at most {CHUNKS_PER_ATTACK} jobs"
     )
     options: dict[str, Any] = Field(default={}, description="the attack's own settings")
+    grid: dict[Literal["epsilon", "loss"], list[float | str]] = Field(
+        default={},
+        description="options that take several values in turn, e.g. `epsilon: [0.01, 0.1]`",
+    )
+    select: Literal["cohort", "test", "val"] = Field(
+        default="cohort",
+        description="points to attack: the study's cohort, or those of the test or validation "
+        "split, whatever the models say of them",
+    )
+    points_per_class: int | None = Field(
+        default=None,
+        ge=1,
+        description="of a split, the first so many of each class; null: all",
+    )
+    points: int | None = Field(
+        default=None, ge=1, description="of these, the first so many; null: all"
+    )
+    keep_arrays: int = Field(
+        default=0,
+        ge=0,
+        description="points of a split whose adversarial versions are kept; a cohort's always are",
+    )
+    models: list[str] | None = Field(
+        default=None, min_length=1, description="models to attack; null: all of the study"
+    )
 
     @model_validator(mode="after")
-    def _positive(self) -> Attack:
+    def _consistent(self) -> Attack:
         if self.points_per_job != "auto" and self.points_per_job < 1:
             raise ValueError("points_per_job must be at least 1")
+        if self.select == "cohort" and (self.points_per_class or self.points or self.keep_arrays):
+            raise ValueError("points_per_class, points and keep_arrays need `select: test` or val")
+        empty = [key for key, values in self.grid.items() if not values]
+        repeated = [key for key, values in self.grid.items() if len(set(values)) < len(values)]
+        if empty or repeated:
+            raise ValueError(f"grid.{(empty + repeated)[0]} is empty or names a value twice")
+        both = [key for key in self.grid if key in self.options]
+        if both:
+            raise ValueError(f"{both[0]!r} stands both in options and in grid")
         return self
 
 
@@ -166,10 +204,11 @@ class Study(Settings):
     datasets: dict[str, StudyDataset] = Field(min_length=1, description="data sets by name")
     models: dict[str, Model] = Field(min_length=1, description="models by name")
     attacks: dict[str, Attack] = Field(min_length=1, description="attacks by name")
-    cohort: Cohort = Field(description="choice of the points to attack")
-    artefacts: list[
-        Literal["table3", "table4", "figure2", "convergence", "effort", "paired", "claims"]
-    ] = Field(min_length=1, description="tables, figures and lists to make")
+    cohort: Cohort | None = Field(
+        default=None,
+        description="choice of the cohort; null: every attack takes points of a split",
+    )
+    artefacts: list[str] = Field(min_length=1, description="tables, figures and lists to make")
 
 
 @dataclass(frozen=True)
@@ -267,9 +306,22 @@ def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Sett
 
 
 def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings:
-    """Returns the checked settings of an attack."""
-    values = {"name": attack.name, **attack.options}
-    return parse_spec("attack", values, file=file, prefix=f"{prefix}.options")
+    """Returns the checked settings of an attack: of the first of its variants."""
+    return [
+        parse_spec(
+            "attack",
+            {"name": attack.name, **attack.options, **variant},
+            file=file,
+            prefix=f"{prefix}.options",
+        )
+        for variant in grid_variants(attack.grid)
+    ][0]
+
+
+def grid_variants(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Returns every combination of a grid's values; one empty combination if there is no grid."""
+    combinations = itertools.product(*grid.values())
+    return [dict(zip(grid, values, strict=True)) for values in combinations]
 
 
 def chunk_size(attack: Attack, points: int) -> int:
@@ -319,7 +371,7 @@ def _resolve_study(
     if laid_over:
         file += f" (with {' and '.join(laid_over)})"
     study = checked(Study, values, file=file)
-    _check_names(study, file, registry, scale)
+    _check_names(name, study, file, registry, scale)
     return study
 
 
@@ -327,8 +379,14 @@ def _select(study: Study, config: Config, name: str) -> Study:
     """Returns a study with the data sets and models that are to run."""
     place = f"config/studies/{name}.yaml, key datasets"
     datasets = _of_protocol(study.datasets, config.protocol, place)
+    models = _chosen(study.models, config)
+    attacks = {}
+    for attack_name, attack in study.attacks.items():
+        aimed_at = attack.models and [model for model in attack.models if model in models]
+        if attack_name not in config.leave_out and aimed_at != []:
+            attacks[attack_name] = attack.model_copy(update={"models": aimed_at})
     return study.model_copy(
-        update={"datasets": _chosen(datasets, config), "models": _chosen(study.models, config)}
+        update={"datasets": _chosen(datasets, config), "models": models, "attacks": attacks}
     )
 
 
@@ -350,26 +408,33 @@ def _check_selection(
     config: Config, whole: Mapping[str, Study], studies: Mapping[str, Study]
 ) -> None:
     """Refuses names that no selected study has, and selections that leave nothing to do."""
-    known = {name for study in whole.values() for name in (*study.datasets, *study.models)}
+    known = {
+        name
+        for study in whole.values()
+        for name in (*study.datasets, *study.models, *study.attacks)
+    }
     extras = config.include_extras if isinstance(config.include_extras, list) else []
     for key, names in (("include_extras", extras), ("leave_out", config.leave_out)):
         for name in set(names) - known:
             place = f"config/config.yaml, key {key}"
-            raise unknown_name("data set or model", name, sorted(known), where=place)
+            raise unknown_name("data set, model or attack", name, sorted(known), where=place)
     for study_name, study in studies.items():
-        left_out = [name for name in study.cohort.models if name not in study.models]
+        named = study.cohort.models if study.cohort is not None else []
+        left_out = [name for name in named if name not in study.models]
         if left_out:
             raise InputError(
                 f"The model {left_out[0]!r} of {study_name} chooses the points to attack.",
                 where="config/config.yaml, key leave_out",
                 remedy="leave out data sets, or models that `cohort.models` does not name.",
             )
-        if not study.datasets:
-            raise InputError(
-                f"No data set of {study_name} is left to run.",
-                where="config/config.yaml, key leave_out",
-                remedy="leave out fewer, or select other studies.",
-            )
+        parts = {"data set": study.datasets, "model": study.models, "attack": study.attacks}
+        for what, left in parts.items():
+            if not left:
+                raise InputError(
+                    f"No {what} of {study_name} is left to run.",
+                    where="config/config.yaml, key leave_out",
+                    remedy="leave out fewer, or select other studies.",
+                )
 
 
 def _of_protocol(
@@ -392,16 +457,49 @@ def _of_protocol(
     return used
 
 
-def _check_names(study: Study, file: str, registry: Mapping[str, Dataset], scale: Scale) -> None:
+def _check_names(
+    name: str, study: Study, file: str, registry: Mapping[str, Dataset], scale: Scale
+) -> None:
     for model_name, model in study.models.items():
         model_specs(model, file=file, prefix=f"models.{model_name}")
     for attack_name, attack in study.attacks.items():
-        attack_spec(attack, file=file, prefix=f"attacks.{attack_name}")
+        place = f"attacks.{attack_name}"
+        attack_spec(attack, file=file, prefix=place)
+        for model_name in attack.models or []:
+            if model_name not in study.models:
+                where = f"{file}, key {place}.models"
+                raise unknown_name("model", model_name, study.models, where=where)
+    _check_cohort(study, file)
+    known = ARTEFACTS[name]
+    for artefact in study.artefacts:
+        if artefact not in known:
+            raise unknown_name("artefact", artefact, known, where=f"{file}, key artefacts")
     for dataset, use in study.datasets.items():
         if dataset not in registry:
             raise unknown_name("data set", dataset, sorted(registry), where=f"{file}, key datasets")
         test = scale.standin.test if scale.standin else registry[dataset].official_rows("test")
-        _check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
+        if use.points is not None:
+            _check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
+
+
+def _check_cohort(study: Study, file: str) -> None:
+    """Refuses a cohort that is missing or cannot be chosen."""
+    if study.cohort is None:
+        for name, attack in study.attacks.items():
+            if attack.select == "cohort":
+                raise InputError(
+                    f"The attack {name!r} takes the points of a cohort, but the study has none.",
+                    where=f"{file}, key attacks.{name}.select",
+                    remedy="set `select: test`, or describe a `cohort`.",
+                )
+        return
+    for dataset, use in study.datasets.items():
+        if use.points is None:
+            raise InputError(
+                f"How many points of {dataset} are in the cohort is not said.",
+                where=f"{file}, key datasets.{dataset}.points",
+                remedy="set a number of points.",
+            )
     for model_name in study.cohort.models:
         if model_name not in study.models:
             raise unknown_name(

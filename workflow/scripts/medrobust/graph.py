@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medrobust.artefact_list import ARTEFACTS, Artefact
 from medrobust.artefacts import SOURCES
 from medrobust.codehash import code_hash
-from medrobust.config import Config, Model, Resolved, Study, chunk_size, resolve
+from medrobust.config import Attack, Config, Model, Resolved, Study, chunk_size, resolve
 from medrobust.data.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, Dataset, get_dataset
 from medrobust.errors import InputError
@@ -33,9 +34,8 @@ PROGRESS = "results/.progress"
 RAW = Path("resources/raw")
 SUBSET = "subset"
 RUN_FACTS = "run.json"  # beside committed records
-#: Artefacts that are tables though their names do not begin with "table"; others are figures.
-TABLES = frozenset({"effort", "paired"})
-CLAIMS = "claims"  # neither: the list of claims has a folder of its own
+#: Folder and suffix of the main file of each kind of artefact.
+PLACES = {"table": ("tables", "html"), "figure": ("figures", "png"), "claims": ("claims", "html")}
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,39 @@ class Graph:
         """Returns the file of the points to attack: one for all replicates of a fold."""
         return "/".join([self.evaluations(cell.study), FOLD.format(**vars(cell)), "cohort.csv"])
 
+    def points_file(self, cell: Cell, attack: str) -> str:
+        """Returns the file of the points that an attack takes: the cohort, or its own."""
+        if self.study(cell.study).attacks[attack].select == "cohort":
+            return self.cohort(cell)
+        fold = FOLD.format(**vars(cell))
+        return "/".join([self.evaluations(cell.study), fold, attack, "points.csv"])
+
+    def attack_points(self, study: str, dataset: str, attack: str) -> int:
+        """Returns how many points an attack takes (of a subset of a release, at most so many)."""
+        settings = self.study(study)
+        chosen = settings.attacks[attack]
+        if chosen.select == "cohort":
+            return int(settings.datasets[dataset].points or 0)
+        points = self.rows(dataset, chosen.select)
+        if chosen.points_per_class is not None:
+            points = min(points, chosen.points_per_class * len(self.registry[dataset].classes))
+        return min(points, chosen.points or points)
+
+    def rows(self, dataset: str, split: str) -> int:
+        """Returns the rows that a split of a data set should have: train (with val), val, test."""
+        size = self.resolved.scale.standin
+        if self.sources.get(dataset) == STANDIN and size is not None:
+            return size.test if split == "test" else size.train
+        if split == "val" and not self.registry[dataset].official_rows("val"):
+            return self.registry[dataset].official_rows("train")
+        return self.registry[dataset].official_rows(split)
+
+    def attacked_models(self, study: str, attack: str) -> list[str]:
+        """Returns the models that an attack is run on, in the order of the configuration."""
+        settings = self.study(study)
+        wanted = settings.attacks[attack].models
+        return [name for name in settings.models if wanted is None or name in wanted]
+
     def member_files(self, cell: Cell, model: str) -> list[str]:
         """Returns the files of a model's trained members in a cell."""
         folder = MODEL.format(model=model, **vars(cell))
@@ -129,9 +162,8 @@ class Graph:
 
     def chunks(self, study: str, dataset: str, attack: str) -> list[tuple[int, int]]:
         """Returns the [start, stop) positions in the cohort that each job attacks."""
-        settings = self.study(study)
-        points = settings.datasets[dataset].points
-        size = chunk_size(settings.attacks[attack], points)
+        points = self.attack_points(study, dataset, attack)
+        size = chunk_size(self.study(study).attacks[attack], points)
         return [(start, min(start + size, points)) for start in range(0, points, size)]
 
     def chunk_files(self, cell: Cell, model: str, attack: str) -> list[str]:
@@ -139,45 +171,49 @@ class Graph:
         count = len(self.chunks(cell.study, cell.dataset, attack))
         return [self.evaluation(cell, model, attack, f"chunk{k}.parquet") for k in range(count)]
 
-    def entries(
-        self,
-        study: str,
-        *,
-        clean: bool = False,
-        predictions: bool = False,
-        attacks: bool = False,
-        only: Cell | None = None,
-    ) -> list[dict[str, Any]]:
-        """Returns the results that tables and figures draw, as :class:`medrobust.studies.Entry`.
+    def entries(self, study: str, artefact: Artefact) -> list[dict[str, Any]]:
+        """Returns the results that an artefact shows, as :class:`medrobust.studies.Entry`.
 
-        Args:
-            study: name of the study.
-            clean: with the summaries of clean accuracy.
-            predictions: with the predictions of the clean test points.
-            attacks: with the records and arrays of the study's first attack.
-            only: of this cell only.
+        Records, arrays and tallies are left out where the attack is not run on the model.
         """
         settings = self.study(study)
         found = []
-        for cell in self.cells(study) if only is None else [only]:
-            use = settings.datasets[cell.dataset]
+        for cell in self.cells(study)[: 1 if artefact.first_cell else None]:
             for name, model in settings.models.items():
-                entry: dict[str, Any] = {
-                    "dataset": use.published_name or cell.dataset,
-                    "model": model.published_name or model.label,
-                    "source": cell.source,
-                    "replicate": cell.replicate,
-                }
-                if clean:
-                    entry["summary"] = self.evaluation(cell, name, "clean.json")
-                if predictions:
-                    entry["predictions"] = self.evaluation(cell, name, "clean.parquet")
-                if attacks:
-                    folder = self.evaluation(cell, name, next(iter(settings.attacks)))
-                    entry["records"] = [f"{folder}/records.parquet"]
-                    entry["arrays"] = [f"{folder}/arrays.safetensors"]
-                found.append(entry)
+                shown = artefact.architectures
+                if not shown or model.architecture["name"] in shown:
+                    found.append(self._entry(cell, name, artefact))
         return found
+
+    def _entry(self, cell: Cell, name: str, artefact: Artefact) -> dict[str, Any]:
+        settings = self.study(cell.study)
+        use, model = settings.datasets[cell.dataset], settings.models[name]
+        folders = {
+            attack: self.evaluation(cell, name, attack)
+            for attack, chosen in settings.attacks.items()
+            if (not artefact.attacks or attack in artefact.attacks)
+            and (chosen.models is None or name in chosen.models)
+        }
+        splits = {a: f for a, f in folders.items() if settings.attacks[a].select == "test"}
+        kept = {a: f for a, f in folders.items() if settings.attacks[a].keep_arrays}
+        files: dict[str, Any] = {
+            "summary": self.evaluation(cell, name, "clean.json"),
+            "predictions": self.evaluation(cell, name, "clean.parquet"),
+            # Of the first attack.
+            "records": [f"{folder}/records.parquet" for folder in list(folders.values())[:1]],
+            "arrays": [f"{folder}/arrays.safetensors" for folder in list(folders.values())[:1]],
+            "tallies": {attack: f"{folder}/tally.csv" for attack, folder in splits.items()},
+            "attack_arrays": {
+                attack: f"{folder}/arrays.safetensors" for attack, folder in kept.items()
+            },
+        }
+        return {
+            "dataset": use.published_name or cell.dataset,
+            "model": model.published_name or model.label,
+            "source": cell.source,
+            "replicate": cell.replicate,
+            **{need: files[need] for need in artefact.needs},
+        }
 
     # What a job is called with. The rules state the same as inputs, outputs and params, which
     # Snakemake must see; a test holds the two against each other.
@@ -241,6 +277,11 @@ class Graph:
     def cohort_arguments(self, cell: Cell) -> dict[str, Any]:
         """Returns the arguments of the job ``choose_cohort``."""
         study = self.study(cell.study)
+        if study.cohort is None:
+            raise InputError(
+                f"The study {cell.study} has no cohort: each attack takes points of a split.",
+                remedy="nothing has to be chosen; run the attack.",
+            )
         return {
             "predictions": {
                 model: self.evaluation(replace(cell, replicate=0), model, "clean.parquet")
@@ -253,6 +294,35 @@ class Graph:
             "seed": self.resolved.config.seed,
         }
 
+    def points_arguments(self, cell: Cell, attack: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``select_points``."""
+        settings = self.study(cell.study).attacks[attack]
+        return {
+            "data": cell.data,
+            "out": self.points_file(cell, attack),
+            "split": settings.select,
+            "points_per_class": settings.points_per_class,
+            "points": settings.points,
+        }
+
+    def tally_arguments(self, cell: Cell, model: str, attack: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``tally_attack``."""
+        return {
+            "predictions": self.evaluation(cell, model, "clean.parquet"),
+            "records": self.evaluation(cell, model, attack, "records.parquet"),
+            "out": self.evaluation(cell, model, attack, "tally.csv"),
+            "subset_per_class": self.subset_per_class(cell.study, attack),
+        }
+
+    def subset_per_class(self, study: str, attack: str) -> int | None:
+        """Returns the points per class of the study's smallest attack on a part of the test split.
+
+        The tallies of its other attacks tell these points apart, so that both can be compared.
+        """
+        attacks = self.study(study).attacks.values()
+        counts = [a.points_per_class for a in attacks if a.select == "test"]
+        return min((count for count in counts if count is not None), default=None)
+
     def attack_arguments(self, cell: Cell, model: str, attack: str, chunk: int) -> dict[str, Any]:
         """Returns the arguments of the job ``attack_chunk``."""
         settings = self.study(cell.study).models[model]
@@ -261,12 +331,12 @@ class Graph:
         return {
             "data": cell.data,
             "members": self.member_files(cell, model),
-            "cohort": self.cohort(cell),
+            "cohort": self.points_file(cell, attack),
             "records": f"{stem}.parquet",
             "arrays": f"{stem}.safetensors",
             "timing": f"{stem}.timing.json",
             "model": prediction_params(settings),
-            "attack": {"name": options.name, **options.options},
+            "attack": attack_params(options),
             "points": self.chunks(cell.study, cell.dataset, attack)[chunk],
             "names": [*cell.names, model, attack],
             "code": attack_code(settings, options.name),
@@ -312,10 +382,7 @@ class Graph:
 
     def artefact(self, study: str, name: str) -> str:
         """Returns the main file of a table or the claims (a web page), or of a figure (PNG)."""
-        if name == CLAIMS:
-            return f"results/{self.resolved.run}/{study}/claims/claims.html"
-        table = name.startswith("table") or name in TABLES
-        folder, suffix = ("tables", "html") if table else ("figures", "png")
+        folder, suffix = PLACES[ARTEFACTS[study][name].kind]
         return f"results/{self.resolved.run}/{study}/{folder}/{name}.{suffix}"
 
 
@@ -611,3 +678,19 @@ def training_params(model: Model) -> dict[str, Any]:
 def prediction_params(model: Model) -> dict[str, Any]:
     """Returns what a job that queries a model needs to know of it."""
     return {"architecture": model.architecture, "vote": model.vote}
+
+
+def attack_params(attack: Attack) -> dict[str, Any]:
+    """Returns what an attack job needs to know of its attack."""
+    params: dict[str, Any] = {"name": attack.name, **attack.options}
+    if attack.grid:
+        params["grid"] = attack.grid
+    if attack.select != "cohort":
+        params["keep_arrays"] = attack.keep_arrays
+    return params
+
+
+def attack_facts(attack: Attack) -> dict[str, Any]:
+    """Returns what captions say of an attack: name, options, grid and points."""
+    facts: dict[str, Any] = {"name": attack.name, **attack.options, "grid": attack.grid}
+    return facts | {"points_per_class": attack.points_per_class, "select": attack.select}

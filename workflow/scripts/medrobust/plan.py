@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrobust.config import Model, attack_spec
+from medrobust.config import Model, attack_spec, grid_variants
 from medrobust.data.registry import STANDIN
 from medrobust.devices import trains_on_gpu
 from medrobust.graph import Cell, Graph
@@ -144,8 +144,13 @@ def attack_seconds(
 
 
 def queries_per_point(graph: Graph, study: str, attack: str) -> int:
-    """Returns the model queries that an attack spends on one point, all restarts together."""
-    return int(attack_spec(graph.study(study).attacks[attack]).expected_queries())
+    """Returns the queries, forward or backward, that an attack spends on one point.
+
+    All restarts and all values of its grid together; early stops are not foreseen.
+    """
+    chosen = graph.study(study).attacks[attack]
+    variants = len(grid_variants(chosen.grid))
+    return variants * int(attack_spec(chosen).expected_queries())
 
 
 def dataset_megabytes(graph: Graph, dataset: str) -> int:
@@ -203,9 +208,9 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         longest = max(longest, seconds / 3600)
 
     for cell in [] if redraw else cells:
-        points = settings.datasets[cell.dataset].points
-        disk += BYTES_PER_RECORD * points
-        jobs += cell.replicate == 0  # the cohort
+        first = cell.replicate == 0
+        jobs += first and settings.cohort is not None
+        jobs += first * sum(a.select != "cohort" for a in settings.attacks.values())
         for name, model in settings.models.items():
             for first, last in graph.member_ranges(cell, name):
                 jobs += 1
@@ -213,14 +218,19 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
                 add(_trains_on_gpu(graph, model), seconds)
             jobs += 1  # clean predictions
             add(_on_gpu(graph, model), 0.0)
-            for attack in settings.attacks:
+            for attack, chosen in settings.attacks.items():
+                if name not in graph.attacked_models(study, attack):
+                    continue
+                points = graph.attack_points(study, cell.dataset, attack)
+                records = points * len(grid_variants(chosen.grid))
                 for start, stop in graph.chunks(study, cell.dataset, attack):
                     jobs += 1
                     seconds = attack_seconds(graph, cell, name, attack, stop - start, measured)
                     add(_on_gpu(graph, model), seconds)
-                jobs += 1  # joining the records
+                jobs += 1 + (chosen.select == "test")  # joining the records, counting them
                 queries += points * queries_per_point(graph, study, attack)
-                disk += BYTES_PER_RECORD * points * 10
+                # Chunks and the joined file; of a cohort also arrays.
+                disk += BYTES_PER_RECORD * records * (10 if chosen.select == "cohort" else 0.2)
     download = 0
     for dataset in [] if redraw else settings.datasets:
         fetched = graph.sources[dataset] != STANDIN

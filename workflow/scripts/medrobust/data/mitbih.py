@@ -29,6 +29,7 @@ Which rows are in the official training and test file is not known for rebuilt r
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,6 +96,12 @@ class Options(Settings):
     split: Literal["official", "patient"] = Field(
         default="official", description="the release's random split, or disjoint patients"
     )
+    validation_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="part of the training rows that becomes the validation set, as in nsr-code",
+    )
     n_train: int = Field(default=1200, ge=10, description="training rows of a stand-in")
     n_test: int = Field(default=400, ge=10, description="test rows of a stand-in")
 
@@ -137,13 +144,14 @@ def adapt(
     if source == "standin":
         from medrobust.data.standins import ecg_standin
 
-        return ecg_standin(
+        made = ecg_standin(
             chosen.n_train,
             chosen.n_test,
             chosen.classes,
             seed=seed,
             disjoint_patients=chosen.split == "patient",
         )
+        return _with_validation(made, chosen.validation_share)
     if source == "kaggle":
         if chosen.split == "patient":
             raise splits.no_patients(source)
@@ -160,7 +168,29 @@ def adapt(
             remedy="use one of: kaggle, physionet, standin.",
         )
     train, test, notes = _split(beats, chosen.split, seed)
-    return _of_classes(beats, chosen.classes, train, test, (*beats.notes, *notes))
+    made = _of_classes(beats, chosen.classes, train, test, (*beats.notes, *notes))
+    return _with_validation(made, chosen.validation_share)
+
+
+def _with_validation(made: Prepared, share: float) -> Prepared:
+    """Returns the data set with part of its training rows as validation rows.
+
+    As nsr-code draws them: NumPy's RandomState(0) shuffles the training rows, the first
+    ``int((1 - share) * n)`` stay. Whatever the root seed, so that the rows are the authors' where
+    the training file is theirs.
+    """
+    if share == 0:
+        return made
+    train, _, test = made.folds[0]
+    order = np.arange(len(train))
+    np.random.RandomState(0).shuffle(order)
+    kept = int((1 - share) * len(train))
+    folds = [(np.sort(train[order[:kept]]), np.sort(train[order[kept:]]), test)]
+    note = (
+        f"Validation: {len(train) - kept:,} of the {len(train):,} training rows "
+        "(RandomState(0).shuffle, as the nsr authors drew theirs)."
+    )
+    return dataclasses.replace(made, folds=folds, notes=(*made.notes, note))
 
 
 def _split(beats: Beats, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

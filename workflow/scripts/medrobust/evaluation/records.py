@@ -172,6 +172,15 @@ def save_chunk(
     io.write_table(path_parquet, records)
 
 
+def save_records(path: str | os.PathLike[str], records: pd.DataFrame) -> None:
+    """Writes records of several epsilons or losses as parquet, sorted by the key.
+
+    Raises:
+        InputError: the records are not valid.
+    """
+    io.write_table(path, _sorted(_checked(records, where="the records to be saved")))
+
+
 def read_records(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
 ) -> pd.DataFrame:

@@ -23,6 +23,7 @@ def build_artefact(
     cohort: str,
     class_names: Sequence[str],
     cohort_rule: str,
+    attacks: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Writes a table or figure of a study with all its formats.
 
@@ -37,6 +38,7 @@ def build_artefact(
         cohort: file of the attacked points ("" if the artefact needs none).
         class_names: names of the classes of the first data set.
         cohort_rule: which points were attacked, in words.
+        attacks: every attack of the study, as :class:`medrobust.studies.Request` has them.
     """
     request = Request(
         entries=[Entry(**entry) for entry in entries],
@@ -47,6 +49,7 @@ def build_artefact(
         cohort=cohort,
         class_names=class_names,
         cohort_rule=cohort_rule,
+        attacks=attacks,
     )
     _module(study).BUILDERS[artefact](request)
 

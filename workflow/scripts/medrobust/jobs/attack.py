@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust import io
+from medrobust.config import grid_variants
 from medrobust.devices import choose_device, fix_threads, gpu_slot
 from medrobust.errors import InputError
 from medrobust.logs import Progress
@@ -46,12 +47,14 @@ def attack_chunk(
         data: folder of the data set.
         members: safetensors files of the attacked model's training jobs.
         cohort: CSV file of the points.
-        records: parquet file to write, one row per (point, restart).
+        records: parquet file to write, one row per (point, restart) and value of the grid.
         arrays: safetensors file to write: clean and adversarial points.
         timing: JSON file to write: seconds.
         model: ``architecture`` and ``vote`` of the attacked model.
         attack: ``name`` and settings; the clip box, where not given, is the range of the
-            training points (as in the authors' code).
+            training points (as in the authors' code). With a ``grid``, the points are attacked
+            once for each of its values. ``keep_arrays``, given for points of a split: how many
+            of the first points have their arrays kept.
         points: start and stop position.
         names: names of the piece of work; with ``seed``, the point and the restart they give
             the seed of each run, whatever the chunk.
@@ -64,29 +67,28 @@ def attack_chunk(
     fix_threads(compute_threads)
     from medrobust.attacks import run_attack
     from medrobust.data.store import load_dataset
+    from medrobust.evaluation.grids import Variant, save_grid_chunk
     from medrobust.evaluation.records import records_from_result, save_chunk
     from medrobust.jobs.shared import Stopwatch, load_ensemble, progress_file
 
     watch = Stopwatch()
     dataset = load_dataset(data)
-    low, high = float(dataset.x_train.min()), float(dataset.x_train.max())
-    given = {key: value for key, value in attack.items() if value is not None}
-    settings = {"clip_min": low, "clip_max": high, **given}
-    spec = parse_spec("attack", settings, file="parameters of the job", prefix="attack")
+    settings = _settings(attack, dataset)
+    variants = grid_variants(attack.get("grid", {}))
+    specs = [
+        parse_spec("attack", settings | v, file="parameters of the job", prefix="attack")
+        for v in variants
+    ]
     chosen = io.read_table(cohort).iloc[points[0] : points[1]]
     ids = chosen["point_id"].to_numpy()
     x = dataset.points(ids)
     y = chosen["label"].to_numpy(dtype=np.int64)
-    restarts = getattr(spec, "restarts", 1)
-    seeds = np.array(
-        [[derive_seed(seed, "attack", *names, point, r) for r in range(restarts)] for point in ids]
-    )
     inputs = {f"members{i}": io.sha256_of_file(file) for i, file in enumerate(members)}
     kind = choose_device(device, model["architecture"]["name"])
     key = progress_key(
         {
             "model": dict(model),
-            "attack": settings,
+            "attack": settings | ({"grid": attack["grid"]} if "grid" in attack else {}),
             "points": ids.tolist(),
             "seed": seed,
             "names": [str(n) for n in names],
@@ -98,22 +100,44 @@ def attack_chunk(
         code,
     )
     place = progress_file(progress_dir, "attack", key).with_suffix(".journal")
+    results = []
     with gpu_slot(kind) as device_name, Journal(place, key) as journal:
         ensemble = load_ensemble(members, model, dataset, device_name)
-        progress = Progress(f"attacking with {attack['name']}", len(ids), unit="points")
-        result = run_attack(
-            attack["name"],
-            ensemble,
-            x,
-            y,
-            spec,
-            seeds,
-            x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
-            journal=journal,
-            progress=progress,
+        total = len(ids) * len(variants)
+        progress = Progress(f"attacking with {attack['name']}", total, unit="points")
+        for number, (variant, spec) in enumerate(zip(variants, specs, strict=True)):
+            restarts = getattr(spec, "restarts", 1)
+            work = [*names, *(f"{option}={value}" for option, value in variant.items())]
+            seeds = np.array(
+                [
+                    [derive_seed(seed, "attack", *work, point, r) for r in range(restarts)]
+                    for point in ids
+                ],
+                dtype=np.int64,
+            ).reshape(len(ids), restarts)
+            result = run_attack(
+                attack["name"],
+                ensemble,
+                x,
+                y,
+                spec,
+                seeds,
+                x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
+                journal=journal,
+                progress=_Later(progress, number * len(ids)),
+            )
+            frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
+            results.append(Variant(variant, result, frame))
+        if "keep_arrays" in attack:
+            kept = max(0, min(attack["keep_arrays"] - points[0], len(ids)))
+            save_grid_chunk(records, arrays, results, x=x[:kept], point_ids=ids[:kept])
+        else:
+            (only,) = results
+            frame, result = only.records, only.result
+            save_chunk(records, arrays, records=frame, x=x, point_ids=ids, result=result)
+        spent = sum(
+            float((v.records["queries"] + v.records["gradient_evaluations"]).sum()) for v in results
         )
-        frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
-        save_chunk(records, arrays, records=frame, x=x, point_ids=ids, result=result)
     mark_done(place)
     work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
     made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
@@ -121,8 +145,28 @@ def attack_chunk(
     apart = getattr(
         module_of("architecture", model["architecture"]["name"]), "MEMBERS_APART", False
     )
-    each = len(ensemble.member_scores(x[:1])) if apart else 1
-    watch.write(timing, work_kind, each * float(frame["queries"].sum()), **made_with)
+    each = len(ensemble.member_scores(dataset.points([0]))) if apart else 1
+    watch.write(timing, work_kind, each * spent, **made_with)
+
+
+def _settings(attack: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """Returns name and options of an attack, the clip box filled in."""
+    without = ("grid", "keep_arrays")
+    given = {k: value for k, value in attack.items() if value is not None and k not in without}
+    if "clip_min" not in given or "clip_max" not in given:
+        low, high = float(dataset.x_train.min()), float(dataset.x_train.max())
+        given = {"clip_min": low, "clip_max": high, **given}
+    return given
+
+
+class _Later:
+    """Tells a progress of points that come after others."""
+
+    def __init__(self, progress: Progress, before: int) -> None:
+        self._progress, self._before = progress, before
+
+    def update(self, done: float, note: str = "") -> None:
+        self._progress.update(self._before + done, note)
 
 
 def _starts(dataset: Dataset, chosen: pd.DataFrame) -> np.ndarray:
@@ -154,12 +198,17 @@ def gather_records(
         joined_arrays: safetensors file to write.
         made_with: JSON file to write: on what the attacks ran, each combination once.
     """
+    from medrobust.evaluation.grids import BY_VARIANT
     from medrobust.evaluation.records import read_records
 
     io.write_table(records, read_records(chunks))
     parts = [io.read_tensors(file) for file in arrays]
     io.write_tensors(
-        joined_arrays, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        joined_arrays,
+        {
+            name: values if name in BY_VARIANT else np.concatenate([part[name] for part in parts])
+            for name, values in parts[0].items()
+        },
     )
     machines = [
         {key: facts[key] for key in ("device", "hardware", "versions")}

@@ -134,6 +134,40 @@ def choose_cohort(
     )
 
 
+def select_points(
+    *, data: str, out: str, split: str, points_per_class: int | None, points: int | None
+) -> None:
+    """Lists the points of a split that an attack takes, in the order of the data set.
+
+    Args:
+        data: folder of the data set.
+        out: CSV file to write, of the same columns as a cohort: ``position, point_id, label,
+            start_id`` (-1: attacks on a split have no given starts).
+        split: "test" or "val".
+        points_per_class: the first so many of each class (all, where it has fewer); None: all.
+        points: of these the first so many; None: all.
+
+    Raises:
+        InputError: the split holds no points.
+    """
+    import pandas as pd
+
+    from medrobust.data.store import load_dataset
+
+    dataset = load_dataset(data)
+    rows = dataset.test_index if split == "test" else dataset.val_index
+    if not len(rows):
+        raise InputError(f"The data set has no {split} points to attack.", where=data)
+    labels = np.asarray(dataset.y[rows])
+    if points_per_class is not None:
+        firsts = [np.flatnonzero(labels == c)[:points_per_class] for c in np.unique(labels)]
+        kept = np.sort(np.concatenate(firsts))
+        rows, labels = rows[kept], labels[kept]
+    rows, labels = rows[:points], labels[:points]
+    columns = {"position": np.arange(len(rows)), "point_id": rows, "label": labels}
+    io.write_table(out, pd.DataFrame(columns | {"start_id": -1}))
+
+
 def _start(candidates: pd.DataFrame, label: int) -> int:
     others = candidates["point_id"].to_numpy()[candidates["label"].to_numpy() != label]
     return int(others[0]) if len(others) else -1

@@ -9,7 +9,7 @@ the paper's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Entry:
         predictions: ``clean.parquet``.
         records: files of attack records.
         arrays: the arrays beside them.
+        tallies: name of an attack on a split to its ``tally.csv``.
+        attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
     """
 
     dataset: str
@@ -39,6 +41,8 @@ class Entry:
     predictions: str = ""
     records: Sequence[str] = ()
     arrays: Sequence[str] = ()
+    tallies: Mapping[str, str] = field(default_factory=dict)
+    attack_arrays: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Request:
         cohort: file of the attacked points, in their seeded order (empty if not needed).
         class_names: names of the classes of the (first) data set.
         cohort_rule: which points were attacked, in words.
+        attacks: every attack of the study by its name there: registered ``name``, options,
+            ``grid``, ``points_per_class``, ``select``.
     """
 
     entries: Sequence[Entry]
@@ -64,3 +70,4 @@ class Request:
     cohort: str = ""
     class_names: Sequence[str] = ()
     cohort_rule: str = ""
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

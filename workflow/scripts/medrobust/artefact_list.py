@@ -1,0 +1,158 @@
+"""What can be drawn of each study: its tables, figures and lists, and what each is drawn from.
+
+The configuration checks names against this list, the experiment graph places the files, and one
+generic rule per artefact (workflow/rules/artefacts.smk) draws them. How a thing is drawn stands in
+``medrobust.studies.<study>``, ``BUILDERS``. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Need = Literal["summary", "predictions", "records", "arrays", "tallies", "attack_arrays"]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A table, figure or list.
+
+    Attributes:
+        label: its name in print or in the report, such as "Table III".
+        what: what it shows, in a few words.
+        kind: folder and file types it gets; "claims" are neither table nor figure.
+        needs: the results it is drawn from, fields of :class:`medrobust.studies.Entry`.
+        caption: file name of its caption in workflow/report, without suffix.
+        attacks: the attacks whose results it shows, by their names in the study; empty: all.
+        architectures: registered names of the architectures whose models it shows; empty: all.
+        first_cell: it shows the first data set and replicate only, and gets the cohort's file.
+        alias: a short name to ask for, such as ``signnet_fig2``; empty for none.
+    """
+
+    label: str
+    what: str
+    kind: Literal["table", "figure", "claims"]
+    needs: tuple[Need, ...]
+    caption: str = ""
+    attacks: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    first_cell: bool = False
+    alias: str = ""
+
+    @property
+    def caption_file(self) -> str:
+        """The caption's file name without suffix."""
+        return self.caption or self.kind
+
+
+def _table(label: str, what: str, *needs: Need, **more: str) -> Artefact:
+    return Artefact(label, what, "table", needs, **more)
+
+
+_SIGNNET = {
+    "table3": _table("Table III", "accuracy on ECG", "summary", alias="signnet_tab3"),
+    "table4": _table("Table IV", "L2 distance on ECG", "records", alias="signnet_tab4"),
+    "figure2": Artefact(
+        "Figure 2",
+        "adversarial ECG",
+        "figure",
+        ("records", "arrays"),
+        first_cell=True,
+        alias="signnet_fig2",
+    ),
+    "convergence": Artefact(
+        "Convergence", "distance against queries", "figure", ("arrays",), caption="convergence"
+    ),
+    "effort": _table(
+        "Effort", "gain of restarts and iterations", "records", "arrays", caption="effort"
+    ),
+    "paired": _table(
+        "Paired comparison", "sign networks against others", "records", caption="paired"
+    ),
+    "claims": Artefact(
+        "Claims",
+        "what the paper says, and what this run says",
+        "claims",
+        ("summary", "predictions", "records", "arrays"),
+        alias="signnet_claims",
+    ),
+}
+
+#: Attack as printed, its name in the study, and for each network the paper's figure.
+_NSR_ATTACKS = (
+    ("20-PGD", "pgd20", (4, 5)),
+    ("100-PGD", "pgd100", (1, 2)),
+    ("SPSA", "spsa", (6, 7)),
+)
+_NSR_NETWORKS = (("MLP", "relu_mlp"), ("CNN", "kachuee_cnn"))
+
+
+def _nsr() -> dict[str, Artefact]:
+    tables: dict[str, Artefact] = {}
+    figures: dict[int, Artefact] = {}
+    for printed, attack, numbers in _NSR_ATTACKS:
+        for (network, architecture), figure in zip(_NSR_NETWORKS, numbers, strict=True):
+            shown = {"attacks": (attack,), "architectures": (architecture,)}
+            for metric in ("ACC", "PREC"):
+                number = len(tables) + 1
+                tables[f"table{number}"] = Artefact(
+                    f"Table {number}",
+                    f"{metric} {network} {printed}",
+                    "table",
+                    ("tallies",),
+                    **shown,
+                    alias=f"nsr_tab{number}",
+                )
+            figures[figure] = Artefact(
+                f"Figure {figure}",
+                f"accuracy and precision, {printed} on {network}",
+                "figure",
+                ("tallies",),
+                caption="curves",
+                **shown,
+                alias=f"nsr_fig{figure}",
+            )
+    figures[3] = Artefact(
+        "Figure 3", "why w along x is robust", "figure", (), caption="drawing", alias="nsr_fig3"
+    )
+    figures[8] = Artefact(
+        "Figure 8",
+        "one heartbeat at all noise levels",
+        "figure",
+        ("attack_arrays",),
+        caption="heartbeat",
+        attacks=("beat",),
+        alias="nsr_fig8",
+    )
+    return {
+        **tables,
+        **{f"figure{number}": figures[number] for number in sorted(figures)},
+        "matrix": Artefact(
+            "Matrix",
+            "all published numbers against this run",
+            "figure",
+            ("tallies",),
+            caption="matrix",
+            attacks=("pgd20", "pgd100", "spsa"),
+        ),
+        "reading": Artefact(
+            "Reading",
+            "rankings, and is anything masked",
+            "table",
+            ("tallies",),
+            caption="reading",
+            attacks=("pgd20", "pgd100", "spsa", "noise"),
+        ),
+        "claims": Artefact(
+            "Claims",
+            "what the paper says, and what this run says",
+            "claims",
+            ("tallies",),
+            attacks=("pgd20", "pgd100", "spsa"),
+            alias="nsr_claims",
+        ),
+    }
+
+
+ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = {"signnet": _SIGNNET, "nsr": _nsr()}
