@@ -9,6 +9,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
 from medrobust import plan as planning
+from medrobust.artefact_list import ARTEFACTS, PRINTED_AVERAGES
 from medrobust.codehash import code_hash
 from medrobust.devices import trains_on_gpu
 from medrobust.errors import InputError
@@ -108,11 +109,8 @@ def study_files(study):
 
 def comparison_files(study):
     folder = f"results/{RUN}/{study}/comparison"
-    return [
-        f"{folder}/comparison.csv",
-        f"{folder}/comparison.html",
-        f"{folder}/printed.csv",
-    ]
+    printed = [f"{folder}/printed.csv"] if study in PRINTED_AVERAGES else []
+    return [f"{folder}/comparison.csv", f"{folder}/comparison.html", *printed]
 
 
 def data_cards():
@@ -173,7 +171,7 @@ def run_facts(study):
 
 
 def artefact_of(study, name):
-    return layout.ARTEFACTS[study][name]
+    return ARTEFACTS[study][name]
 
 
 def entry_files(entries):

@@ -156,3 +156,5 @@ def _nsr() -> dict[str, Artefact]:
 
 
 ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = {"signnet": _SIGNNET, "nsr": _nsr()}
+#: Studies whose papers print averages beside their terms, which are recomputed.
+PRINTED_AVERAGES = frozenset({"signnet"})

@@ -306,8 +306,8 @@ def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Sett
 
 
 def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings:
-    """Returns the checked settings of an attack: of the first of its variants."""
-    return [
+    """Returns the checked settings of an attack; with a grid, those of its first variant."""
+    specs = [
         parse_spec(
             "attack",
             {"name": attack.name, **attack.options, **variant},
@@ -315,7 +315,8 @@ def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings
             prefix=f"{prefix}.options",
         )
         for variant in grid_variants(attack.grid)
-    ][0]
+    ]
+    return specs[0]
 
 
 def grid_variants(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Evidence: the part of a finished real run that is small enough to commit.
 
 ``docs/evidence/<study>/<run>/`` then holds every table and figure with its provenance, the
-attack records behind them, the members' cards and the data cards. With ``records_from`` set to
+results that they are drawn from (attack records of a cohort, tallies of a whole split), the
+members' cards and the data cards. With ``records_from`` set to
 ``docs/evidence/<study>`` the workflow redraws each table and figure from these records.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from medrobust.artefact_list import ARTEFACTS
 from medrobust.data.registry import STANDIN
 from medrobust.errors import InputError
 from medrobust.graph import DATA, RUN_FACTS, Graph
@@ -18,9 +20,6 @@ from medrobust.io import atomic_path, write_json
 KEPT = (
     "evaluations/**/cohort.csv",
     "evaluations/**/clean.json",
-    "evaluations/**/clean.parquet",
-    "evaluations/**/records.parquet",
-    "evaluations/**/arrays.safetensors",
     "evaluations/**/made_with.json",
     "models/**/members_*.json",
     "tables/*.*",
@@ -70,6 +69,8 @@ def export_evidence(graph: Graph, study: str, destination: Path) -> list[Path]:
         for path in sorted(source.glob(pattern))
         if path.suffix != ".log" and not path.name.endswith(".timing.json")
     }
+    for file in drawn_from(graph, study):
+        chosen[file] = target / file.relative_to(source)
     for dataset in graph.study(study).datasets:
         folder = Path(DATA.format(dataset=dataset, source=graph.sources[dataset]))
         chosen |= {folder / name: target / "data" / folder.name / name for name in CARDS}
@@ -86,3 +87,16 @@ def export_evidence(graph: Graph, study: str, destination: Path) -> list[Path]:
         with atomic_path(copy) as temporary:
             shutil.copyfile(path, temporary)
     return list(chosen.values())
+
+
+def drawn_from(graph: Graph, study: str) -> list[Path]:
+    """Returns the results that a study's artefacts are drawn from, each once."""
+    found: dict[Path, None] = {}
+    for name in graph.study(study).artefacts:
+        artefact = ARTEFACTS[study][name]
+        for entry in graph.entries(study, artefact):
+            for need in artefact.needs:
+                files = entry[need]
+                files = list(files.values()) if isinstance(files, dict) else files
+                found |= dict.fromkeys(map(Path, [files] if isinstance(files, str) else files))
+    return list(found)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medrobust.artefact_list import PRINTED_AVERAGES
 from medrobust.config import Model, attack_spec, grid_variants
 from medrobust.data.registry import STANDIN
 from medrobust.devices import trains_on_gpu
@@ -238,7 +239,8 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         disk += 1e6 * dataset_megabytes(graph, dataset)
         if fetched:
             download += _download_bytes(graph, dataset)
-    jobs += len(settings.artefacts) + 2  # and the comparison and the check of the printed numbers
+    # And the comparison and the check of the printed numbers.
+    jobs += len(settings.artefacts) + 1 + (study in PRINTED_AVERAGES)
     disk += BYTES_PER_FIGURE * len(settings.artefacts)
     return StudyPlan(
         study,

@@ -1,7 +1,8 @@
 """Studies: for each paper the builders of its tables and figures.
 
 A study's module has ``BUILDERS``, which maps an artefact's name to a function that takes a
-:class:`Request` and writes the files, and ``build_printed_averages``. It may have ``remark``, a
+:class:`Request` and writes the files; what there is stands in ``medrobust.artefact_list``. Papers
+that print averages have ``build_printed_averages`` too. A module may have ``remark``, a
 :data:`medrobust.evaluation.comparison.Remark`: what the comparison tells of data that are not
 the paper's.
 """
