@@ -8,8 +8,8 @@ def draw_artefact(study, name):
         name:
             f"{study}_{name}"
         input:
-            published=GRAPH.study(study).published,
             **artefact_inputs(study, name),
+            published=GRAPH.study(study).published,
         output:
             report(
                 main,
