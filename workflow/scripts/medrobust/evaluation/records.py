@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 KEY = ("point_id", "epsilon", "loss", "restart")
 DISTANCES = ("l1", "l2", "linf", "l2_final_iterate")
+_BLOCK_VALUES = 1_000_000
 
 #: Column names of a record, in order, with their pandas types.
 SCHEMA: dict[str, str] = {
@@ -270,12 +271,16 @@ def _predict_finite(model: LabelModel, rows: np.ndarray) -> np.ndarray:
 def _distances(origin: np.ndarray, rows: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the l1, l2 and linf distances in float64, NaN where not ``valid``."""
     distances = {name: np.full(len(rows), np.nan) for name in ("l1", "l2", "linf")}
-    # Row by row: at paper scale one float64 copy of a chunk of images is gigabytes.
-    for i in np.flatnonzero(valid):
-        step = np.abs(rows[i].astype(np.float64) - origin[i].astype(np.float64)).ravel()
-        distances["l1"][i] = step.sum()
-        distances["l2"][i] = np.sqrt(np.square(step).sum())
-        distances["linf"][i] = step.max()
+    chosen = np.flatnonzero(valid)
+    # In blocks: one float64 copy of a chunk of images is gigabytes.
+    size = max(1, _BLOCK_VALUES // max(1, rows[:1].size))
+    for begin in range(0, len(chosen), size):
+        part = chosen[begin : begin + size]
+        step = rows[part].astype(np.float64) - origin[part].astype(np.float64)
+        step = np.abs(step).reshape(len(part), -1)
+        distances["l1"][part] = step.sum(axis=1)
+        distances["l2"][part] = np.sqrt(np.square(step).sum(axis=1))
+        distances["linf"][part] = step.max(axis=1)
     return distances
 
 
