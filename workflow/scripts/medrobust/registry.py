@@ -19,6 +19,8 @@ ARCHITECTURES: dict[str, str] = {
     "bnn": "medrobust.models.binary_mlp",
     "cnn1d": "medrobust.models.cnn1d",
     "forest": "medrobust.models.forest",
+    "relu_mlp": "medrobust.models.relu_mlp",
+    "kachuee_cnn": "medrobust.models.kachuee_cnn",
     "sign_network": "medrobust.models.sign_network",
 }
 
@@ -27,6 +29,7 @@ METHODS: dict[str, str] = {
     "adam_cross_entropy": "medrobust.training.adam_cross_entropy",
     "bagged_trees": "medrobust.training.bagged_trees",
     "scd": "medrobust.training.scd",
+    "composed_loss": "medrobust.training.composed_loss",
 }
 
 ATTACKS: dict[str, str] = {

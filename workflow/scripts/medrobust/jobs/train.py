@@ -83,6 +83,7 @@ def train_members(
             members=numbers,
             seeds=seeds,
             device=chosen,
+            input_range=dataset.input_range,
             threads=compute_threads,
             journal=journal,
             checkpoint=checkpoint,

@@ -55,9 +55,14 @@ class _Descent:
     after_step: AfterStep | None
 
 
+# ``(share of the epoch done, note, store)``, called by steps after a batch: writes a progress line
+# or calls ``store``, which brings the state up to date, and saves a checkpoint, where one is due.
+Pulse = Callable[[float, str, Callable[[], None]], None]
+
+
 @dataclass
-class _State:
-    """What a checkpoint holds: everything that the next epoch depends on."""
+class State:
+    """What a checkpoint holds: everything that the next batch depends on."""
 
     epoch: int
     active: list[int]  # positions in work.members; GHOST for a slot that only fills the stack
@@ -68,6 +73,9 @@ class _State:
     stale: np.ndarray  # epochs in a row without progress
     finished: dict[str, np.ndarray]  # parameters of all members, valid where stopped
     history: list[dict[str, Any]] = field(default_factory=list)
+    batch: int = 0  # batches of this epoch that are done, for steps that stop within an epoch
+    partial: dict[str, np.ndarray] = field(default_factory=dict)  # sums over these, per member
+    counts: dict[str, np.ndarray] = field(default_factory=dict)  # per member, for the history
 
 
 def train_stacked(
@@ -111,18 +119,53 @@ def train_stacked(
     """
     written_out = member_epoch is not None and work.device == "cpu"
     ghosts = not (apart or written_out)
-    state = _resume(work) or _start(work, initial, ghosts=ghosts)
-    steps: _Steps
+    slots = len(work.members) + (ghosts and len(work.members) == 1)
+    steps: Steps
     if written_out:
         steps = _WrittenOut(work, member_epoch)
     else:
         descent = _Descent(batch_loss, make_optimizer, untrained, after_step)
-        steps = _Autograd(work, descent, _Batches(work, batch_size, len(state.active)))
+        steps = _Autograd(work, descent, _Batches(work, batch_size, slots))
+    return run_epochs(work, initial, steps, stopping=stopping, what=what, ghosts=ghosts)
+
+
+def run_epochs(
+    work: Work,
+    initial: dict[str, np.ndarray],
+    steps: Steps,
+    *,
+    stopping: StoppingRule,
+    what: str,
+    ghosts: bool,
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Takes epochs until every member has stopped, with progress lines and checkpoints.
+
+    Args:
+        work: data, members, seeds, device, checkpoint.
+        initial: float32 arrays with a leading member axis.
+        steps: how an epoch is taken.
+        stopping: when a member stops.
+        what: name for the progress lines.
+        ghosts: whether a lone member is trained beside a ghost.
+
+    Returns:
+        as :func:`train_stacked`; the history also has the counts that ``steps`` kept.
+    """
+    state = _resume(work) or _start(work, initial, ghosts=ghosts)
     progress = Progress(what, stopping.max_epochs, unit="epochs")
     steps.load(state)
     saved = time.monotonic()
+
+    def pulse(share: float, note: str, store: Callable[[], None]) -> None:
+        nonlocal saved
+        progress.update(state.epoch + share, note)
+        if work.checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            store()
+            _save(work, state)
+            saved = time.monotonic()
+
     while _members(state) and state.epoch < stopping.max_epochs:
-        losses, accuracies = steps.epoch(state)
+        losses, accuracies = steps.epoch(state, pulse)
         state.epoch += 1
         keep = _judge(state, losses, stopping)
         real = np.array(state.active) != GHOST
@@ -145,14 +188,18 @@ def train_stacked(
     return state.finished, [state.history[i] for i in order]
 
 
-class _Steps(Protocol):
+class Steps(Protocol):
     """A way to take an epoch."""
 
-    def load(self, state: _State) -> None:
+    def load(self, state: State) -> None:
         """Continues from ``state``: called at the start and when members have left."""
 
-    def epoch(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
+    def epoch(self, state: State, pulse: Pulse) -> tuple[np.ndarray, np.ndarray]:
         """Moves parameters and momentum of ``state`` by an epoch.
+
+        Args:
+            state: where to begin, within an epoch if ``state.batch`` is not 0; brought up to date.
+            pulse: may be called after each batch.
 
         Returns:
             mean loss and accuracy of each active member, each batch by the parameters it met.
@@ -165,10 +212,10 @@ class _Autograd:
     def __init__(self, work: Work, descent: _Descent, batches: _Batches) -> None:
         self._device, self._descent, self._batches = work.device, descent, batches
 
-    def load(self, state: _State) -> None:
+    def load(self, state: State) -> None:
         self._parameters, self._optimizer = _to_torch(state, self._descent, self._device)
 
-    def epoch(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
+    def epoch(self, state: State, pulse: Pulse) -> tuple[np.ndarray, np.ndarray]:
         batches = self._batches.of_epoch(state.epoch, state.active)
         outcome = _epoch(self._descent, self._parameters, self._optimizer, batches)
         _to_numpy(state, self._parameters, self._optimizer)
@@ -183,11 +230,11 @@ class _WrittenOut:
         self._x = np.ascontiguousarray(work.x.reshape(len(work.x), -1))
         self._y = np.ascontiguousarray(work.y)
 
-    def load(self, state: _State) -> None:
+    def load(self, state: State) -> None:
         if not state.momentum:
             state.momentum = {n: np.zeros_like(value) for n, value in state.parameters.items()}
 
-    def epoch(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
+    def epoch(self, state: State, pulse: Pulse) -> tuple[np.ndarray, np.ndarray]:
         def outcome(slot: int) -> tuple[float, float]:
             return self._member_epoch(
                 self._x,
@@ -264,7 +311,7 @@ def _epoch(
     return (total / n).cpu().numpy(), (right / n).cpu().numpy()
 
 
-def _judge(state: _State, losses: np.ndarray, stopping: StoppingRule) -> np.ndarray:
+def _judge(state: State, losses: np.ndarray, stopping: StoppingRule) -> np.ndarray:
     """Updates the stopping counters; returns which active members go on."""
     # A loss that is not a number never recovers. A ghost stays as long as its member.
     ghosts = np.array([member == GHOST for member in state.active])
@@ -276,7 +323,7 @@ def _judge(state: _State, losses: np.ndarray, stopping: StoppingRule) -> np.ndar
 
 
 def _retire(
-    work: Work, state: _State, losses: np.ndarray, keep: np.ndarray, reason: str, *, ghosts: bool
+    work: Work, state: State, losses: np.ndarray, keep: np.ndarray, reason: str, *, ghosts: bool
 ) -> None:
     """Moves the members not kept from the stack to the finished ones."""
     for position in np.flatnonzero(~keep):
@@ -292,6 +339,7 @@ def _retire(
                 "epochs": state.epoch,
                 "loss": loss if np.isfinite(loss) else None,
                 "stopped": reason if np.isfinite(loss) else "loss is not a number",
+                **{name: int(value[position]) for name, value in state.counts.items()},
             }
         )
     keep = keep.copy()
@@ -305,22 +353,24 @@ def _retire(
     state.parameters = {name: value[keep] for name, value in state.parameters.items()}
     # Scalars, such as Adam's step, are common to all members.
     state.momentum = {n: v[keep] if v.ndim else v for n, v in state.momentum.items()}
+    for group in ("partial", "counts"):
+        setattr(state, group, {n: v[keep] for n, v in getattr(state, group).items()})
     for name in ("best_loss", "last_loss", "stale"):
         setattr(state, name, getattr(state, name)[keep])
 
 
-def _members(state: _State) -> int:
+def _members(state: State) -> int:
     """Returns how many members are still training."""
     return sum(member != GHOST for member in state.active)
 
 
-def _start(work: Work, initial: dict[str, np.ndarray], *, ghosts: bool) -> _State:
+def _start(work: Work, initial: dict[str, np.ndarray], *, ghosts: bool) -> State:
     active = list(range(len(work.members)))
     parameters = {name: value.copy() for name, value in initial.items()}
     if len(active) == 1 and ghosts:
         active.append(GHOST)
         parameters = {name: np.repeat(value, 2, axis=0) for name, value in initial.items()}
-    return _State(
+    return State(
         epoch=0,
         active=active,
         parameters=parameters,
@@ -332,7 +382,7 @@ def _start(work: Work, initial: dict[str, np.ndarray], *, ghosts: bool) -> _Stat
     )
 
 
-def _to_torch(state: _State, descent: _Descent, device: str) -> tuple[dict[str, Any], Any]:
+def _to_torch(state: State, descent: _Descent, device: str) -> tuple[dict[str, Any], Any]:
     import torch
 
     parameters = {
@@ -350,7 +400,7 @@ def _to_torch(state: _State, descent: _Descent, device: str) -> tuple[dict[str, 
     return parameters, optimizer
 
 
-def _to_numpy(state: _State, parameters: dict[str, Any], optimizer: Any) -> None:
+def _to_numpy(state: State, parameters: dict[str, Any], optimizer: Any) -> None:
     """Copies parameters and the optimizer's per-parameter tensors into the state."""
     state.parameters = {n: t.detach().cpu().numpy().copy() for n, t in parameters.items()}
     state.momentum = {
@@ -361,17 +411,17 @@ def _to_numpy(state: _State, parameters: dict[str, Any], optimizer: Any) -> None
     }
 
 
-_GROUPS = ("parameters", "momentum", "finished")
+_GROUPS = ("parameters", "momentum", "finished", "partial", "counts")
 
 
-def _save(work: Work, state: _State) -> None:
+def _save(work: Work, state: State) -> None:
     arrays = {f"{g}:{name}": v for g in _GROUPS for name, v in getattr(state, g).items()}
     arrays |= {name: getattr(state, name) for name in ("best_loss", "last_loss", "stale")}
-    info = {"epoch": state.epoch, "active": state.active, "history": state.history}
+    info = {name: getattr(state, name) for name in ("epoch", "batch", "active", "history")}
     work.checkpoint.save(arrays, info)
 
 
-def _resume(work: Work) -> _State | None:
+def _resume(work: Work) -> State | None:
     saved = work.checkpoint.load() if work.checkpoint is not None else None
     if saved is None:
         return None
@@ -381,10 +431,8 @@ def _resume(work: Work) -> _State | None:
         group, _, name = key.partition(":")
         if name:
             groups[group][name] = value
-    return _State(
-        epoch=info["epoch"],
-        active=info["active"],
-        history=info["history"],
+    return State(
+        **info,
         best_loss=arrays["best_loss"],
         last_loss=arrays["last_loss"],
         stale=arrays["stale"],

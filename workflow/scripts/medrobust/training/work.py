@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Work:
         seeds: one seed per member; a member depends on its own seed only, so how members are
             grouped into jobs changes nothing.
         device: "cpu" or "cuda[:k]".
+        input_range: lowest and highest valid value of a point; infinite where none is known.
         threads: members or networks that may be trained side by side; changes nothing else.
         journal: finished members, for methods that train one after the other.
         checkpoint: state of an unfinished job, for methods that train members together.
@@ -33,6 +35,7 @@ class Work:
     members: list[int]
     seeds: list[int]
     device: str = "cpu"
+    input_range: tuple[float, float] = (-math.inf, math.inf)
     threads: int = 1
     journal: Journal | None = None
     checkpoint: Checkpoint | None = None

@@ -1,0 +1,207 @@
+"""The convolutional network of Kachuee et al. (2018), as nsr trains it on heartbeats.
+
+Authors' code of nsr: a convolution (no ReLU after it), then blocks of two convolutions with a
+skip connection, ``pool(relu(conv(relu(conv(h))) + h))``, then a dense layer with ReLU and the
+output: logits of all classes. Kernels have width 5 and zeros of width 2 on both sides; pooling
+takes the largest of 5 values at a stride of 2 and drops what does not fill its last window, so 187
+samples become 92, 44, 20, 8 and 2.
+
+Members are computed one after the other. Gradients with respect to the points are written out:
+:mod:`medrobust.models.apart`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medrobust.errors import InputError
+from medrobust.models import apart, stacked
+from medrobust.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+USES_GPU = True
+SCORES: Literal["logits", "probabilities"] = "logits"
+MEMBERS_APART = True
+
+WIDTH, PADDING, POOL, STRIDE = 5, 2, 5, 2
+
+
+class Spec(Settings):
+    """Settings of the convolutional network."""
+
+    channels: int = Field(default=32, ge=1, description="channels of every convolution")
+    blocks: int = Field(default=5, ge=1, description="blocks of two convolutions and pooling")
+    dense_units: int = Field(default=32, ge=1, description="units of the layer before the output")
+    bias: bool = Field(default=True, description="whether the layers have biases")
+    unit_norm_start: bool = Field(
+        default=True,
+        description="scale the first kernels to L2 norm 1 and their biases to 0 (as the code does)",
+    )
+
+
+def initial_parameters(
+    spec: Spec, shape: tuple[int, ...], n_classes: int, seeds: list[int]
+) -> dict[str, np.ndarray]:
+    """Draws the initial values of ``len(seeds)`` members: :func:`apart.initial_layers`.
+
+    Returns:
+        float32 arrays, named in the order of the layers: ``w1 [M, k, 1, 5]``, two ``[M, k, k, 5]``
+        per block (``w2 .. w11``), ``w12 [M, u, f]``, ``w13 [M, c, u]`` and, with biases,
+        ``b1 .. b13 [M, out]``.
+
+    Raises:
+        InputError: a point is not a signal, or it is too short for the pooling.
+    """
+    k = spec.channels
+    flat = k * _pooled_length(spec, shape)
+    shapes: list[tuple[int, ...]] = [(k, 1, WIDTH), *[(k, k, WIDTH)] * (2 * spec.blocks)]
+    shapes += [(spec.dense_units, flat), (n_classes, spec.dense_units)]
+    return apart.initial_layers(shapes, seeds, bias=spec.bias, unit_norm=spec.unit_norm_start)
+
+
+def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Returns the logits of all members.
+
+    Args:
+        spec: the architecture's settings.
+        parameters: as :func:`initial_parameters` names them, as tensors.
+        x: ``[M, n, d]`` (each member its own points) or ``[n, d]`` (all members the same).
+
+    Returns:
+        logits ``[M, n, c]``.
+    """
+    return apart.each_member(lambda p, own: _logits(spec, p, own, None), parameters, x)
+
+
+def logits_and_pattern(
+    spec: Spec, member: apart.Member, x: torch.Tensor
+) -> tuple[torch.Tensor, list[Any]]:
+    """Returns one member's logits and which of its units are on.
+
+    Args:
+        spec: the architecture's settings.
+        member: tensors as :func:`initial_parameters` names them, without the leading axis.
+        x: ``[n, d]``.
+
+    Returns:
+        logits ``[n, c]``; per block the units that are on inside and after it (1 or 0) and the
+        indices that pooling chose, then the dense units that are on.
+    """
+    pattern: list[Any] = []
+    return _logits(spec, member, x, pattern), pattern
+
+
+def pull_back(
+    spec: Spec, member: apart.Member, pattern: list[Any], slopes: torch.Tensor
+) -> torch.Tensor:
+    """Returns slopes with respect to the points from those with respect to the logits.
+
+    Args:
+        spec: the architecture's settings.
+        member: as in :func:`logits_and_pattern`.
+        pattern: of the points.
+        slopes: ``[n, c]``, or ``[k, n, c]`` or ``[k, 1, c]`` for k functions of the logits.
+
+    Returns:
+        ``[n, d]`` or ``[k, n, d]``; part of the graph of the weights.
+    """
+    import torch
+    from torch.nn.functional import conv_transpose1d
+
+    dense = 2 * spec.blocks + 2
+    slopes = (slopes @ member[f"w{dense + 1}"]) * pattern[-1]
+    slopes = slopes @ member[f"w{dense}"]
+    several = slopes.shape[:-1]
+    times = several[0] if len(several) == 2 else 1
+    slopes = slopes.reshape(-1, spec.channels, slopes.shape[-1] // spec.channels)
+    for block in range(spec.blocks - 1, -1, -1):
+        inside, after, index = (value.repeat(times, 1, 1) for value in pattern[block])
+        slopes = torch.ops.aten.max_pool2d_with_indices_backward(
+            (slopes * after)[:, :, None],
+            inside[:, :, None],  # only its shape counts
+            [1, POOL],
+            [1, STRIDE],
+            [0, 0],
+            [1, 1],
+            False,
+            index[:, :, None],
+        )[:, :, 0]
+        first, second = (member[f"w{2 * block + k}"] for k in (2, 3))
+        branch = conv_transpose1d(slopes, second, padding=PADDING) * inside
+        slopes = slopes + conv_transpose1d(branch, first, padding=PADDING)
+    slopes = conv_transpose1d(slopes, member["w1"], padding=PADDING)
+    return slopes.view(*several, -1)
+
+
+def normalised_kernels(spec: Spec) -> list[str]:
+    """Returns the layers whose kernels are rescaled: all but those of the last block.
+
+    The authors' code means all, and misses the last block by an index that is off by one.
+    """
+    dense = 2 * spec.blocks + 2
+    return [str(layer) for layer in (*range(1, dense - 2), dense, dense + 1)]
+
+
+concatenate = stacked.concatenate
+
+
+def member_scores(
+    spec: Spec,
+    parameters: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+    n_classes: int,
+    device: str,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from float32 ``[n, *shape]`` to logits, float32 ``[M, n, n_classes]``."""
+    tensors = stacked.tensors(parameters, device)
+    return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)
+
+
+def _pooled_length(spec: Spec, shape: tuple[int, ...]) -> int:
+    """Returns how many samples of a signal of ``shape`` are left after all pooling."""
+    length = shape[0] if len(shape) == 1 else 0
+    for _ in range(spec.blocks):
+        length = (length - POOL) // STRIDE + 1
+    if length < 1:
+        raise InputError(
+            f"The architecture kachuee_cnn with {spec.blocks} blocks needs longer signals; these "
+            f"points have the shape {list(shape)}.",
+            remedy="use it on ECG data, with fewer blocks, or use another architecture.",
+        )
+    return length
+
+
+def _logits(
+    spec: Spec, member: apart.Member, x: torch.Tensor, pattern: list[Any] | None
+) -> torch.Tensor:
+    """Returns one member's logits ``[n, c]``; appends to ``pattern`` which units are on."""
+    from torch.nn.functional import linear, max_pool1d
+
+    hidden = _convolve(member, 1, x[:, None])
+    for block in range(spec.blocks):
+        inside = _convolve(member, 2 * block + 2, hidden).relu_()
+        total = _convolve(member, 2 * block + 3, inside).add_(hidden)
+        # The largest first: ReLU then has fewer values to go through, with the same result.
+        if pattern is None:
+            hidden = max_pool1d(total, POOL, STRIDE).relu_()
+        else:
+            hidden, index = max_pool1d(total, POOL, STRIDE, return_indices=True)
+            hidden = hidden.relu_()
+            pattern.append((inside.detach().sign(), hidden.detach().sign(), index))
+    dense = 2 * spec.blocks + 2
+    hidden = linear(hidden.flatten(1), member[f"w{dense}"], member.get(f"b{dense}")).relu_()
+    if pattern is not None:
+        pattern.append(hidden.detach().sign())
+    return linear(hidden, member[f"w{dense + 1}"], member.get(f"b{dense + 1}"))
+
+
+def _convolve(member: apart.Member, layer: int, x: torch.Tensor) -> torch.Tensor:
+    from torch.nn.functional import conv1d
+
+    return conv1d(x, member[f"w{layer}"], member.get(f"b{layer}"), padding=PADDING)

@@ -1,0 +1,135 @@
+"""The multi-layer perceptron of nsr: hidden layers with ReLU, a linear layer, the output.
+
+Nsr, section 3: (187-128)-ReLU-(128-128)-ReLU-(128-128)-ReLU-(128-32)-(32-5), logits of all classes.
+The authors' code scales kernels and may leave out all biases: docs/nsr-training.md.
+
+Members are computed one after the other. Gradients with respect to the points are written out:
+:mod:`medrobust.models.apart`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medrobust.models import apart, stacked
+from medrobust.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+USES_GPU = True
+SCORES: Literal["logits", "probabilities"] = "logits"
+MEMBERS_APART = True
+
+
+class Spec(Settings):
+    """Settings of the perceptron."""
+
+    hidden_layers: int = Field(default=3, ge=0, description="layers with ReLU")
+    hidden_units: int = Field(default=128, ge=1, description="units of each of them")
+    linear_units: int = Field(
+        default=32, ge=1, description="units of the layer before the output, which has no ReLU"
+    )
+    bias: bool = Field(default=True, description="whether the layers have biases")
+    unit_norm_start: bool = Field(
+        default=True,
+        description="scale the first kernels to L2 norm 1 and their biases to 0 (as the code does)",
+    )
+
+
+def initial_parameters(
+    spec: Spec, shape: tuple[int, ...], n_classes: int, seeds: list[int]
+) -> dict[str, np.ndarray]:
+    """Draws the initial values of ``len(seeds)`` members: :func:`apart.initial_layers`.
+
+    Returns:
+        float32 arrays ``w1 .. w5 [M, out, in]`` and, with biases, ``b1 .. b5 [M, out]``.
+    """
+    units = [int(np.prod(shape)), *[spec.hidden_units] * spec.hidden_layers]
+    units += [spec.linear_units, n_classes]
+    shapes = list(zip(units[1:], units[:-1], strict=True))
+    return apart.initial_layers(shapes, seeds, bias=spec.bias, unit_norm=spec.unit_norm_start)
+
+
+def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Returns the logits of all members.
+
+    Args:
+        spec: the architecture's settings.
+        parameters: as :func:`initial_parameters` names them, as tensors.
+        x: ``[M, n, d]`` (each member its own points) or ``[n, d]`` (all members the same).
+
+    Returns:
+        logits ``[M, n, c]``.
+    """
+    return apart.each_member(lambda p, own: logits_and_pattern(spec, p, own)[0], parameters, x)
+
+
+def logits_and_pattern(
+    spec: Spec, member: apart.Member, x: torch.Tensor
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Returns one member's logits and which of its hidden units are on.
+
+    Args:
+        spec: the architecture's settings.
+        member: tensors as :func:`initial_parameters` names them, without the leading axis.
+        x: ``[n, d]``.
+
+    Returns:
+        logits ``[n, c]``; per hidden layer ``[n, units]``, 1 where a unit is on and 0 elsewhere.
+    """
+    import torch
+
+    pattern = []
+    for layer in range(1, spec.hidden_layers + 3):
+        weights = member[f"w{layer}"].t()
+        x = torch.addmm(member[f"b{layer}"], x, weights) if spec.bias else x @ weights
+        if layer <= spec.hidden_layers:
+            x = x.relu_()
+            pattern.append(x.detach().sign())
+    return x, pattern
+
+
+def pull_back(
+    spec: Spec, member: apart.Member, pattern: list[torch.Tensor], slopes: torch.Tensor
+) -> torch.Tensor:
+    """Returns slopes with respect to the points from those with respect to the logits.
+
+    Args:
+        spec: the architecture's settings.
+        member: as in :func:`logits_and_pattern`.
+        pattern: of the points.
+        slopes: ``[n, c]``, or ``[k, n, c]`` or ``[k, 1, c]`` for k functions of the logits.
+
+    Returns:
+        ``[n, d]`` or ``[k, n, d]``; part of the graph of the weights.
+    """
+    for layer in range(spec.hidden_layers + 2, 0, -1):
+        if layer <= spec.hidden_layers:
+            slopes = slopes * pattern[layer - 1]
+        slopes = slopes @ member[f"w{layer}"]
+    return slopes
+
+
+def normalised_kernels(spec: Spec) -> list[str]:
+    """Returns the layers whose kernels are rescaled: all but the output (nsr, authors' code)."""
+    return [str(layer) for layer in range(1, spec.hidden_layers + 2)]
+
+
+concatenate = stacked.concatenate
+
+
+def member_scores(
+    spec: Spec,
+    parameters: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+    n_classes: int,
+    device: str,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from float32 ``[n, *shape]`` to logits, float32 ``[M, n, n_classes]``."""
+    tensors = stacked.tensors(parameters, device)
+    return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)

@@ -1,0 +1,191 @@
+"""Training of members one by one, each as one vector: steps for :mod:`medrobust.training.loop`.
+
+For networks that fill a processor by themselves. A step is: change the parameters in place
+(``before_batch``), the gradient of the loss of a batch, one or more moves of the optimiser with
+that gradient, decay. Kernels that had no gradient in an epoch may be drawn anew before the next.
+
+A checkpoint may fall between any two batches: sums over the batches done are part of it, and
+everything random has a seed of its own per epoch or batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medrobust.seeds import derive_seed, generator
+from medrobust.training.flat_updates import FlatMember, FlatOptimizer, OptimizerName
+from medrobust.training.kernel_norms import revive
+from medrobust.training.loop import Pulse, State
+from medrobust.training.work import Work
+
+if TYPE_CHECKING:
+    import torch
+
+# ``(member, x [n, d], y [n], generator) -> (loss, how many points are called right)``; the next
+# batch overwrites x; the generator is seeded for this member and batch.
+MemberLoss = Callable[[FlatMember, Any, Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How steps are taken.
+
+    Attributes:
+        loss: of one member on a batch.
+        order: ``(labels, generator) -> rows`` of one epoch, int64; any number of them.
+        batch_size: points per step; the last batch of an epoch may be smaller.
+        optimizer: name of the optimiser.
+        learning_rate: step size, constant.
+        updates_per_batch: moves of the optimiser with the gradient of one batch.
+        l1_decay, l2_decay: see :meth:`FlatOptimizer.decay`.
+        before_batch: called with a member's tensors before each batch, to change them in place.
+        revive_kernels: whether kernels without a gradient in an epoch are drawn anew.
+    """
+
+    loss: MemberLoss
+    order: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    batch_size: int
+    optimizer: OptimizerName
+    learning_rate: float
+    updates_per_batch: int = 1
+    l1_decay: float = 0.0
+    l2_decay: float = 0.0
+    before_batch: Callable[[dict[str, Any]], None] | None = None
+    revive_kernels: bool = False
+
+
+class _Slot:
+    """One member in training: tensors, optimiser, and sums over the batches of the epoch."""
+
+    def __init__(self, state: State, slot: int, descent: Descent, device: str) -> None:
+        import torch
+
+        arrays = {name: value[slot] for name, value in state.parameters.items()}
+        self.member = FlatMember(arrays, device)
+        flat = self.member.flat
+        self.optimizer = FlatOptimizer(descent.optimizer, flat, descent.learning_rate)
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.right = torch.zeros((), dtype=torch.int64, device=device)
+        self.moved = torch.zeros_like(flat)
+        self._memory = torch.empty_like(flat)
+        self._descent = descent
+        for group, names in self._kept().items():
+            kept = getattr(state, group)
+            for name, tensor in names.items():
+                if name in kept:
+                    tensor.copy_(torch.from_numpy(np.asarray(kept[name][slot])))
+        if "steps" in state.momentum:
+            self.optimizer.steps = int(state.momentum["steps"][slot])
+
+    def _kept(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Returns the tensors that a state keeps beside the parameters, by group and name."""
+        moments = {"first": self.optimizer.first, "second": self.optimizer.second}
+        return {
+            "momentum": moments,
+            "partial": {"loss": self.loss, "right": self.right, "moved": self.moved},
+        }
+
+    def arrays(self) -> dict[str, dict[str, np.ndarray]]:
+        """Returns copies of all that a state keeps, by group and name."""
+        kept = {
+            group: {name: tensor.cpu().numpy().copy() for name, tensor in names.items()}
+            for group, names in self._kept().items()
+        }
+        kept["momentum"]["steps"] = np.array(self.optimizer.steps)
+        return kept | {"parameters": self.member.arrays()}
+
+    def begin_epoch(self, seed: int, epoch: int) -> int:
+        """Clears the sums; returns how many kernels were drawn anew."""
+        revived = 0
+        if self._descent.revive_kernels and epoch > 0:
+            moved = self.member.views(self.moved)
+            revived = revive(self.member.values, moved, generator(seed, "revive", epoch))
+        for total in (self.loss, self.right, self.moved):
+            total.zero_()
+        return revived
+
+    def step(self, x: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> None:
+        """Takes one step on a batch."""
+        import torch
+
+        descent = self._descent
+        if descent.before_batch is not None:
+            descent.before_batch(self.member.values)
+        loss, right = descent.loss(self.member, x, y, draws)
+        gradient = self.member.gradient(loss)
+        for _ in range(descent.updates_per_batch):
+            self.optimizer.step(gradient)
+        self.optimizer.decay(descent.l1_decay, descent.l2_decay)
+        if descent.revive_kernels:
+            self.moved.add_(torch.abs(gradient, out=self._memory))
+        self.loss.add_(loss.detach(), alpha=len(y))
+        self.right.add_(right)
+
+
+class ApartSteps:
+    """Epochs of members one by one: batch by batch, all members on their own batch in turn."""
+
+    def __init__(self, work: Work, descent: Descent) -> None:
+        import torch
+
+        self._work, self._descent = work, descent
+        x = torch.from_numpy(np.ascontiguousarray(work.x))
+        self._x = x.flatten(1).to(work.device)
+        self._y = torch.from_numpy(np.ascontiguousarray(work.y)).to(work.device)
+        # Memory that is used again is in the processor's cache.
+        self._memory = self._x.new_empty((descent.batch_size, self._x.shape[1]))
+        self._draws = torch.Generator(self._x.device)
+
+    def load(self, state: State) -> None:
+        """Continues from ``state``."""
+        slots = range(len(state.active))
+        state.counts = state.counts or {"revived": np.zeros(len(slots), dtype=np.int64)}
+        self._slots = [_Slot(state, slot, self._descent, self._work.device) for slot in slots]
+
+    def epoch(self, state: State, pulse: Pulse) -> tuple[np.ndarray, np.ndarray]:
+        """Moves ``state`` by an epoch, or by what is left of it."""
+        seeds = [self._work.seeds[member] for member in state.active]
+        if state.batch == 0:
+            pairs = zip(self._slots, seeds, strict=True)
+            revived = [slot.begin_epoch(seed, state.epoch) for slot, seed in pairs]
+            state.counts["revived"] = state.counts["revived"] + np.array(revived)
+        orders = self._orders(seeds, state.epoch)
+        size = self._descent.batch_size
+        batches = -(-orders.shape[1] // size)
+        for batch in range(state.batch, batches):
+            for slot, seed, order in zip(self._slots, seeds, orders, strict=True):
+                self._draws.manual_seed(derive_seed(seed, "batch", state.epoch, batch))
+                slot.step(*self._batch(order[batch * size : (batch + 1) * size]), self._draws)
+            done = batch + 1
+            if done < batches:
+                store = functools.partial(self._store, state, done)
+                pulse(done / batches, f"batch {done} of {batches}", store)
+        self._store(state, 0)
+        return state.partial["loss"] / orders.shape[1], state.partial["right"] / orders.shape[1]
+
+    def _orders(self, seeds: list[int], epoch: int) -> torch.Tensor:
+        """Returns each member's rows of an epoch in order, int64 ``[M, n]``."""
+        import torch
+
+        rngs = [generator(seed, "epoch", epoch) for seed in seeds]
+        orders = np.stack([self._descent.order(self._work.y, rng) for rng in rngs])
+        return torch.from_numpy(orders).to(self._x.device)
+
+    def _batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        x = torch.index_select(self._x, 0, index, out=self._memory[: len(index)])
+        return x, torch.index_select(self._y, 0, index)
+
+    def _store(self, state: State, batch: int) -> None:
+        """Brings ``state`` up to date after ``batch`` batches of the epoch, 0 for all."""
+        state.batch = batch
+        kept = [slot.arrays() for slot in self._slots]
+        for group in ("parameters", "momentum", "partial"):
+            names = kept[0][group]
+            setattr(state, group, {n: np.stack([k[group][n] for k in kept]) for n in names})

@@ -1,0 +1,254 @@
+"""A loss composed of parts, as the nine methods of nsr are: each is one choice of settings.
+
+The loss of a batch is the sum of
+
+* ``clean_weight`` times the loss of the points (cross-entropy or squared error to one-hot labels);
+* ``adversarial_weight`` times the same loss of adversarial examples of them, if there is an
+  ``adversary``;
+* a margin term, ``r1_weight`` times R1 and ``r2_weight`` times log(1 + R2), which are of the
+  points that the network calls right;
+* ``jacobian_weight`` times the mean size of the Jacobian.
+
+Around it: the order of an epoch, kernels of fixed length, decay, several moves per batch. The
+last state counts. What each method of nsr is, by the authors' code and by the paper:
+docs/nsr-training.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from medrobust.registry import module_of
+from medrobust.schema import Settings
+from medrobust.training.adversarial_examples import signed_ascent
+from medrobust.training.apart_steps import ApartSteps, Descent
+from medrobust.training.class_balance import balanced_order
+from medrobust.training.input_penalties import alignment, log_noise_to_signal, mean_jacobian
+from medrobust.training.kernel_norms import normalise
+from medrobust.training.loop import StoppingRule, run_epochs
+from medrobust.training.losses import (
+    cross_entropy,
+    plain_margin,
+    squared_error,
+    windowed_margin,
+)
+from medrobust.training.work import Trained, Work
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from medrobust.training.flat_updates import FlatMember
+
+ARCHITECTURES = frozenset({"relu_mlp", "kachuee_cnn"})
+
+
+class Adversary(Settings):
+    """How adversarial examples for training are made: projected gradient ascent."""
+
+    epsilon: float = Field(gt=0, description="radius in the largest norm, in the unit of the data")
+    steps: int = Field(default=10, ge=1, description="signed gradient steps")
+    step_size: float = Field(default=0.01, gt=0, description="size of a step in each coordinate")
+
+
+class Spec(Settings):
+    """Settings of a composed loss and of its descent."""
+
+    loss: Literal["cross_entropy", "squared_error"] = Field(
+        description="of the points; squared_error is to one-hot labels, summed over classes"
+    )
+    clean_weight: float = Field(default=1.0, ge=0, description="weight of the loss of the points")
+    adversarial_weight: float = Field(
+        default=0.0, ge=0, description="weight of the loss of adversarial examples"
+    )
+    adversary: Adversary | None = Field(
+        default=None, description="how these are made; needed where their weight is not 0"
+    )
+    margin: Literal["none", "windowed", "plain"] = Field(
+        default="none",
+        description="terms 1 - z_y + z_i of correct points: windowed is the mean of those between "
+        "0 and 2, plain the sum over classes of those above 0, mean over the batch",
+    )
+    r1_weight: float = Field(
+        default=0.0, ge=0, description="weight of R1, the alignment of gradient and point"
+    )
+    r2_weight: float = Field(
+        default=0.0, ge=0, description="weight of log(1 + R2), R2 being the noise-to-signal ratio"
+    )
+    r2_offset: float = Field(default=0.0, ge=0, description="added to |z_y| in R2")
+    penalty_mean: Literal["correct", "batch"] = Field(
+        default="correct",
+        description="R1 and R2 are means over the correct points, or their sums over the number "
+        "of points in the batch",
+    )
+    jacobian_weight: float = Field(
+        default=0.0, ge=0, description="weight of the Jacobian: sum over classes of mean |dz/dx|"
+    )
+    normalise_kernels: bool = Field(
+        default=False, description="scale the architecture's kernels to L2 norm 1 before each batch"
+    )
+    revive_kernels: bool = Field(
+        default=False,
+        description="draw kernels anew that had no gradient in the epoch before",
+    )
+    l1_decay: float = Field(
+        default=0.0, ge=0, description="learning_rate * l1_decay * sign(p) is taken off every step"
+    )
+    l2_decay: float = Field(
+        default=0.0, ge=0, description="learning_rate * l2_decay * p is taken off every step"
+    )
+    class_balanced: bool = Field(
+        default=False, description="classes alternate, each repeated to the size of the largest"
+    )
+    optimizer: Literal["adamax", "adam"] = Field(
+        default="adamax", description="optimiser, with PyTorch's defaults"
+    )
+    learning_rate: float = Field(default=0.001, gt=0, description="step size, constant")
+    batch_size: int = Field(default=128, ge=1, description="points per batch")
+    max_epochs: int = Field(ge=1, description="epochs; there is no earlier stop")
+    epoch_points: int | None = Field(
+        default=None,
+        ge=1,
+        description="points of an epoch, the first of its order; null: all (balanced: five times "
+        "the largest class, if there are five)",
+    )
+    updates_per_batch: int = Field(
+        default=1, ge=1, description="moves of the optimiser with the gradient of one batch"
+    )
+
+    @model_validator(mode="after")
+    def _adversary_and_its_weight(self) -> Self:
+        if (self.adversary is None) != (self.adversarial_weight == 0):
+            raise ValueError("adversary and adversarial_weight belong together: give both or none")
+        return self
+
+
+def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
+    """Trains ``work``'s members one by one, batch by batch.
+
+    Args:
+        spec: the method's settings.
+        architecture: registered name of the architecture.
+        architecture_spec: its settings.
+        work: data, members, seeds, device, input range and checkpoint.
+    """
+    module = module_of("architecture", architecture)
+    descent = Descent(
+        loss=_Loss(spec, module, architecture_spec, work),
+        order=_order(spec),
+        batch_size=spec.batch_size,
+        optimizer=spec.optimizer,
+        learning_rate=spec.learning_rate,
+        updates_per_batch=spec.updates_per_batch,
+        l1_decay=spec.l1_decay,
+        l2_decay=spec.l2_decay,
+        before_batch=_normalisation(module, architecture_spec) if spec.normalise_kernels else None,
+        revive_kernels=spec.revive_kernels,
+    )
+    parameters, history = run_epochs(
+        work,
+        module.initial_parameters(architecture_spec, work.x.shape[1:], work.n_classes, work.seeds),
+        ApartSteps(work, descent),
+        stopping=StoppingRule(spec.max_epochs),
+        what=f"training {len(work.members)} members of {architecture}",
+        ghosts=False,
+    )
+    return Trained(parameters, history)
+
+
+def _order(spec: Spec) -> Any:
+    """Returns the function from labels and a generator to the rows of an epoch."""
+
+    def order(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        rows = balanced_order(y, rng) if spec.class_balanced else rng.permutation(len(y))
+        return rows[: spec.epoch_points]
+
+    return order
+
+
+def _normalisation(module: Any, architecture_spec: Settings) -> Any:
+    layers = module.normalised_kernels(architecture_spec)
+    return lambda values: normalise(values, layers)
+
+
+class _Loss:
+    """The loss of one member on a batch, with how many points are called right."""
+
+    def __init__(self, spec: Spec, module: Any, architecture_spec: Settings, work: Work) -> None:
+        import torch
+
+        self._spec, self._module, self._network = spec, module, architecture_spec
+        self._input_range = work.input_range
+        self._eye = torch.eye(work.n_classes, device=work.device)
+
+    def __call__(
+        self, member: FlatMember, x: Tensor, y: Tensor, draws: Generator
+    ) -> tuple[Tensor, Tensor]:
+        hot = self._eye.index_select(0, y)
+        logits, pattern = self._module.logits_and_pattern(self._network, member.leaves, x)
+        called_right = logits.detach().argmax(dim=1) == y
+        loss = self._spec.clean_weight * self._of_points(logits, y, hot)
+        loss = loss + self._of_correct(member, x, logits, pattern, hot, called_right.to(x.dtype))
+        if self._spec.jacobian_weight:
+            slopes = self._eye[:, None, :]
+            w = self._module.pull_back(self._network, member.leaves, pattern, slopes)
+            loss = loss + self._spec.jacobian_weight * mean_jacobian(w)
+        if self._spec.adversary is not None:
+            found = self._adversarial(self._spec.adversary, member, x, hot, draws)
+            logits = self._module.logits_and_pattern(self._network, member.leaves, found)[0]
+            loss = loss + self._spec.adversarial_weight * self._of_points(logits, y, hot)
+        return loss, called_right.sum()
+
+    def _of_points(self, logits: Tensor, y: Tensor, hot: Tensor) -> Tensor:
+        if self._spec.loss == "cross_entropy":
+            return cross_entropy(logits, y)
+        return squared_error(logits, hot)
+
+    def _of_correct(
+        self,
+        member: FlatMember,
+        x: Tensor,
+        logits: Tensor,
+        pattern: Any,
+        hot: Tensor,
+        correct: Tensor,
+    ) -> Tensor | float:
+        """Returns the sum of the terms that are of correct points only."""
+        spec, total = self._spec, 0.0
+        if spec.margin != "none":
+            margin = windowed_margin if spec.margin == "windowed" else plain_margin
+            total = margin(logits, hot, correct)
+        if not (spec.r1_weight or spec.r2_weight):
+            return total
+        w_y = self._module.pull_back(self._network, member.leaves, pattern, hot)
+        values: Any = 0.0
+        if spec.r1_weight:
+            values = spec.r1_weight * alignment(w_y, x)
+        if spec.r2_weight:
+            z_y = (logits * hot).sum(dim=1)
+            values = values + spec.r2_weight * log_noise_to_signal(w_y, z_y, spec.r2_offset)
+        points = len(x) if spec.penalty_mean == "batch" else correct.sum().clamp_(min=1)
+        return total + (values * correct).sum() / points
+
+    def _adversarial(
+        self, adversary: Adversary, member: FlatMember, x: Tensor, hot: Tensor, draws: Generator
+    ) -> Tensor:
+        module, network, values = self._module, self._network, member.values
+
+        def gradient(points: Tensor) -> Tensor:
+            logits, pattern = module.logits_and_pattern(network, values, points)
+            # Up to a positive factor, to which signs are blind.
+            called = logits.softmax(dim=1) if self._spec.loss == "cross_entropy" else logits
+            return module.pull_back(network, values, pattern, called - hot)
+
+        return signed_ascent(
+            gradient,
+            x,
+            epsilon=adversary.epsilon,
+            steps=adversary.steps,
+            step_size=adversary.step_size,
+            input_range=self._input_range,
+            generator=draws,
+        )

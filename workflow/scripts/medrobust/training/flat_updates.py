@@ -1,0 +1,118 @@
+"""One network's parameters as one vector, and optimisers that move it in a few calls.
+
+A step of PyTorch's optimisers calls a dozen functions per tensor: as long as the products of a
+small network take. These compute the same values from the same formulas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OptimizerName = Literal["adamax", "adam"]
+
+_FIRST_DECAY, _SECOND_DECAY, _EPSILON = 0.9, 0.999, 1e-8
+
+
+class FlatMember:
+    """One member's tensors, all views of one vector.
+
+    Args:
+        arrays: float32, by name, without a leading axis.
+        device: where to compute.
+
+    Attributes:
+        flat: all values, ``[p]``.
+        values: views of it by name, for changes in place.
+        leaves: the same memory as leaves that autograd watches.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], device: str) -> None:
+        import torch
+
+        self._shapes = {name: value.shape for name, value in arrays.items()}
+        joined = np.concatenate([value.ravel() for value in arrays.values()])
+        self.flat = torch.from_numpy(joined).to(device)
+        self.values = self.views(self.flat)
+        self.leaves = {n: v.detach().requires_grad_() for n, v in self.values.items()}
+        self._gradient = torch.empty_like(self.flat)
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Returns the tensors by name that lie in a vector like ``flat``."""
+        sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
+        parts = zip(self._shapes.items(), flat.split(sizes), strict=True)
+        return {name: part.view(shape) for (name, shape), part in parts}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns copies of the tensors."""
+        return {name: value.cpu().numpy().copy() for name, value in self.values.items()}
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Returns the gradient of ``loss`` as one vector, which the next call overwrites.
+
+        Tensors on which the loss does not depend have the gradient 0.
+        """
+        import torch
+
+        leaves = list(self.leaves.values())
+        parts = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return torch.cat([part.reshape(-1) for part in parts], out=self._gradient)
+
+
+class FlatOptimizer:
+    """Adamax or Adam (Kingma and Ba 2015) on one vector, as PyTorch computes them.
+
+    Both with PyTorch's defaults: decay 0.9 and 0.999, epsilon 1e-8.
+
+    Args:
+        name: which of the two.
+        flat: the parameters, ``[p]``, changed in place.
+        learning_rate: step size, constant.
+
+    Attributes:
+        first, second: moments, ``[p]``; the second of Adamax is a running maximum.
+        steps: steps taken.
+    """
+
+    def __init__(self, name: OptimizerName, flat: Tensor, learning_rate: float) -> None:
+        import torch
+
+        self._flat, self._rate = flat, learning_rate
+        self.first, self.second = torch.zeros_like(flat), torch.zeros_like(flat)
+        self._memory = torch.empty_like(flat)
+        self._move = {"adamax": self._adamax, "adam": self._adam}[name]
+        self.steps = 0
+
+    def step(self, gradient: Tensor) -> None:
+        """Moves the parameters once."""
+        self.steps += 1
+        self.first.lerp_(gradient, 1 - _FIRST_DECAY)
+        self._move(gradient, self._rate / (1 - _FIRST_DECAY**self.steps))
+
+    def _adamax(self, gradient: Tensor, rate: float) -> None:
+        import torch
+
+        torch.abs(gradient, out=self._memory).add_(_EPSILON)
+        torch.maximum(self.second.mul_(_SECOND_DECAY), self._memory, out=self.second)
+        self._flat.addcdiv_(self.first, self.second, value=-rate)
+
+    def _adam(self, gradient: Tensor, rate: float) -> None:
+        import torch
+
+        self.second.mul_(_SECOND_DECAY).addcmul_(gradient, gradient, value=1 - _SECOND_DECAY)
+        torch.sqrt(self.second, out=self._memory)
+        self._memory.div_((1 - _SECOND_DECAY**self.steps) ** 0.5).add_(_EPSILON)
+        self._flat.addcdiv_(self.first, self._memory, value=-rate)
+
+    def decay(self, l1: float, l2: float) -> None:
+        """Takes ``rate * l1 * sign(p)`` and then ``rate * l2 * p`` from the parameters."""
+        import torch
+
+        if l1:
+            self._flat.sub_(torch.sign(self._flat, out=self._memory), alpha=self._rate * l1)
+        if l2:
+            self._flat.mul_(1 - self._rate * l2)
