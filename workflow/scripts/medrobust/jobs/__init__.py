@@ -18,6 +18,7 @@ JOBS: dict[str, str] = {
     "choose_cohort": "medrobust.jobs.evaluate",
     "attack_chunk": "medrobust.jobs.attack",
     "gather_records": "medrobust.jobs.attack",
+    "tally_attack": "medrobust.jobs.tally",
     "build_artefact": "medrobust.jobs.artefacts",
     "compare": "medrobust.jobs.artefacts",
     "check_published": "medrobust.jobs.artefacts",
