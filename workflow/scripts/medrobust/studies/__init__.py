@@ -9,7 +9,7 @@ the paper's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Entry:
         predictions: ``clean.parquet``.
         records: files of attack records.
         arrays: the arrays beside them.
+        tallies: the study's attacks to their tallies (:mod:`medrobust.evaluation.tally`).
+        attack_arrays: the study's attacks that keep arrays to these.
     """
 
     dataset: str
@@ -39,6 +41,8 @@ class Entry:
     predictions: str = ""
     records: Sequence[str] = ()
     arrays: Sequence[str] = ()
+    tallies: Mapping[str, str] = field(default_factory=dict)
+    attack_arrays: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class Request:
         cohort: file of the attacked points, in their seeded order (empty if not needed).
         class_names: names of the classes of the (first) data set.
         cohort_rule: which points were attacked, in words.
+        attacks: of a study with several attacks: its name in the study to ``name`` (as
+            registered), its settings, ``grid`` (setting to its values) and
+            ``points_per_class`` (None: all test points).
     """
 
     entries: Sequence[Entry]
@@ -64,3 +71,4 @@ class Request:
     cohort: str = ""
     class_names: Sequence[str] = ()
     cohort_rule: str = ""
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
