@@ -149,9 +149,11 @@ rule gather_records:
 rule tally:
     input:
         predictions=f"{CELL}/{{model}}/clean.parquet",
-        records=f"{CELL}/{{model}}/{{attack}}/records.parquet",
+        chunks=chunk_records,
+        timings=chunk_timings,
     output:
         tally=f"{CELL}/{{model}}/{{attack}}/tally.csv",
+        made_with=f"{CELL}/{{model}}/{{attack}}/counted_with.json",
     log:
         f"{CELL}/{{model}}/{{attack}}/tally.log",
     conda:

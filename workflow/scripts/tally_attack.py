@@ -6,7 +6,9 @@ run(
     snakemake,
     "tally_attack",
     predictions=snakemake.input.predictions,
-    records=snakemake.input.records,
+    chunks=list(snakemake.input.chunks),
+    timings=list(snakemake.input.timings),
     out=snakemake.output.tally,
+    made_with=snakemake.output.made_with,
     subset_per_class=snakemake.params.subset_per_class,
 )

@@ -161,12 +161,18 @@ def _cohort(options: argparse.Namespace, graph: Graph) -> None:
 
 def _attack(options: argparse.Namespace, graph: Graph) -> None:
     cell = _cell(options, graph)
+    if graph.study(cell.study).attacks[options.attack].select != "cohort":
+        run_job("select_points", **graph.points_arguments(cell, options.attack))
     chunks = graph.chunks(cell.study, cell.dataset, options.attack)
     for number, _ in _chosen(list(enumerate(chunks)), options.chunk):
         run_job(
             "attack_chunk", **graph.attack_arguments(cell, options.model, options.attack, number)
         )
-    if options.chunk is None:
+    if options.chunk is not None:
+        return
+    if graph.study(cell.study).attacks[options.attack].select == "test":
+        run_job("tally_attack", **graph.tally_arguments(cell, options.model, options.attack))
+    else:
         run_job("gather_records", **graph.gather_arguments(cell, options.model, options.attack))
 
 

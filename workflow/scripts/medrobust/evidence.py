@@ -21,6 +21,7 @@ KEPT = (
     "evaluations/**/cohort.csv",
     "evaluations/**/clean.json",
     "evaluations/**/made_with.json",
+    "evaluations/**/counted_with.json",
     "models/**/members_*.json",
     "tables/*.*",
     "figures/*.*",

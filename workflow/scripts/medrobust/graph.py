@@ -309,8 +309,13 @@ class Graph:
         """Returns the arguments of the job ``tally_attack``."""
         return {
             "predictions": self.evaluation(cell, model, "clean.parquet"),
-            "records": self.evaluation(cell, model, attack, "records.parquet"),
+            "chunks": self.chunk_files(cell, model, attack),
+            "timings": [
+                file.replace(".parquet", ".timing.json")
+                for file in self.chunk_files(cell, model, attack)
+            ],
             "out": self.evaluation(cell, model, attack, "tally.csv"),
+            "made_with": self.evaluation(cell, model, attack, "counted_with.json"),
             "subset_per_class": self.subset_per_class(cell.study, attack),
         }
 

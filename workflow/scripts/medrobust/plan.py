@@ -228,7 +228,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
                     jobs += 1
                     seconds = attack_seconds(graph, cell, name, attack, stop - start, measured)
                     add(_on_gpu(graph, model), seconds)
-                jobs += 1 + (chosen.select == "test")  # joining the records, counting them
+                jobs += 1  # joining the records, or counting them
                 queries += points * queries_per_point(graph, study, attack)
                 # Chunks and the joined file; of a cohort also arrays.
                 disk += BYTES_PER_RECORD * records * (10 if chosen.select == "cohort" else 0.2)

@@ -200,6 +200,7 @@ def gather_records(
     """
     from medrobust.evaluation.grids import BY_VARIANT
     from medrobust.evaluation.records import read_records
+    from medrobust.jobs.shared import machines
 
     io.write_table(records, read_records(chunks))
     parts = [io.read_tensors(file) for file in arrays]
@@ -210,8 +211,4 @@ def gather_records(
             for name, values in parts[0].items()
         },
     )
-    machines = [
-        {key: facts[key] for key in ("device", "hardware", "versions")}
-        for facts in map(io.read_json, timings)
-    ]
-    io.write_json(made_with, [m for i, m in enumerate(machines) if m not in machines[:i]])
+    io.write_json(made_with, machines(timings))

@@ -45,6 +45,16 @@ def progress_file(folder: str, kind: str, key: str) -> Path:
     return Path(folder) / kind / f"{key[:32]}.progress"
 
 
+def machines(timings: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns on what the jobs with these timing files ran, each combination once."""
+    found: list[dict[str, Any]] = []
+    for facts in map(io.read_json, timings):
+        machine = {key: facts[key] for key in ("device", "hardware", "versions")}
+        if machine not in found:
+            found.append(machine)
+    return found
+
+
 class Stopwatch:
     """Measures a job for its timing sidecar, which refines the plan's unit costs."""
 

@@ -1,0 +1,47 @@
+"""The job that counts what an attack at several levels did."""
+
+from __future__ import annotations
+
+
+from collections.abc import Sequence
+
+
+def tally_attack(
+    *,
+    predictions: str,
+    chunks: Sequence[str],
+    timings: Sequence[str],
+    out: str,
+    made_with: str,
+    subset_per_class: int | None = None,
+) -> None:
+    """Counts clean predictions and attack records by level, class and prediction.
+
+    Args:
+        predictions: ``clean.parquet`` of the model (every test point).
+        chunks: files of the attack's records.
+        timings: the timing files beside them.
+        out: CSV file to write (:mod:`medrobust.evaluation.tally`).
+        made_with: JSON file to write: on what the attacks ran, each combination once.
+        subset_per_class: marks the first so many test points of each class, so that attacks on
+            all points can be read on those of an attack on a few; None marks none.
+
+    Raises:
+        InputError: a file is missing, or the two do not fit together.
+    """
+    from pathlib import Path
+
+    from medrobust import io
+    from medrobust.errors import InputError
+    from medrobust.evaluation.records import read_records
+    from medrobust.evaluation.tally import make_tally
+    from medrobust.jobs.shared import machines
+
+    if not Path(predictions).is_file():
+        raise InputError("These clean predictions do not exist.", where=predictions)
+    try:
+        table = make_tally(io.read_table(predictions), read_records(chunks), subset_per_class)
+    except InputError as error:
+        raise InputError(error.what, where=error.where or chunks[0], remedy=error.remedy) from error
+    io.write_json(made_with, machines(timings))
+    io.write_table(out, table)

@@ -12,7 +12,6 @@ printed averages are checked by :func:`build_printed_averages`.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from medrobust.evaluation.consistency import PrintedMean, build_consistency
 from medrobust.evaluation.convergence import build_convergence
 from medrobust.evaluation.effort_table import build_effort
 from medrobust.plotting import model_label
-from medrobust.studies import Request
+from medrobust.studies import Request, shared
+from medrobust.studies.shared import ROW_COLUMNS, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,7 +224,7 @@ def _accuracy_rows(
             if row["published"] is not None:
                 row["difference"] = row["reproduced"] - row["published"]
         rows.append(row)
-    columns = [*_ROW_COLUMNS, *_ACCURACY_COLUMNS]
+    columns = [*ROW_COLUMNS, *_ACCURACY_COLUMNS]
     return _typed(pd.DataFrame(rows, columns=columns))
 
 
@@ -409,7 +409,7 @@ def _distance_rows(
     for row in rows:
         if row["reproduced"] is not None and row["published"] is not None:
             row["difference"] = row["reproduced"] - row["published"]
-    return _typed(pd.DataFrame(rows, columns=[*_ROW_COLUMNS, *_DISTANCE_COLUMNS]))
+    return _typed(pd.DataFrame(rows, columns=[*ROW_COLUMNS, *_DISTANCE_COLUMNS]))
 
 
 def _distances(
@@ -889,51 +889,13 @@ def build_printed_averages(
 
 # --- shared -----------------------------------------------------------------------------
 
-_ROW_COLUMNS = (
-    "table",
-    "dataset",
-    "method",
-    "metric",
-    "attack",
-    "norm",
-    "epsilon",
-    "origin",
-    "status",
-    "published",
-    "reproduced",
-    "ci_low",
-    "ci_high",
-    "n",
-    "replicates",
-    "difference",
-    "scale",
-    "protocol",
-    "source",
-)
-_TEXT_COLUMNS = {
-    *("table", "dataset", "method", "metric", "attack", "norm", "epsilon", "origin", "status"),
-    *("scale", "protocol", "source", "vote", "interval", "restarts", "iterations"),
-}
-_WHOLE_COLUMNS = {"n", "replicates", "members", "censored", "misclassified"}
+_TEXT_COLUMNS = frozenset({"vote", "interval", "restarts", "iterations"})
+_WHOLE_COLUMNS = frozenset({"members", "censored", "misclassified"})
 
 
 def grouped(inputs: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
-    """Groups inputs by (printed data set, model); replicates in their order.
-
-    Raises:
-        InputError: two inputs are the same model, data set and replicate.
-    """
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for item in inputs:
-        named = dataclasses.replace(item, dataset=dataset_label(item.dataset))
-        group = groups.setdefault((named.dataset, named.model), [])
-        if any(other.replicate == named.replicate for other in group):
-            raise InputError(
-                f"The results of {named.model} on {named.dataset}, replicate {named.replicate}, "
-                "are given twice."
-            )
-        group.append(named)
-    return {key: sorted(group, key=lambda item: item.replicate) for key, group in groups.items()}
+    """Groups inputs by (printed data set, model): :func:`medrobust.studies.shared.grouped`."""
+    return shared.grouped(inputs, dataset_label)
 
 
 def sources_of(inputs: Sequence[Any]) -> dict[str, str]:
@@ -942,17 +904,7 @@ def sources_of(inputs: Sequence[Any]) -> dict[str, str]:
     Raises:
         InputError: a source is unknown, or a data set has two.
     """
-    found: dict[str, str] = {}
-    for item in inputs:
-        name = dataset_label(item.dataset)
-        if found.setdefault(name, item.source) != item.source:
-            raise InputError(
-                f"The results on {name} come from the sources {found[name]!r} and {item.source!r}.",
-                remedy="use one source of a data set in a table.",
-            )
-    artefacts.check_sources(found)
-    order = [name for name in DATASETS if name in found]
-    return {name: found[name] for name in [*order, *(n for n in found if n not in DATASETS)]}
+    return shared.sources_of(inputs, DATASETS, dataset_label)
 
 
 def cells_of(groups: Mapping[tuple[str, str], Any]) -> list[tuple[str, str]]:
@@ -963,9 +915,7 @@ def cells_of(groups: Mapping[tuple[str, str], Any]) -> list[tuple[str, str]]:
 
 
 def _printed_values(published: pd.DataFrame, table: str) -> dict[tuple[str, str], float]:
-    part = published[published["table"] == table]
-    keys = zip(part["dataset"], part["method"], strict=True)
-    return dict(zip(keys, part["value"], strict=True))
+    return shared.printed_values(published[published["table"] == table], "dataset", "method")
 
 
 def _row(
@@ -979,7 +929,7 @@ def _row(
     attacked = metric == DISTANCE_METRIC
     of_paper = dataset in (*DATASETS, COMBINED) and model in MODELS
     row: dict[str, Any] = dict.fromkeys(
-        dict.fromkeys((*_ROW_COLUMNS, *_ACCURACY_COLUMNS, *_DISTANCE_COLUMNS))
+        dict.fromkeys((*ROW_COLUMNS, *_ACCURACY_COLUMNS, *_DISTANCE_COLUMNS))
     )
     return row | {
         "table": table,
@@ -999,15 +949,7 @@ def _row(
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Gives every column its type, so that a table without results has the same columns."""
-    for name in frame.columns:
-        if name in _WHOLE_COLUMNS:
-            frame[name] = frame[name].astype("float64").astype("Int64")
-        elif name in _TEXT_COLUMNS:
-            frame[name] = [value if isinstance(value, str) else "" for value in frame[name]]
-        else:
-            frame[name] = frame[name].astype("float64")
-    return frame
+    return shared.typed(frame, _TEXT_COLUMNS, _WHOLE_COLUMNS)
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
@@ -1036,7 +978,7 @@ def _panel(frame: pd.DataFrame, datasets: Sequence[str], cells: Any, title: str)
     import pandas as pd
 
     models = list(dict.fromkeys(frame["method"]))
-    by_key = {(row["dataset"], row["method"]): row for row in _plain(frame)}
+    by_key = {(row["dataset"], row["method"]): row for row in plain(frame)}
     rows = []
     for model in models:
         row: dict[tuple[str, str], str] = {("", "model"): model_label(model)}
@@ -1054,14 +996,7 @@ def _panel(frame: pd.DataFrame, datasets: Sequence[str], cells: Any, title: str)
 
 def marked(text: str, frame: pd.DataFrame, dataset: str) -> str:
     """Returns a heading with a mark if anything below it comes from stand-in data."""
-    found = frame.loc[frame["dataset"] == dataset, "source"]
-    return f"{text} (SYNTHETIC)" if any(map(artefacts.is_synthetic, found)) else text
-
-
-def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns rows as dictionaries with None for what is missing."""
-    objects = frame.astype(object).where(frame.notna(), None)
-    return objects.to_dict("records")
+    return shared.marked(text, set(frame.loc[frame["dataset"] == dataset, "source"]))
 
 
 # --- what the workflow calls --------------------------------------------------------------
