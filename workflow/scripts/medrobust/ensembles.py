@@ -13,17 +13,27 @@ How members are joined (signnet-code: ``round(mean of votes)`` or scikit-learn's
   vote for several classes or for none, and all its votes count.
 * ``soft``: the class with the highest mean probability wins (softmax of logits; trees give
   probabilities themselves), a tie again going to the lowest number.
+
+An ensemble has gradients where its members give logits through a differentiable ``forward``, and
+there is one member or a soft vote; see :mod:`medrobust.gradients`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from medrobust import gradients
+from medrobust.errors import InputError
+from medrobust.gradients import InputGradients, Loss
 from medrobust.registry import module_of
 from medrobust.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK = 64
 
@@ -42,9 +52,9 @@ class Ensemble:
         n_classes: number of classes.
         input_range: (low, high) of valid inputs, in the unit of the data set.
         block: points per evaluation.
+        gradients: logits and input gradients of the same members; None where there are none.
     """
 
-    has_gradients = False
     fixed_shape = True
 
     def __init__(
@@ -57,11 +67,53 @@ class Ensemble:
         n_classes: int,
         input_range: tuple[float, float],
         block: int = BLOCK,
+        gradients: InputGradients | None = None,
     ) -> None:
         self._scores = scores
         self.kind, self.vote = kind, vote
         self.input_shape, self.n_classes = tuple(input_shape), n_classes
         self.input_range, self._block = input_range, block
+        self._gradients = gradients
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether there are logits of the ensemble and gradients of losses."""
+        return self._gradients is not None
+
+    @property
+    def gradient_block(self) -> int:
+        """Points per pass of :meth:`logits` and :meth:`loss_gradients`."""
+        return self._differentiable().block
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Returns the ensemble's logits, float32 ``[n, n_classes]``.
+
+        Raises:
+            InputError: the ensemble has none.
+        """
+        return self._differentiable().logits(x)
+
+    def loss_gradients(
+        self, x: np.ndarray, y: np.ndarray, loss: Loss
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns logits and each row's gradient of its own loss.
+
+        See :meth:`medrobust.gradients.InputGradients.loss_gradients`.
+
+        Raises:
+            InputError: the ensemble has no gradients.
+        """
+        return self._differentiable().loss_gradients(x, y, loss)
+
+    def _differentiable(self) -> InputGradients:
+        if self._gradients is None:
+            raise InputError(
+                "This model has no gradients: units or members that give signs, votes or "
+                "probabilities have none, and the majority vote of several members has none.",
+                remedy="attack it by labels (hopskipjump, uniform_noise), or join its members by "
+                "`vote: soft`.",
+            )
+        return self._gradients
 
     def member_scores(self, x: np.ndarray) -> np.ndarray:
         """Returns all members' scores as float32 ``[M, n, n_classes]``."""
@@ -130,4 +182,34 @@ def build_ensemble(
         input_shape=input_shape,
         n_classes=n_classes,
         input_range=input_range,
+        gradients=_input_gradients(
+            module, spec, parameters, vote, tuple(input_shape), n_classes, device
+        ),
     )
+
+
+def _input_gradients(
+    module: ModuleType,
+    spec: Settings,
+    parameters: dict[str, np.ndarray],
+    vote: Vote,
+    input_shape: tuple[int, ...],
+    n_classes: int,
+    device: str,
+) -> InputGradients | None:
+    """Returns the gradients of an architecture's members, or None where there are none."""
+    differentiable = hasattr(module, "forward") and getattr(module, "HAS_GRADIENTS", True)
+    if module.SCORES != "logits" or not differentiable:
+        return None
+    members = len(next(iter(parameters.values())))
+    if vote == "majority" and members > 1:
+        return None
+    from medrobust.models import stacked
+
+    tensors = stacked.tensors(parameters, device)
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        return gradients.joined_logits(module.forward(spec, tensors, x), n_classes)
+
+    block = getattr(module, "GRADIENT_BLOCK", gradients.BLOCK)
+    return InputGradients(logits, input_shape=input_shape, device=device, block=block)

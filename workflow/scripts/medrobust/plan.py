@@ -36,6 +36,9 @@ UNIT_SECONDS: dict[str, float] = {
     "attack:hopskipjump:bnn": 2.5e-5,
     "attack:hopskipjump:cnn1d": 2.4e-4,
     "attack:hopskipjump:forest": 8e-6,
+    "attack:pgd:relu_mlp": 3.8e-6,
+    "attack:pgd:kachuee_cnn": 2.5e-4,
+    "attack:pgd:cnn1d": 6e-4,
 }
 # For what nobody has measured yet.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4

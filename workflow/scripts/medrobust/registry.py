@@ -34,6 +34,7 @@ METHODS: dict[str, str] = {
 
 ATTACKS: dict[str, str] = {
     "hopskipjump": "medrobust.attacks.hopskipjump",
+    "pgd": "medrobust.attacks.pgd",
 }
 
 _KINDS: dict[str, dict[str, str]] = {

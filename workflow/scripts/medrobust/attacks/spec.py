@@ -15,6 +15,38 @@ Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def check_box(clip_min: float | None, clip_max: float | None) -> None:
+    """Checks the ends of a clip box, as far as they are given.
+
+    Raises:
+        ValueError: the box is empty, or too wide for float32.
+    """
+    if clip_min is None or clip_max is None:
+        return
+    low, high = clip_box(clip_min, clip_max)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            f"clip_min ({clip_min}) must be smaller than clip_max ({clip_max}), "
+            "both within the range of float32"
+        )
+
+
+def clip_box(clip_min: float | None, clip_max: float | None) -> tuple[np.float32, np.float32]:
+    """Returns a clip box as float32, the type in which every query is made.
+
+    Raises:
+        InputError: an end of the box is still open.
+    """
+    if clip_min is None or clip_max is None:
+        raise InputError(
+            "The clip box of the attack has an open end.",
+            where="clip_min, clip_max",
+            remedy="set both in the attack's options.",
+        )
+    with np.errstate(over="ignore"):
+        return np.float32(clip_min), np.float32(clip_max)
+
+
 class HopSkipJumpSpec(Settings):
     """HopSkipJump (Chen, Jordan and Wainwright 2020, arXiv 1904.02144).
 
@@ -88,14 +120,7 @@ class HopSkipJumpSpec(Settings):
             raise ValueError("targeted attacks and refinement need `engine: native`")
         if self.norm != 2 and self.refinement:
             raise ValueError("refinement needs `norm: 2`")
-        if self.clip_min is None or self.clip_max is None:
-            return self
-        low, high = self.box()
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(
-                f"clip_min ({self.clip_min}) must be smaller than clip_max ({self.clip_max}), "
-                "both within the range of float32"
-            )
+        check_box(self.clip_min, self.clip_max)
         return self
 
     def box(self) -> tuple[np.float32, np.float32]:
@@ -104,14 +129,7 @@ class HopSkipJumpSpec(Settings):
         Raises:
             InputError: an end of the box is still open.
         """
-        if self.clip_min is None or self.clip_max is None:
-            raise InputError(
-                "The clip box of HopSkipJump has an open end.",
-                where="clip_min, clip_max",
-                remedy="set both in the attack's options.",
-            )
-        with np.errstate(over="ignore"):
-            return np.float32(self.clip_min), np.float32(self.clip_max)
+        return clip_box(self.clip_min, self.clip_max)
 
     def estimate_size(self, iteration: int) -> int:
         """Returns the queries of the gradient estimate of an iteration, counted from 0."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 USES_GPU = True
 SCORES: Literal["logits", "probabilities"] = "logits"
+HAS_GRADIENTS = False
 UNTRAINED = frozenset({"mean", "variance"})
 
 MOMENTUM, EPSILON = 0.9, 1e-3

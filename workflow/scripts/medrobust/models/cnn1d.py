@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 USES_GPU = True
 SCORES: Literal["logits", "probabilities"] = "logits"
 MEMBERS_APART = True
+GRADIENT_BLOCK = 64
 
 CHANNELS, WIDTH, POOLS = (64, 128, 256), 16, (4, 4, 2)
 
