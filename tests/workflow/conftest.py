@@ -132,7 +132,8 @@ TINY = (
 
 def tiny(**settings: object) -> list[str]:
     """Returns the arguments that select the tiny run."""
-    chosen = {"scale": "smoke", "overrides": TINY, "leave_out": LEFT_OUT, **settings}
+    amounts = {"overrides": TINY, "leave_out": LEFT_OUT}
+    chosen = {"scale": "smoke", "studies": "[signnet]", **amounts, **settings}
     return ["--config", *[f"{key}={value}" for key, value in chosen.items()]]
 
 

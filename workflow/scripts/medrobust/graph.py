@@ -406,7 +406,7 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
     """
     resolved = resolve(values, root)
     if resolved.config.records_from is not None:
-        resolved = _as_committed(resolved, values, root)
+        resolved = _as_committed(_study_of_records(resolved), values, root)
     config = resolved.config
     raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
     if config.raw_dir and not raw_dirs[0].is_dir():
@@ -554,6 +554,22 @@ def preflight_text(graph: Graph) -> str:
     return format_preflight(findings, list(pairs), settings=shown_settings(graph.resolved.config))
 
 
+def _study_of_records(resolved: Resolved) -> Resolved:
+    """Leaves the one study that the folder of committed records is named after."""
+    folder = str(resolved.config.records_from)
+    name = Path(folder).name
+    if name in resolved.studies:
+        return replace(resolved, studies={name: resolved.studies[name]})
+    if len(resolved.studies) > 1:
+        raise InputError(
+            "These are the records of one study, and several are selected.",
+            where=f"config/config.yaml, key records_from: {folder}",
+            remedy=f"select one (studies: [{next(iter(resolved.studies))}]), or give a folder that "
+            "has a study's name.",
+        )
+    return resolved
+
+
 def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> Resolved:
     """Returns the configuration with the data sets and models that the committed records hold."""
     file = Path(str(resolved.config.records_from)) / resolved.run / RUN_FACTS
@@ -569,6 +585,7 @@ def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> 
             }
         )
         for name, study in everything.studies.items()
+        if name in resolved.studies
     }
     return replace(resolved, studies=studies)
 
@@ -696,6 +713,6 @@ def attack_params(attack: Attack) -> dict[str, Any]:
 
 
 def attack_facts(attack: Attack) -> dict[str, Any]:
-    """Returns what captions say of an attack: name, options, grid and points."""
+    """Returns what captions say of an attack: name, options, grid and points per class."""
     facts: dict[str, Any] = {"name": attack.name, **attack.options, "grid": attack.grid}
-    return facts | {"points_per_class": attack.points_per_class, "select": attack.select}
+    return facts | {"points_per_class": attack.points_per_class}
