@@ -331,6 +331,38 @@ def build_printed_averages(
 
 # --- what the workflow calls --------------------------------------------------------------
 
+# The modules of the others build on this one, so they are imported when asked for.
+
+
+def _curves(number: int, request: Request) -> list[Path]:
+    from medrobust.studies import nsr_figures
+
+    curves = next(one for one in nsr_figures.CURVES if one.number == number)
+    return nsr_figures.build_curves(curves, request)
+
+
+def _figure3(request: Request) -> list[Path]:
+    from medrobust.studies import nsr_figures
+
+    return nsr_figures.build_geometry(request)
+
+
+def _figure8(request: Request) -> list[Path]:
+    from medrobust.studies import nsr_figures
+
+    return nsr_figures.build_beat(request)
+
+
+def _matrix(request: Request) -> list[Path]:
+    from medrobust.studies import nsr_figures
+
+    return nsr_figures.build_matrix(request)
+
+
 BUILDERS: dict[str, Callable[[Request], Sequence[Path]]] = {
-    f"table{table.number}": partial(build_table, table) for table in TABLES
+    **{f"table{table.number}": partial(build_table, table) for table in TABLES},
+    **{f"figure{number}": partial(_curves, number) for number in (1, 2, 4, 5, 6, 7)},
+    "figure3": _figure3,
+    "figure8": _figure8,
+    "matrix": _matrix,
 }

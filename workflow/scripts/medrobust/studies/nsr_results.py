@@ -124,7 +124,7 @@ class Results:
     n_classes: int
     seed: int
     files: Sequence[str]
-    _draws: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict, repr=False)
+    _draws: dict[tuple[Any, ...], dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def of(self, model: str, attack: str, dataset: str = DATASET) -> Sequence[Tally]:
         """Returns the tallies of an attacked model, none if it was not run."""
@@ -162,12 +162,12 @@ class Results:
         if not cells:
             return None
         named = sorted(where.items())
-        key = (model, attack, level_text(epsilon), metric, *named)
+        key = (model, attack, level_text(epsilon), *named)
         if key not in self._draws:
             names = [f"{name}={value}" for name, value in named]
-            random = self.random("bootstrap", *key[:4], *names)
-            self._draws[key] = balanced.metric_draws(cells, metric, self.n_classes, random)
-        return self._draws[key]
+            random = self.random("bootstrap", *key[:3], *names)
+            self._draws[key] = balanced.metric_draws(cells, self.n_classes, random)
+        return self._draws[key][metric]
 
     def estimate(
         self, model: str, attack: str, epsilon: float, metric: str, **where: Any
