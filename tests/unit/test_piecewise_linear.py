@@ -119,8 +119,8 @@ def test_slopes_of_one_function_per_point(module):
 def test_first_values_are_pytorchs_or_of_length_one(module):
     plain = module.initial_parameters(module.Spec(unit_norm_start=False), (187,), 5, [1, 2])
     unit = module.initial_parameters(module.Spec(), (187,), 5, [1, 2])
-    layers = [layer for layer in reference(module, member_of(module)).modules()]
-    layers = [layer for layer in layers if hasattr(layer, "weight")]
+    modules = reference(module, member_of(module)).modules()
+    layers = [layer for layer in modules if hasattr(layer, "weight")]
     for k, layer in enumerate(layers, start=1):
         for name, own in ((f"w{k}", layer.weight), (f"b{k}", layer.bias)):
             assert plain[name].shape == (2, *own.shape) and plain[name].dtype == np.float32

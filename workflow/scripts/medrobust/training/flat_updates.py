@@ -34,8 +34,9 @@ class FlatMember:
     def __init__(self, arrays: dict[str, np.ndarray], device: str) -> None:
         import torch
 
-        self._shapes = {name: value.shape for name, value in arrays.items()}
-        joined = np.concatenate([value.ravel() for value in arrays.values()])
+        # Sorted: a checkpoint gives arrays back in another order, and the moments by place.
+        self._shapes = {name: arrays[name].shape for name in sorted(arrays)}
+        joined = np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
         self.flat = torch.from_numpy(joined).to(device)
         self.values = self.views(self.flat)
         self.leaves = {n: v.detach().requires_grad_() for n, v in self.values.items()}
