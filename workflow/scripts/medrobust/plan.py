@@ -24,7 +24,7 @@ from medrobust.registry import module_of
 from medrobust.training import planned_passes
 
 # Seconds per unit on one core: a point seen by one member in training, a query of the ensemble (of
-# one member, where these are computed one after the other).
+# one member, where these are computed one after the other) or a gradient.
 UNIT_SECONDS: dict[str, float] = {
     "train:scd:sign_network": 1.5e-7,
     "train:sgd_cross_entropy:mlp": 3e-7,
@@ -36,9 +36,13 @@ UNIT_SECONDS: dict[str, float] = {
     "attack:hopskipjump:bnn": 2.5e-5,
     "attack:hopskipjump:cnn1d": 2.4e-4,
     "attack:hopskipjump:forest": 8e-6,
-    "attack:pgd:relu_mlp": 3.8e-6,
-    "attack:pgd:kachuee_cnn": 2.5e-4,
-    "attack:pgd:cnn1d": 6e-4,
+    "attack:pgd:relu_mlp": 1.9e-6,
+    "attack:pgd:kachuee_cnn": 1.3e-4,
+    "attack:pgd:cnn1d": 3e-4,
+    "attack:spsa:relu_mlp": 1.6e-6,
+    "attack:spsa:kachuee_cnn": 9e-5,
+    "attack:uniform_noise:relu_mlp": 3e-6,
+    "attack:uniform_noise:kachuee_cnn": 9e-5,
 }
 # For what nobody has measured yet.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
