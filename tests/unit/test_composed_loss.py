@@ -10,7 +10,7 @@ from medrobust.models import kachuee_cnn, relu_mlp
 from medrobust.progress import Checkpoint
 from medrobust.registry import module_of, parse_spec
 from medrobust.seeds import derive_seed, generator
-from medrobust.training import apart_steps, composed_loss, loop
+from medrobust.training import apart_steps, composed_loss, loop, planned_passes
 from medrobust.training.class_balance import balanced_order
 from medrobust.training.work import Work
 from torch import nn
@@ -377,3 +377,20 @@ def test_every_method_learns(name):
     assert np.isfinite(trained.history[0]["loss"])
     if name not in ("adv02", "adv03"):
         assert (scores[0].argmax(axis=1) == y[200:]).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "passes"),
+    [
+        ("ce", {"class_balanced": False}, 2),
+        ("ce", {}, 2 * 5),
+        ("ce", {"epoch_points": 50}, 2 * 0.5),
+        ("loss2", {"epoch_points": 50}, 2 * 0.5 * 2),
+        ("jacob", {"epoch_points": 50}, 2 * 0.5 * 6),
+        ("adv01", {"epoch_points": 50}, 2 * 0.5 * (2 + 10 * 2 / 3)),
+    ],
+)
+def test_the_plan_counts_points_and_what_they_cost(name, changes, passes):
+    spec = settings(name, **changes)
+    values = {"name": "composed_loss", **spec.model_dump()}
+    assert planned_passes(values, 5, 100) == pytest.approx(passes)

@@ -125,6 +125,22 @@ class Spec(Settings):
         return self
 
 
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan.
+
+    A balanced epoch has at most ``n_classes * n_rows`` points. Slopes with respect to the points
+    cost about as much as a plain step, of all classes ``n_classes`` times as much, and each step of
+    an adversary two thirds of it.
+    """
+    points = n_rows * (n_classes if spec.class_balanced else 1)
+    points = min(points, spec.epoch_points or points)
+    cost = 1.0 + bool(spec.r1_weight or spec.r2_weight)
+    cost += n_classes * bool(spec.jacobian_weight)
+    if spec.adversary is not None:
+        cost += 1 + spec.adversary.steps * 2 / 3
+    return spec.max_epochs * points / n_rows * cost
+
+
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
     """Trains ``work``'s members one by one, batch by batch.
 
