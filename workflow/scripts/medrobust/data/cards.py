@@ -149,7 +149,9 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     ]
     lines += _section("How it was made", card["notes"])
     findings = [f"{_level(f['level'])}{f['text']}" for f in card["audit"]]
-    lines += _section("Findings", [*findings, *(f"**Warning.** {w}." for w in card["warnings"])])
+    # Patterns of file names hold asterisks, which Markdown would take for emphasis.
+    warnings = ["**Warning.** " + w.replace("*", r"\*") + "." for w in card["warnings"]]
+    lines += _section("Findings", [*findings, *warnings])
     lines += _section("Please cite", card["citation"])
     lines += _file_table(card["files"])
     return "\n".join(lines)

@@ -12,7 +12,7 @@ import contextlib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from medrobust.data.archives import (
     tail,
     wanted_files,
 )
+from medrobust.data.copies import choose_copy
 from medrobust.data.kaggle_source import (
     explain_kaggle,
     find_credential,
@@ -76,7 +77,8 @@ class Located:
     ``source``: the source, with the files that its publisher's list names if the list is there;
     ``files``: name -> path of the listed files that are there; ``trees``: pattern -> its
     files; ``missing``: what is required and not there; ``archive``: an archive that was
-    dropped by hand and may hold the rest.
+    dropped by hand and may hold the rest; ``passed_over``: folders that hold such files too and
+    are not read, with the number of them.
     """
 
     source: Source
@@ -84,6 +86,7 @@ class Located:
     trees: dict[str, list[Path]]
     missing: list[str]
     archive: Path | None
+    passed_over: dict[Path, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -117,16 +120,27 @@ def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -
             files[file.name] = path
         elif not file.optional:
             missing.append(file.name)
-    trees = {
-        tree.pattern: _tree(_folders([tree.folder], raw_dirs) if tree.folder else folders, tree)
-        for tree in source.trees
-    }
+    trees: dict[str, list[Path]] = {}
+    passed_over: dict[Path, int] = {}
+    for release, group in _releases(source.trees).items():
+        found = choose_copy(_folders([release], raw_dirs) if release else folders, group)
+        trees |= found.trees
+        passed_over |= found.passed_over
     missing += [
         f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
         for tree in source.trees
         if len(trees[tree.pattern]) < tree.count
     ]
-    return Located(source, files, trees, missing, _find_archive(source.archive, folders))
+    archive = _find_archive(source.archive, folders)
+    return Located(source, files, trees, missing, archive, passed_over)
+
+
+def _releases(trees: Sequence[RawTree]) -> dict[str | None, list[RawTree]]:
+    """Returns the trees that belong together, by the folder that the registry names for them."""
+    groups: dict[str | None, list[RawTree]] = {}
+    for tree in trees:
+        groups.setdefault(tree.folder, []).append(tree)
+    return groups
 
 
 def _folders(names: Sequence[str], raw_dirs: Sequence[str | Path]) -> list[Path]:
@@ -196,18 +210,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size if path.is_file() else 0
     except OSError:
         return 0
-
-
-def _tree(folders: Sequence[Path], tree: RawTree) -> list[Path]:
-    best: list[Path] = []
-    for folder in folders:
-        found = sorted(
-            p for p in folder.glob(tree.pattern) if p.is_file() and not is_clutter(p.name)
-        )
-        if len(found) >= tree.count:
-            return found
-        best = max(best, found, key=len)
-    return best
 
 
 def _find_archive(archive: Archive | None, folders: Sequence[Path]) -> Path | None:
@@ -283,7 +285,7 @@ def locate_or_fetch(
             space), or differs from what its publisher states.
     """
     if source_name == STANDIN:
-        return _manifest(dataset, STANDIN, None, [], [])
+        return _manifest(dataset, STANDIN, None, [], None)
     source = dataset.source(source_name)
     folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
     located = locate(dataset, source_name, folders)
@@ -303,7 +305,7 @@ def locate_or_fetch(
         if located.missing and not allow_subset:
             raise _still_missing(dataset, source_name, located, job.folder)
     records = _records(located, origins)
-    return _manifest(dataset, source_name, source, records, located.missing)
+    return _manifest(dataset, source_name, source, records, located)
 
 
 def manifest_paths(manifest: Mapping[str, Any]) -> dict[str, Path]:
@@ -467,7 +469,12 @@ class _Fetch:
 
     def _unpack(self, archive: Path, located: Located) -> dict[str, str]:
         missing = [f for f in located.source.files if f.name not in located.files]
-        patterns = [t.pattern for t in self.source.trees if len(located.trees[t.pattern]) < t.count]
+        patterns = [
+            tree.pattern
+            for group in _releases(self.source.trees).values()
+            if any(len(located.trees[tree.pattern]) < tree.count for tree in group)
+            for tree in group
+        ]
         select = wanted_files([f.name for f in missing], patterns)
         logger.info("%s: unpacking %s", self.dataset.name, archive.name)
         extract(
@@ -540,6 +547,21 @@ def _still_missing(
     )
 
 
+def told_copies(located: Located) -> str:
+    """Returns in words which of several copies of a release is read."""
+    read = sorted({_top(p, name) for name, paths in located.trees.items() for p in paths})
+    others = [f"{folder.as_posix()} ({n:,} files)" for folder, n in located.passed_over.items()]
+    return (
+        f"more than one copy is there: {' and '.join(read)} is read, not "
+        f"{' and '.join(others)}; leave the one that you want in the raw folder"
+    )
+
+
+def _top(path: Path, pattern: str) -> str:
+    """Returns the folder that holds a file of a tree, without the parts that the pattern names."""
+    return path.parents[pattern.count("/")].as_posix()
+
+
 def _shortened(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
@@ -609,8 +631,9 @@ def _manifest(
     source_name: str,
     source: Source | None,
     records: list[dict[str, Any]],
-    missing: list[str],
+    located: Located | None,
 ) -> dict[str, Any]:
+    missing = located.missing if located else []
     warnings = [
         f"{record['name']} {record['check']}"
         for record in records
@@ -618,6 +641,8 @@ def _manifest(
     ]
     if missing:
         warnings.append(f"incomplete (allow_subset): without {_shortened(missing)}")
+    if located and located.passed_over:
+        warnings.append(told_copies(located))
     for warning in warnings:
         logger.warning("%s: %s", dataset.name, warning)
     return {
