@@ -276,9 +276,10 @@ def locate_or_fetch(
 
     Returns:
         ``{"dataset", "title", "source", "kind", "version", "licence", "citation", "terms",
-        "complete", "missing", "warnings", "files"}``; each of ``files`` has ``name, path,
-        bytes, sha256, origin`` ("found", "downloaded" or "unpacked from <archive>") and
-        ``check`` ("matches the publisher's checksum", "recorded only", ...).
+        "complete", "missing", "warnings", "archives", "files"}``; each of ``files`` has ``name,
+        path, bytes, sha256, origin`` ("found", "downloaded" or "unpacked from <archive>") and
+        ``check`` ("matches the publisher's checksum", "recorded only", ...); each of
+        ``archives``, which were unpacked by this call, the same without ``origin``.
 
     Raises:
         InputError: a file cannot be had (no credential, refused, not found, no network, no
@@ -290,6 +291,7 @@ def locate_or_fetch(
     folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
     located = locate(dataset, source_name, folders)
     origins: dict[str, str] = {}
+    archives: list[dict[str, Any]] = []
     if located.missing and not (allow_subset and located.anything and not located.archive):
         job = _Fetch(
             dataset,
@@ -300,12 +302,12 @@ def locate_or_fetch(
             (base_urls or {}).get(source_name) or source.base_url or "",
             allow_subset,
         )
-        origins = job.run()
+        origins, archives = job.run(), job.archives
         located = locate(dataset, source_name, folders)
         if located.missing and not allow_subset:
             raise _still_missing(dataset, source_name, located, job.folder)
     records = _records(located, origins)
-    return _manifest(dataset, source_name, source, records, located)
+    return _manifest(dataset, source_name, source, records, located, archives)
 
 
 def manifest_paths(manifest: Mapping[str, Any]) -> dict[str, Path]:
@@ -331,6 +333,8 @@ class _Fetch:
     settings: TransferSettings
     base_url: str
     allow_subset: bool = False
+    archives: list[dict[str, Any]] = field(default_factory=list)
+    """What was unpacked: name, path, bytes, SHA-256, check."""
 
     @property
     def source(self) -> Source:
@@ -477,16 +481,35 @@ class _Fetch:
         ]
         select = wanted_files([f.name for f in missing], patterns)
         logger.info("%s: unpacking %s", self.dataset.name, archive.name)
+
+        def look(total: int) -> None:
+            self._note_archive(archive)
+            require_space(self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}")
+
         extract(
             archive,
             self.folder,
             select,
             max_bytes=_unpacked_bound(self.source),
-            before_writing=lambda total: require_space(
-                self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}"
-            ),
+            before_writing=look,
         )
         return dict.fromkeys([f.name for f in missing] + patterns, f"unpacked from {archive.name}")
+
+    def _note_archive(self, archive: Path) -> None:
+        """Records the bytes that are unpacked, after comparing them with the registry."""
+        if any(record["path"] == archive.as_posix() for record in self.archives):
+            return
+        known = self.source.archive or Content()
+        expected = RawFile(name=archive.name, bytes=known.bytes, sha256=known.sha256, md5=known.md5)
+        record, problem = _compared(expected, archive, self.source)
+        if problem and not self.allow_subset:
+            raise InputError(
+                f"This archive is not the one that its publisher states ({problem}).",
+                where=str(archive),
+                remedy="delete it and fetch it again; to use it all the same, unpack it yourself "
+                "and put the files into the same folder.",
+            )
+        self.archives.append(record)
 
 
 def _given_by_none(refusals: list[UnavailableError], target: Path) -> InputError:
@@ -632,11 +655,12 @@ def _manifest(
     source: Source | None,
     records: list[dict[str, Any]],
     located: Located | None,
+    archives: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     missing = located.missing if located else []
     warnings = [
         f"{record['name']} {record['check']}"
-        for record in records
+        for record in [*archives, *records]
         if str(record["check"]).startswith("differs")
     ]
     if missing:
@@ -657,5 +681,6 @@ def _manifest(
         "complete": not missing,
         "missing": missing,
         "warnings": warnings,
+        "archives": list(archives),
         "files": records,
     }
