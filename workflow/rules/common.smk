@@ -52,7 +52,7 @@ def opening_text():
     # A full run, and the target `plan`, begin with the plan; `preflight` with what is missing.
     texts = []
     if "preflight" in sys.argv:
-        texts.append(layout.preflight_text(GRAPH))
+        texts.append(layout.preflight_text(GRAPH, thorough=True))
     if "preflight" not in sys.argv or "plan" in sys.argv:
         texts.append(planning.format_plan(planning.make_plan(GRAPH), GRAPH))
     return "\n".join(texts)

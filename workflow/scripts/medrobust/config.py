@@ -10,7 +10,7 @@ every key; config/README.md is generated from them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -49,6 +49,10 @@ class Config(Settings):
     leave_out: list[str] = Field(
         default=[],
         description="data sets and models not to run; results of the others stay the same",
+    )
+    also_prepare: bool | list[str] = Field(
+        default=False,
+        description="data sets to prepare that no selected study uses: all, or these",
     )
     seed: int = Field(default=20201024, ge=0, description="root of every random draw")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -208,7 +212,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         key: _typed(value) if key == "overrides" else _WORDS.get(str(value), value)
         for key, value in values.items()
     }
-    for key in ("studies", "include_extras", "leave_out"):
+    for key in ("studies", "include_extras", "leave_out", "also_prepare"):
         if isinstance(values.get(key), str):
             values[key] = [values[key]]
     config = checked(Config, values, file="config/config.yaml")
@@ -227,6 +231,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
                 raise unknown_name("study", name, STUDIES, where=place)
     registry = load_registry(root / "config/datasets.yaml")
     _check_sources(config, scale, registry)
+    _check_known(named_datasets(config.also_prepare, registry), registry)
     whole = {
         name: _resolve_study(name, config, scale, scale_file, root, registry)
         for name in config.studies
@@ -277,6 +282,20 @@ def chunk_size(attack: Attack, points: int) -> int:
     if attack.points_per_job == "auto":
         return max(1, -(-points // CHUNKS_PER_ATTACK))
     return int(attack.points_per_job)
+
+
+def named_datasets(names: bool | Sequence[str], registry: Mapping[str, Dataset]) -> list[str]:
+    """Returns the data sets that ``also_prepare`` or a command names; true or "all": every one."""
+    if isinstance(names, bool):
+        return list(registry) if names else []
+    return list(registry) if "all" in names else list(dict.fromkeys(names))
+
+
+def _check_known(names: Sequence[str], registry: Mapping[str, Dataset]) -> None:
+    for name in names:
+        if name not in registry:
+            place = "config/config.yaml, key also_prepare"
+            raise unknown_name("data set", name, sorted(registry), where=place)
 
 
 def _check_sources(config: Config, scale: Scale, registry: Mapping[str, Dataset]) -> None:

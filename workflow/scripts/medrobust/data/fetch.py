@@ -32,6 +32,7 @@ from medrobust.data.kaggle_source import (
     kaggle_credentials_present,
     kaggle_opener,
     no_credential,
+    other_ways,
 )
 from medrobust.data.registry import (
     STANDIN,
@@ -78,7 +79,8 @@ class Located:
     ``files``: name -> path of the listed files that are there; ``trees``: pattern -> its
     files; ``missing``: what is required and not there; ``archive``: an archive that was
     dropped by hand and may hold the rest; ``passed_over``: folders that hold such files too and
-    are not read, with the number of them.
+    are not read, with the number of them; ``empty``: files of 0 bytes, which count as missing;
+    ``beyond_archive``: what is missing and does not come out of an archive.
     """
 
     source: Source
@@ -87,11 +89,13 @@ class Located:
     missing: list[str]
     archive: Path | None
     passed_over: dict[Path, int] = field(default_factory=dict)
+    empty: list[Path] = field(default_factory=list)
+    beyond_archive: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing required is missing (an archive at hand counts as complete)."""
-        return not self.missing or self.archive is not None
+        """Whether nothing required is missing (what an archive at hand should hold is not)."""
+        return not self.missing or (self.archive is not None and not self.beyond_archive)
 
     @property
     def anything(self) -> bool:
@@ -126,13 +130,18 @@ def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -
         found = choose_copy(_folders([release], raw_dirs) if release else folders, group)
         trees |= found.trees
         passed_over |= found.passed_over
-    missing += [
-        f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
+    short = {
+        tree: f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
         for tree in source.trees
         if len(trees[tree.pattern]) < tree.count
-    ]
-    archive = _find_archive(source.archive, folders)
-    return Located(source, files, trees, missing, archive, passed_over)
+    }
+    missing += short.values()
+    # An archive is unpacked into the first folder.
+    elsewhere = dataset.folders(source_name)[1:]
+    beyond = [text for tree, text in short.items() if tree.folder in elsewhere]
+    archive = _find_archive(source, folders)
+    empty = [] if not missing else _empty_files(folders, [*missing, *_archive_names(source)])
+    return Located(source, files, trees, missing, archive, passed_over, empty, beyond)
 
 
 def _releases(trees: Sequence[RawTree]) -> dict[str | None, list[RawTree]]:
@@ -212,12 +221,18 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _find_archive(archive: Archive | None, folders: Sequence[Path]) -> Path | None:
-    if archive is None:
-        return None
-    names = [archive.name, *archive.other_names]
-    paths = [folder / name for folder in folders for name in names]
+def _find_archive(source: Source, folders: Sequence[Path]) -> Path | None:
+    paths = [folder / name for folder in folders for name in _archive_names(source)]
     return next((path for path in paths if _size(path) > 0), None)
+
+
+def _archive_names(source: Source) -> list[str]:
+    return [source.archive.name, *source.archive.other_names] if source.archive else []
+
+
+def _empty_files(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    paths = [folder / name for folder in folders for name in names if "*" not in name]
+    return [path for path in paths if path.is_file() and _size(path) == 0]
 
 
 def choose_source(
@@ -346,7 +361,7 @@ class _Fetch:
         if located.archive is None and self.source.kind == "manual":
             raise self._by_hand(located)
         if located.archive is None and self.source.kind == "kaggle" and not find_credential():
-            raise no_credential(self.dataset.account_free())
+            raise no_credential(self._other_ways())
         with _folder_lock(self.folder):
             # Another process may have brought the files while this one waited for the lock.
             located = self._look()
@@ -424,8 +439,8 @@ class _Fetch:
     ) -> None:
         """Downloads one file from the first address that gives it."""
         refusals: list[UnavailableError] = []
-        expected = _enforced(content, self.source)
-        for url in self._addresses(content):
+        expected = enforced(content, self.source)
+        for url in addresses(content, [self.base_url, *self.source.mirrors]):
             if refusals:
                 logger.warning("%s: %s trying %s", target.name, refusals[-1].what, url)
             try:
@@ -435,18 +450,13 @@ class _Fetch:
                 refusals.append(refusal)
         raise _given_by_none(refusals, target)
 
-    def _addresses(self, content: RawFile | Archive) -> list[str]:
-        if content.url is not None:
-            return [content.url]
-        return [url + quote(content.name) for url in (self.base_url, *self.source.mirrors)]
-
     def _fetch_archive(self, archive: Archive, located: Located) -> dict[str, str]:
         target = self.folder / archive.name
         # The archive and what comes out of it lie side by side for a while.
-        needed = (archive.bytes or 0) + (self.source.download_bytes or 0)
+        needed = (archive.bytes or archive.about_bytes or 0) + unpacked_bytes(self.source)
         require_space(self.folder, needed, self.settings.free_bytes)
         if self.source.kind == "kaggle":
-            self._kaggle_archive(target, _enforced(archive, self.source))
+            self._kaggle_archive(target, enforced(archive, self.source))
         else:
             logger.info("%s: downloading %s", self.dataset.name, archive.name)
             self._from_any_address(archive, target, Sessions())
@@ -459,14 +469,16 @@ class _Fetch:
             target.unlink()
         return origins
 
+    def _other_ways(self) -> str:
+        return other_ways(self.dataset, self.source, self.folder)
+
     def _kaggle_archive(self, target: Path, expected: Content) -> None:
-        alternatives = self.dataset.account_free()
         credential = find_credential()
         if credential is None:
-            raise no_credential(alternatives)
+            raise no_credential(self._other_ways())
         slug, version = self.source.slug or "", self.source.version
         page = f"https://www.kaggle.com/datasets/{slug}"
-        explain = explain_kaggle(page, credential, alternatives)
+        explain = explain_kaggle(page, credential, self._other_ways())
         logger.info("%s: downloading %s from Kaggle", self.dataset.name, slug)
         opener = kaggle_opener(slug, version, credential, explain, self.settings)
         download(opener, page, target, expected, self.settings, explain)
@@ -501,7 +513,7 @@ class _Fetch:
             return
         known = self.source.archive or Content()
         expected = RawFile(name=archive.name, bytes=known.bytes, sha256=known.sha256, md5=known.md5)
-        record, problem = _compared(expected, archive, self.source)
+        record, problem = compared(expected, archive, self.source)
         if problem and not self.allow_subset:
             raise InputError(
                 f"This archive is not the one that its publisher states ({problem}).",
@@ -524,8 +536,21 @@ def _given_by_none(refusals: list[UnavailableError], target: Path) -> InputError
     )
 
 
-def _enforced(content: Content, source: Source) -> Content:
-    """Returns the size and checksum that a download must have; none where only a copy is known."""
+def addresses(content: RawFile | Archive, base_urls: Sequence[str]) -> list[str]:
+    """Returns where a file or an archive can be had, in order of preference."""
+    if content.url is not None:
+        return [content.url]
+    return [url + quote(content.name) for url in base_urls]
+
+
+def unpacked_bytes(source: Source) -> int:
+    """Returns the room that an archive's files take beside it (0 if unknown, or no archive)."""
+    delivered = source.archive is not None and source.archive.delivered
+    return (source.download_bytes or 0) if delivered else 0
+
+
+def enforced(content: Content, source: Source) -> Content:
+    """Returns the size and checksum that a file must have; none where only a copy is known."""
     if source.checksums_from == "copy":
         return Content()
     return Content(bytes=content.bytes, sha256=content.sha256, md5=content.md5)
@@ -595,7 +620,7 @@ def _records(located: Located, origins: Mapping[str, str]) -> list[dict[str, Any
     records, wrong = [], []
     for file in located.source.files:
         if file.name in located.files:
-            record, problem = _compared(file, located.files[file.name], located.source)
+            record, problem = compared(file, located.files[file.name], located.source)
             records.append({**record, "origin": origins.get(file.name, "found")})
             if problem:
                 wrong.append(f"{record['path']}: {problem}")
@@ -623,7 +648,7 @@ def _record(name: str, path: Path) -> dict[str, Any]:
     return {"name": name, "path": path.as_posix(), "bytes": size, "sha256": sha256}
 
 
-def _compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any], str | None]:
+def compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any], str | None]:
     """Returns the record of a file and, if it is not acceptable, why."""
     record = _record(file.name, path)
     md5 = digest(path, "md5") if file.md5 and not file.sha256 else None
