@@ -52,7 +52,8 @@ class Config(Settings):
     )
     also_prepare: bool | list[str] = Field(
         default=False,
-        description="data sets to prepare that no selected study uses: all, or these",
+        description="data sets to prepare that no selected study uses: all (but `leave_out`), "
+        "or these",
     )
     seed: int = Field(default=20201024, ge=0, description="root of every random draw")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -231,13 +232,14 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
                 raise unknown_name("study", name, STUDIES, where=place)
     registry = load_registry(root / "config/datasets.yaml")
     _check_sources(config, scale, registry)
-    _check_known(named_datasets(config.also_prepare, registry), registry)
+    also = named_datasets(config.also_prepare, registry)
+    _check_known(also, registry)
     whole = {
         name: _resolve_study(name, config, scale, scale_file, root, registry)
         for name in config.studies
     }
     studies = {name: _select(study, config, name) for name, study in whole.items()}
-    _check_selection(config, whole, studies)
+    _check_selection(config, whole, studies, also)
     run = f"{config.scale}-{config.protocol}"
     defaults = Config()
     changed: dict[str, Any] = {"overrides": config.overrides} if config.overrides else {}
@@ -366,10 +368,14 @@ def _chosen(parts: Mapping[str, Part], config: Config) -> dict[str, Part]:
 
 
 def _check_selection(
-    config: Config, whole: Mapping[str, Study], studies: Mapping[str, Study]
+    config: Config,
+    whole: Mapping[str, Study],
+    studies: Mapping[str, Study],
+    also: Sequence[str],
 ) -> None:
     """Refuses names that no selected study has, and selections that leave nothing to do."""
     known = {name for study in whole.values() for name in (*study.datasets, *study.models)}
+    known |= set(also)
     extras = config.include_extras if isinstance(config.include_extras, list) else []
     for key, names in (("include_extras", extras), ("leave_out", config.leave_out)):
         for name in set(names) - known:

@@ -372,7 +372,7 @@ def also_prepared(resolved: Resolved) -> list[str]:
     """Returns the data sets of ``also_prepare`` that no selected study uses."""
     used = {dataset for study in resolved.studies.values() for dataset in study.datasets}
     names = named_datasets(resolved.config.also_prepare, resolved.registry)
-    return [name for name in names if name not in used]
+    return [name for name in names if name not in used and name not in resolved.config.leave_out]
 
 
 def with_dataset(graph: Graph, dataset: str) -> Graph:
