@@ -276,8 +276,15 @@ def origin_of(wildcards):
         graph = layout.with_dataset(GRAPH, wildcards.dataset)
     except InputError as error:
         raise WorkflowError(str(error)) from None
-    if graph.sources[wildcards.dataset] == wildcards.source:
+    label = graph.sources[wildcards.dataset]
+    if label == wildcards.source:
         return graph.origins[wildcards.dataset]
+    if wildcards.source == layout.SUBSET:
+        raise WorkflowError(
+            f"{wildcards.dataset}@{layout.SUBSET} was asked for, but it would be "
+            f"{wildcards.dataset}@{label}: a subset needs allow_subset=true and some files of the "
+            f"release, named as in docs/data.md, in {' or '.join(map(str, GRAPH.raw_dirs))}."
+        )
     return wildcards.source
 
 
