@@ -541,6 +541,41 @@ def test_an_archive_from_the_web_is_unpacked_and_removed(tmp_path: Path) -> None
     assert {r["origin"] for r in manifest["files"]} == {"unpacked from t.zip"}
 
 
+@pytest.mark.parametrize("trusted", ["publisher", "copy"])
+def test_an_archive_dropped_by_hand_is_held_against_the_registry(
+    tmp_path: Path, trusted: str
+) -> None:
+    """A publisher's checksum is enforced; one read off a copy is noted. Both hashes are kept."""
+    good, other = _zipped(a=b"right"), _zipped(a=b"other")
+    archive = {"name": "t.zip", "bytes": len(good), "sha256": _sha(good)}
+    source = {
+        "kind": "http",
+        "base_url": "https://e.org/",
+        "checksums_from": trusted,
+        "archive": archive,
+        "trees": [{"pattern": "*.csv", "count": 1}],
+    }
+    dataset = _dataset({"web": source})
+
+    def from_dropped(content: bytes, folder: str, **options) -> dict:
+        (tmp_path / folder / "two").mkdir(parents=True)
+        (tmp_path / folder / "two" / "t.zip").write_bytes(content)
+        raw_dirs = [tmp_path / folder]
+        return _fetch(dataset, tmp_path / folder / "down", "", raw_dirs=raw_dirs, **options)
+
+    manifest = from_dropped(good, "good")
+    (record,) = manifest["archives"]
+    assert (record["sha256"], record["bytes"]) == (_sha(good), len(good))
+    assert record["check"].startswith("matches") and manifest["warnings"] == []
+    if trusted == "publisher":
+        with pytest.raises(InputError, match="not the one that its publisher states"):
+            from_dropped(other, "bad")
+        assert _names(tmp_path / "bad" / "down") == set()
+    noted = from_dropped(other, "noted", allow_subset=True)
+    assert noted["archives"][0]["sha256"] == _sha(other)
+    assert "t.zip differs" in noted["warnings"][0]
+
+
 # ------------------------------------------------------------------ the disk
 
 

@@ -138,6 +138,50 @@ def test_studies_without_data_are_skipped_only_if_asked_for(root, elsewhere):
     assert "left out" in plan.format_plan(plan.make_plan(graph), graph)
 
 
+def test_data_sets_that_no_study_uses_are_prepared_if_asked_for(root, elsewhere):
+    plain = build_graph({}, root)
+    graph = build_graph({"also_prepare": ["moons", "mitbih", "kather"]}, root)
+    added = {"moons": "generated", "kather": "official"}
+    assert graph.sources == plain.sources | added == graph.origins
+    assert [cell.path for cell in graph.cells("signnet")] == [
+        cell.path for cell in plain.cells("signnet")
+    ]
+    assert graph.resolved.run == plain.resolved.run
+    text = plan.format_plan(plan.make_plan(graph), graph)
+    assert "also prepared: kather@official, 258.1 MB" in text and "mitbih@" not in text
+    everything = build_graph({"also_prepare": "all", "scale": "smoke"}, root)
+    assert everything.sources == dict.fromkeys(everything.registry, "standin")
+    fewer = build_graph({"also_prepare": True, "scale": "smoke", "leave_out": ["busis"]}, root)
+    assert set(everything.sources) - set(fewer.sources) == {"busis"}
+
+
+def test_what_cannot_be_had_is_skipped_only_if_asked_for(root, elsewhere):
+    wanted = {"also_prepare": ["moons", "busis", "covid_ct"]}
+    assert {"busis", "covid_ct"} <= set(build_graph(wanted, root).sources)
+    graph = build_graph(wanted | {"on_missing_data": "skip"}, root)
+    assert set(graph.sources) == {"mitbih", "ptbdb", "moons"}
+    text = plan.format_plan(plan.make_plan(graph), graph)
+    assert "left out, its data cannot be had: busis" in text and "also prepared: moons" in text
+    # What is left out is still told of.
+    assert "busis: cannot run yet" in layout.preflight_text(graph)
+
+
+def test_preflight_of_named_data_sets(root, elsewhere):
+    graph = build_graph({"scale": "laptop", "also_prepare": ["svhn"]}, root)
+    text = layout.preflight_text(graph, ["covid_ct", "moons"])
+    assert "covid_ct: cannot run yet" in text and "moons: can run" in text
+    assert "signnet" not in text and "svhn" not in text
+    command = "snakemake --cores 8 --use-conda results/data/moons@generated/card.md"
+    assert f"{command} --config scale=laptop\n" in text
+    assert "results/data/covid_ct@standin/card.md --config scale=smoke" in text
+    every = layout.preflight_text(graph, ["all"])
+    assert all(f"{name}: can" in every for name in graph.registry)
+    with pytest.raises(InputError, match="Did you mean 'moons'"):
+        layout.preflight_text(graph, ["moon"])
+    both = layout.preflight_text(graph)
+    assert "signnet: can run" in both and "svhn: can run" in both
+
+
 def test_a_members_seed_does_not_depend_on_the_run(root):
     names = [build_graph({"scale": s}, root).cells("signnet")[0].names for s in ("paper", "laptop")]
     assert names[0] == names[1]

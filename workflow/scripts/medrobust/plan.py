@@ -18,8 +18,9 @@ from typing import Any
 from medrobust.artefact_list import PRINTED_AVERAGES
 from medrobust.config import Model, attack_spec, grid_variants
 from medrobust.data.registry import STANDIN
+from medrobust.data.transfer import megabytes
 from medrobust.devices import trains_on_gpu
-from medrobust.graph import Cell, Graph
+from medrobust.graph import Cell, Graph, also_prepared
 from medrobust.registry import module_of
 from medrobust.training import planned_passes
 
@@ -121,7 +122,21 @@ def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
     how = f"scale {config.scale}, protocol {config.protocol}"
     head = f"Plan of the run {graph.resolved.run} ({how}); finished jobs are not taken off:"
     left_out = [f"left out, its data cannot be had: {name}" for name in graph.skipped]
-    return "\n".join([head, *lines, *left_out])
+    also = [f"also prepared: {text}" for text in _also_prepared(graph)]
+    return "\n".join([head, *lines, *also, *left_out])
+
+
+def _also_prepared(graph: Graph) -> list[str]:
+    """Returns the data sets that no study uses, with their downloads."""
+    if graph.resolved.config.records_from is not None:
+        return []
+    texts = []
+    for name in also_prepared(graph.resolved):
+        source = graph.sources.get(name)  # none: left out
+        if source is not None:
+            download = 0 if source == STANDIN else _download_bytes(graph, name)
+            texts.append(f"{name}@{source}" + (f", {megabytes(download)}" if download else ""))
+    return texts
 
 
 def training_seconds(

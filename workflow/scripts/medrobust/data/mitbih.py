@@ -301,6 +301,12 @@ def _rows_of_record(
             where=str(files[f"{record}.atr"]),
             remedy="download this file again (release 1.0.0), or set `allow_subset: true`.",
         )
+    if len(beats) < 2:
+        raise InputError(
+            f"Record {record} has {len(beats)} annotated beats: nothing can be cut.",
+            where=str(files[f"{record}.atr"]),
+            remedy="download this file again (release 1.0.0).",
+        )
     # The Kaggle files have no row for the last beat of a record.
     beats = beats[:-1]
     try:
