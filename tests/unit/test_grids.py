@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from medrobust import io
 from medrobust.attacks import AttackResult
-from medrobust.config import Attack, grid_variants
+from medrobust.config import Attack
 from medrobust.data.splits import write_split
 from medrobust.errors import InputError
 from medrobust.evaluation.grids import Variant, save_grid_chunk
 from medrobust.evaluation.records import SCHEMA, read_records
+from medrobust.grid import grid_variants
 from medrobust.jobs.attack import gather_records
 from medrobust.jobs.evaluate import select_points
 

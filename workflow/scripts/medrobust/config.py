@@ -10,7 +10,6 @@ every key; config/README.md is generated from them.
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import Field, model_validator
 from medrobust.artefact_list import ARTEFACTS
 from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
 from medrobust.errors import InputError
+from medrobust.grid import grid_variants
 from medrobust.io import sha256_of_json
 from medrobust.registry import module_of, parse_spec
 from medrobust.schema import Settings, checked, unknown_name
@@ -324,12 +324,6 @@ def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings
         for variant in grid_variants(attack.grid)
     ]
     return specs[0]
-
-
-def grid_variants(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Returns every combination of a grid's values; one empty combination if there is no grid."""
-    combinations = itertools.product(*grid.values())
-    return [dict(zip(grid, values, strict=True)) for values in combinations]
 
 
 def chunk_size(attack: Attack, points: int) -> int:

@@ -32,7 +32,7 @@ from medrobust.data.registry import STANDIN, Dataset, get_dataset
 from medrobust.errors import InputError
 from medrobust.io import read_json, sha256_of_json
 from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
-from medrobust.schema import unknown_name
+from medrobust.schema import checked, unknown_name
 
 DATA = "results/data/{dataset}@{source}"
 MODEL = "results/{run}/{study}/models/{dataset}@{source}/fold{fold}/rep{replicate}/{model}"
@@ -613,7 +613,9 @@ def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool
     wanted = {} if datasets else _datasets_of_studies(resolved)
     wanted |= {name: [name] for name in names}
     findings = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough)
-    settings = shown_settings(resolved.config, without=["also_prepare"] if datasets else [])
+    settings = shown_settings(
+        resolved.config, without=["also_prepare", "studies"] if datasets else []
+    )
     return format_preflight(findings, list(wanted), settings=settings, targets=_cards(graph, names))
 
 
@@ -670,6 +672,8 @@ def _check_committed(graph: Graph, study: str) -> None:
     if not file.is_file():
         raise InputError("The committed records do not say how they were made.", where=str(file))
     made, now = read_json(file), graph.run_facts(study)
+    # Settings that did not exist then have their defaults.
+    made["study"] = checked(Study, made["study"], file=str(file)).model_dump(mode="json")
     for facts in (made, now):
         # What is drawn from records does not shape them.
         facts["study"].pop("artefacts", None)

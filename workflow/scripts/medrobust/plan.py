@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.artefact_list import PRINTED_AVERAGES
-from medrobust.config import Model, attack_spec, grid_variants
+from medrobust.config import Model, attack_spec
 from medrobust.data.registry import STANDIN
 from medrobust.data.transfer import megabytes
 from medrobust.devices import trains_on_gpu
 from medrobust.graph import Cell, Graph, also_prepared
+from medrobust.grid import grid_variants
 from medrobust.registry import module_of
 from medrobust.training import planned_passes
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust import io
-from medrobust.config import grid_variants
 from medrobust.devices import choose_device, fix_threads, gpu_slot
 from medrobust.errors import InputError
+from medrobust.grid import grid_variants
 from medrobust.logs import Progress
 from medrobust.machine import hardware, versions
 from medrobust.progress import Journal, mark_done, progress_key

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # ``(member, x [n, d], y [n], generator) -> (loss, how many points are called right)``; the next
 # batch overwrites x; the generator is seeded for this member and batch.
-MemberLoss = Callable[[FlatMember, Any, Any, Any], tuple[Any, Any]]
+MemberLoss = Callable[["FlatMember", Any, Any, Any], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
