@@ -8,5 +8,6 @@ returns the function that evaluates all members on a block of points at once.
 For methods that descend a loss it has ``initial_parameters`` and ``forward``, and may have
 ``training_forward`` (where training differs from evaluation), ``UNTRAINED`` (names of arrays that
 the optimizer leaves alone), ``after_step(parameters)`` (changes the tensors in place after each
-step) and ``MEMBERS_APART = True`` (members are computed one after the other).
+step) and ``MEMBERS_APART = True`` (members are computed one after the other). What
+``composed_loss`` asks for is in :mod:`medrobust.models.apart`.
 """
