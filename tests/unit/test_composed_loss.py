@@ -235,10 +235,10 @@ def loss_of(name: str, flip: bool, **changes):
     logits, _ = relu_mlp.logits_and_pattern(SPECS["relu_mlp"], member.leaves, points)
     y = (logits.argmax(dim=1) + flip) % 5
     work = Work(x, y.numpy(), 5, [0], [0], input_range=(0.0, 1.0))
-    loss = composed_loss._Loss(settings(name, **changes), relu_mlp, SPECS["relu_mlp"], work)
-    value, right = loss(member, points, y, torch.Generator().manual_seed(0))
+    loss = composed_loss._Gradient(settings(name, **changes), relu_mlp, SPECS["relu_mlp"], work)
+    gradient, value, right = loss(member, points, y, torch.Generator().manual_seed(0))
     assert int(right) == (0 if flip else len(x))
-    return value.item(), member.gradient(value).clone()
+    return value.item(), gradient.clone()
 
 
 @pytest.mark.parametrize("name", ["mse_margin", "loss1", "loss2", "text_loss1", "text_loss2"])

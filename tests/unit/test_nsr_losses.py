@@ -178,7 +178,7 @@ def member_of(bias: bool = True) -> dict[str, torch.Tensor]:
 def test_normalisation_rescales_kernels_with_their_biases_and_no_others():
     member, before = member_of(), member_of()
     member["w2"][3] = 0
-    kernel_norms.normalise(member, ["1", "2"])
+    kernel_norms.normaliser(member, ["1", "2"])()
     for layer in ("1", "2"):
         for row in range(6):
             if (layer, row) == ("2", 3):
@@ -191,14 +191,14 @@ def test_normalisation_rescales_kernels_with_their_biases_and_no_others():
     assert not member["w2"][3].any() and torch.equal(member["b2"][3], before["b2"][3])
     for name in ("w3", "b3", "w4", "b5"):
         assert torch.equal(member[name], before[name])
-    kernel_norms.normalise(without := member_of(bias=False), ["1"])
+    kernel_norms.normaliser(without := member_of(bias=False), ["1"])()
     torch.testing.assert_close(without["w1"].norm(dim=1), torch.ones(6))
 
 
 def test_normalisation_of_convolution_kernels_is_over_channels_and_width():
     kernels = torch.rand(4, 3, 5)
     member = {"w1": kernels.clone()}
-    kernel_norms.normalise(member, ["1"])
+    kernel_norms.normaliser(member, ["1"])()
     expected = [k / np.linalg.norm(k.ravel()) for k in kernels.numpy()]
     np.testing.assert_allclose(member["w1"], np.stack(expected), rtol=1e-6)
 

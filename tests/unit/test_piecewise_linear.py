@@ -184,3 +184,18 @@ def test_a_network_without_hidden_layers_is_one_matrix():
     _, pattern = relu_mlp.logits_and_pattern(spec, member, torch.rand(3, 187))
     found = relu_mlp.pull_back(spec, member, pattern, torch.eye(5)[:, None, :].expand(5, 3, 5))
     torch.testing.assert_close(found, w[:, None, :].expand(5, 3, 187))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_written_out_backward_pass_equals_autograds_to_the_last_bit(bias):
+    spec = relu_mlp.Spec(bias=bias)
+    member = member_of(relu_mlp, bias=bias, dtype=torch.float32)
+    x = points(130, torch.float32)
+    slopes = torch.from_numpy(np.random.default_rng(6).normal(size=(130, 5))).float()
+    logits, pattern = relu_mlp.logits_and_pattern(spec, member, x)
+    expected = torch.autograd.grad((logits * slopes).sum(), list(member.values()))
+    with torch.no_grad():
+        gradients = {name: torch.full_like(value, torch.nan) for name, value in member.items()}
+        relu_mlp.backpropagate(spec, member, x, pattern, slopes, gradients)
+    for found, wanted in zip(gradients.values(), expected, strict=True):
+        assert torch.equal(found, wanted)

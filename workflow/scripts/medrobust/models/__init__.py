@@ -12,4 +12,6 @@ step) and ``MEMBERS_APART = True`` (members are computed one after the other). W
 "logits", gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``;
 ``GRADIENT_BLOCK`` is then the number of rows of their passes, if that of
 :mod:`medrobust.gradients` is too large for this architecture.
+What
+``composed_loss`` asks for is in :mod:`medrobust.models.apart`.
 """

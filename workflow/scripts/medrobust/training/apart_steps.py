@@ -26,9 +26,9 @@ from medrobust.training.work import Work
 if TYPE_CHECKING:
     import torch
 
-# ``(member, x [n, d], y [n], generator) -> (loss, how many points are called right)``; the next
-# batch overwrites x; the generator is seeded for this member and batch.
-MemberLoss = Callable[["FlatMember", Any, Any, Any], tuple[Any, Any]]
+# ``(member, x [n, d], y [n], generator) -> (gradient [p], loss, number of points called right)``;
+# the next batch overwrites x and the gradient; the generator is seeded for this member and batch.
+MemberGradient = Callable[["FlatMember", Any, Any, Any], tuple[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,19 @@ class Descent:
     """How steps are taken.
 
     Attributes:
-        loss: of one member on a batch.
+        gradient: of one member's loss on a batch.
         order: ``(labels, generator) -> rows`` of one epoch, int64; any number of them.
         batch_size: points per step; the last batch of an epoch may be smaller.
         optimizer: name of the optimiser.
         learning_rate: step size, constant.
         updates_per_batch: moves of the optimiser with the gradient of one batch.
         l1_decay, l2_decay: see :meth:`FlatOptimizer.decay`.
-        before_batch: called with a member's tensors before each batch, to change them in place.
+        before_batch: from a member's tensors to a function that changes them in place, called
+            before each batch.
         revive_kernels: whether kernels without a gradient in an epoch are drawn anew.
     """
 
-    loss: MemberLoss
+    gradient: MemberGradient
     order: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     batch_size: int
     optimizer: OptimizerName
@@ -55,7 +56,7 @@ class Descent:
     updates_per_batch: int = 1
     l1_decay: float = 0.0
     l2_decay: float = 0.0
-    before_batch: Callable[[dict[str, Any]], None] | None = None
+    before_batch: Callable[[dict[str, Any]], Callable[[], None]] | None = None
     revive_kernels: bool = False
 
 
@@ -74,6 +75,7 @@ class _Slot:
         self.moved = torch.zeros_like(flat)
         self._memory = torch.empty_like(flat)
         self._descent = descent
+        self._before_batch = descent.before_batch and descent.before_batch(self.member.values)
         for group, names in self._kept().items():
             kept = getattr(state, group)
             for name, tensor in names.items():
@@ -114,16 +116,15 @@ class _Slot:
         import torch
 
         descent = self._descent
-        if descent.before_batch is not None:
-            descent.before_batch(self.member.values)
-        loss, right = descent.loss(self.member, x, y, draws)
-        gradient = self.member.gradient(loss)
+        if self._before_batch is not None:
+            self._before_batch()
+        gradient, loss, right = descent.gradient(self.member, x, y, draws)
         for _ in range(descent.updates_per_batch):
             self.optimizer.step(gradient)
         self.optimizer.decay(descent.l1_decay, descent.l2_decay)
         if descent.revive_kernels:
             self.moved.add_(torch.abs(gradient, out=self._memory))
-        self.loss.add_(loss.detach(), alpha=len(y))
+        self.loss.add_(loss, alpha=len(y))
         self.right.add_(right)
 
 
