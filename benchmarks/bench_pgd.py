@@ -149,7 +149,7 @@ def libraries_line(network, x: np.ndarray, y: np.ndarray, folder: str | None) ->
     each = ours / len(x) / STEPS
     safe = (model.predict(found.x_adv[:, 0]) == y).mean()
     print(
-        f"PGD-{STEPS} of {len(x):,} points, one thread, epsilon {epsilon}: CPU us per point and step"
+        f"PGD-{STEPS}, {len(x):,} points, epsilon {epsilon}, one thread: CPU us per point and step"
     )
     print(f"  ours                  {1e6 * each:7.2f}      accuracy {safe:.3f}")
     rivals = {f"ART, batch {size}": _art(network, epsilon, size) for size in (128, 512, 4096)}
