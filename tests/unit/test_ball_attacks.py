@@ -214,11 +214,11 @@ def test_a_killed_attack_goes_on_from_its_journal(name, tmp_path, monkeypatch):
 def test_equal_points_of_equal_seeds_share_what_the_journal_holds(tmp_path):
     model, x = LinearLogits(D), points_of(2, D)[[0, 0, 1]]
     y, seeds = model.predict(x), seeds_for(2)[[0, 0, 1]]
-    spec = make_spec("uniform_noise")
-    expected = run("uniform_noise", model, x, y, spec, seeds)
+    spec = make_spec("pgd")
+    expected = run("pgd", model, x, y, spec, seeds)
     for _ in range(2):
         with Journal(tmp_path / "j", "key") as journal:
-            found = run("uniform_noise", model, x, y, spec, seeds, journal=journal)
+            found = run("pgd", model, x, y, spec, seeds, journal=journal)
         assert_same(found, expected)
 
 

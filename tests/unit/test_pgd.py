@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.attacks import ball_kernels, pgd, run_attack
 from medrobust.attacks.slots import Ascent
+from medrobust.ensembles import build_ensemble
+from medrobust.models import cnn1d, mlp
 from numpy.testing import assert_allclose
 from scipy import stats
 
@@ -195,6 +197,30 @@ def test_a_larger_ball_is_not_safer_on_linear_models():
         assert safe is None or not (now & ~safe).any()
         safe = now
     assert not safe.all()
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "members"), [("mlp", mlp, 3), ("cnn1d", cnn1d, 1)], ids=["mlp", "cnn1d"]
+)
+def test_registered_architectures_can_be_attacked(name, module, members):
+    spec = module.Spec()
+    parameters = module.initial_parameters(spec, (40,), 2, list(range(members)))
+    model = build_ensemble(
+        name, spec, [parameters], vote="soft", input_shape=(40,), n_classes=2, input_range=(0, 1)
+    )
+    x = points_of(12, 40)
+    y = model.predict(x)
+    result = run(model, x, y, make_spec(epsilon=0.5, num_steps=30, step_size=0.05))
+    rows = result.x_adv[:, 0]
+    fooled = model.predict(rows) != y
+    assert fooled.any()
+    # A loss that was climbed is higher wherever the label did not change, too.
+    before, after = (model.logits(points) for points in (x, rows))
+    own = np.arange(12), y
+    assert (after[own] - after[:, ::-1][own] < before[own] - before[:, ::-1][own]).all()
+    few = run(model, x[[5]], y[[5]], make_spec(epsilon=0.5, num_steps=30, step_size=0.05),
+              seeds_for(12)[[5]])  # fmt: skip
+    assert few.x_adv.tobytes() == result.x_adv[5].tobytes()
 
 
 def test_robust_accuracy_is_that_of_art():

@@ -43,10 +43,11 @@ UNIT_SECONDS: dict[str, float] = {
     "attack:pgd:relu_mlp": 1.9e-6,
     "attack:pgd:kachuee_cnn": 1.3e-4,
     "attack:pgd:cnn1d": 3e-4,
-    "attack:spsa:relu_mlp": 1.6e-6,
-    "attack:spsa:kachuee_cnn": 9e-5,
-    "attack:uniform_noise:relu_mlp": 3e-6,
-    "attack:uniform_noise:kachuee_cnn": 9e-5,
+    "attack:spsa:relu_mlp": 1.8e-6,
+    "attack:spsa:kachuee_cnn": 1.1e-4,
+    "attack:spsa:cnn1d": 2.2e-4,
+    "attack:uniform_noise:relu_mlp": 4e-6,
+    "attack:uniform_noise:kachuee_cnn": 1.2e-4,
 }
 # For what nobody has measured yet.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4

@@ -56,7 +56,8 @@ def attack(
             an open end.
     """
     check_attack(spec, seeds, x_start)
-    ledger = Ledger(x, y, seeds, spec, gradients=False, journal=journal, progress=progress)
+    # Drawing again is faster than reading what a journal of all draws would hold.
+    ledger = Ledger(x, y, seeds, spec, gradients=False, journal=None, progress=progress)
     left = ledger.start(model)
     for first in range(0, len(left), _BATCH):
         runs = left[first : first + _BATCH]
