@@ -359,10 +359,24 @@ def _matrix(request: Request) -> list[Path]:
     return nsr_figures.build_matrix(request)
 
 
+def _claims(request: Request) -> list[Path]:
+    from medrobust.studies.nsr_claims import build_nsr_claims
+
+    return build_nsr_claims(request)
+
+
+def _reading(request: Request) -> list[Path]:
+    from medrobust.studies.nsr_reading import build_reading
+
+    return build_reading(request)
+
+
 BUILDERS: dict[str, Callable[[Request], Sequence[Path]]] = {
     **{f"table{table.number}": partial(build_table, table) for table in TABLES},
     **{f"figure{number}": partial(_curves, number) for number in (1, 2, 4, 5, 6, 7)},
     "figure3": _figure3,
     "figure8": _figure8,
     "matrix": _matrix,
+    "claims": _claims,
+    "reading": _reading,
 }

@@ -16,7 +16,7 @@ from medrobust import artefacts, io, seeds
 from medrobust.errors import InputError
 from medrobust.evaluation import balanced, statistics
 from medrobust.evaluation.comparison import normal_epsilon, read_published
-from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, Tally, read_tally
+from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally, read_tally
 from medrobust.studies import Entry, Request, shared
 
 if TYPE_CHECKING:
@@ -191,6 +191,19 @@ class Results:
     def random(self, *names: object) -> np.random.Generator:
         """Returns the generator of a named piece of work."""
         return seeds.generator(self.seed, STUDY, *names)
+
+    def on_points_of(self, model: str, attack: str, other: str) -> dict[str, bool] | None:
+        """Returns how to read ``attack`` on the points of ``other`` (arguments of :meth:`cells`).
+
+        None if either was not run, or their points cannot be matched.
+        """
+        mine, theirs = self.of(model, attack), self.of(model, other)
+        if not mine or not theirs:
+            return None
+        if (mine[0].selection, mine[0].per_class) == (theirs[0].selection, theirs[0].per_class):
+            return {}
+        marked = mine[0].subset_per_class == theirs[0].per_class > 0
+        return {"subset": True} if marked and mine[0].selection == TEST_SET else None
 
     def attacked(self, attack: str, dataset: str = DATASET) -> list[Tally]:
         """Returns every tally of an attack."""
