@@ -259,3 +259,14 @@ def test_the_job_writes_what_is_read_again(tmp_path):
         tally.read_tally(tmp_path / "tally.csv")
     with pytest.raises(InputError, match="do not exist"):
         tally_attack(predictions="none.parquet", records="r", out="o")
+
+
+def test_marking_a_subset_changes_no_cell(tmp_path):
+    clean, found = made(10)
+    cells = []
+    for subset in (None, 4):
+        path = tmp_path / f"{subset}.csv"
+        io.write_table(path, tally.make_tally(clean, joined(clean, found), subset))
+        cells.append(tally.read_tally(path).cells(0.3))
+    for name in ("label", "prediction", "weight", "count"):
+        assert np.array_equal(getattr(cells[0], name), getattr(cells[1], name))
