@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from medrobust.studies import nsr, nsr_reading
+from medrobust.studies import nsr, nsr_reading, nsr_results
 from medrobust.studies.nsr_results import (
     LEVELS,
     METHODS,
@@ -35,6 +35,14 @@ def entries(tmp_path_factory, published):
         made_entry(folder, labels, model, attacks, published, per_class=PER_CLASS)
         for model in every_model(("MLP",))
     ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_resamples():
+    """Draws less: what is tested here does not depend on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nsr_results, "RESAMPLES", 499)
+        yield
 
 
 @pytest.fixture(scope="module")

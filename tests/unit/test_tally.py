@@ -1,5 +1,7 @@
 """Tallies of attacks, held against loops over single points."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -270,3 +272,11 @@ def test_marking_a_subset_changes_no_cell(tmp_path):
         cells.append(tally.read_tally(path).cells(0.3))
     for name in ("label", "prediction", "weight", "count"):
         assert np.array_equal(getattr(cells[0], name), getattr(cells[1], name))
+
+
+def test_every_column_is_documented(root):
+    text = (root / "docs/nsr.md").read_text(encoding="utf-8")
+    section = text[text.index("## tally.csv") : text.index("## Tables")]
+    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(tally.SCHEMA)

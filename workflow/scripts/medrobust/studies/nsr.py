@@ -9,7 +9,6 @@ all levels up to it stands in a column of its own (:mod:`medrobust.evaluation.ta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from medrobust import artefacts
 from medrobust.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
 from medrobust.evaluation.comparison import OUTSIDE, read_published, verdict
-from medrobust.evaluation.consistency import build_consistency
 from medrobust.evaluation.tally import WORST_CASE
 from medrobust.plotting import model_label
 from medrobust.studies import Request, shared
@@ -44,7 +42,7 @@ from medrobust.studies.nsr_results import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BUILDERS", "build_printed_averages", "remark"]
+__all__ = ["BUILDERS", "remark"]
 
 _OWN_COLUMNS = (
     "interval",
@@ -317,16 +315,6 @@ def outside(row: Mapping[str, Any]) -> bool:
     """
     ends = (row["reproduced"], row["ci_low"], row["ci_high"])
     return verdict(row["published"], 2, *ends, source="kaggle") == OUTSIDE
-
-
-# --- printed averages -------------------------------------------------------------------
-
-
-def build_printed_averages(
-    published: str | os.PathLike[str], out_stem: str | os.PathLike[str], context: RunContext
-) -> list[Path]:
-    """Writes that the paper prints no averages that could be recomputed."""
-    return build_consistency(STUDY, published, (), out_stem, context)
 
 
 # --- what the workflow calls --------------------------------------------------------------

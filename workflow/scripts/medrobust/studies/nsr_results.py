@@ -47,6 +47,7 @@ METRIC_NAMES = {"ACC": "accuracy", "PREC": "precision"}
 LEVELS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
 NOISE_LEVELS = LEVELS[1:]
 N_CLASSES = 5
+RESAMPLES = statistics.RESAMPLES
 #: Name of an attack in the study to its name in print.
 PRINTED_ATTACKS = {"pgd20": "20-PGD", "pgd100": "100-PGD", "spsa": "SPSA"}
 NOISE = "noise"
@@ -166,7 +167,7 @@ class Results:
         if key not in self._draws:
             names = [f"{name}={value}" for name, value in named]
             random = self.random("bootstrap", *key[:3], *names)
-            self._draws[key] = balanced.metric_draws(cells, self.n_classes, random)
+            self._draws[key] = balanced.metric_draws(cells, self.n_classes, random, RESAMPLES)
         return self._draws[key][metric]
 
     def estimate(
@@ -328,7 +329,8 @@ def attack_text(request: Request, attack: str) -> str:
     facts = request.attacks.get(attack)
     if facts is None:
         return PRINTED_ATTACKS.get(attack, attack)
-    settings = {k: v for k, v in facts.items() if k not in ("name", "grid", "points_per_class")}
+    told_apart = ("name", "grid", "points_per_class", "clip_min", "clip_max")
+    settings = {name: value for name, value in facts.items() if name not in told_apart}
     text = artefacts.describe_attack(facts["name"], settings)
     for name, values in (facts.get("grid") or {}).items():
         shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
