@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from medrobust import io, plotting
 from medrobust.errors import InputError
-from medrobust.studies import nsr, nsr_figures
+from medrobust.studies import nsr, nsr_figures, nsr_results
 from medrobust.studies.nsr_results import (
     DATASET,
     LEVELS,
@@ -23,9 +23,10 @@ SUFFIXES = (".pdf", ".png", ".svg", ".csv", ".provenance.json")
 
 
 @pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
-    """Draws at screen resolution: what is tested here does not depend on it."""
+def coarse_and_few(monkeypatch):
+    """Draws coarsely and less often: what is tested here does not depend on it."""
     monkeypatch.setitem(plotting._SETTINGS, "savefig.dpi", 50)
+    monkeypatch.setattr(nsr_results, "RESAMPLES", 499)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,10 @@ def test_the_geometry_is_the_nearest_point_of_the_plane(seed):
     step = nsr_figures.nearest_sign_change(x, w)
     assert w @ (x + step) == pytest.approx(0, abs=1e-12)
     found = minimize(
-        lambda e: e @ e, [1.0, 1.0], constraints={"type": "eq", "fun": lambda e: w @ (x + e)}
+        lambda e: e @ e,
+        [1.0, 1.0],
+        constraints={"type": "eq", "fun": lambda e: w @ (x + e)},
+        options={"ftol": 1e-14},
     )
     assert np.allclose(found.x, step, atol=1e-5)
 

@@ -31,6 +31,12 @@ SIZES = (200, 12, 31, 8, 40)
 PER_CLASS = 8
 
 
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch):
+    """Draws less: what is tested here does not depend on it."""
+    monkeypatch.setattr(nsr_results, "RESAMPLES", 499)
+
+
 @pytest.fixture(scope="module")
 def published(root):
     return root / "resources/published/nsr.csv"
@@ -225,10 +231,3 @@ def test_differences_outside_the_interval_are_starred(tmp_path, published):
     assert not nsr.outside(row | {"ci_high": 0.4951})
     assert nsr.signed(-0.0301, 3) == "−0.030" and nsr.signed(0.01, 3) == "+0.010"
     assert nsr.signed(-0.0001, 3) == "0.000"
-
-
-def test_nothing_is_averaged_in_print(tmp_path, published):
-    nsr.build_printed_averages(published, tmp_path / "printed", CONTEXT)
-    text = (tmp_path / "printed.md").read_text()
-    assert "prints no average beside its terms" in text
-    assert pd.read_csv(tmp_path / "printed.csv").empty

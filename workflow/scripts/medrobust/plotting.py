@@ -40,7 +40,7 @@ _MODELS: dict[str, tuple[str, Any, str]] = {
     "ResNet18": ("#6B6B00", _DASHDOT, "P"),
     "RandomForest": ("#D55E00", _SOLID, "X"),
     # Training losses of nsr; adversarial training in one hue, darker with its radius.
-    "ce": ("#444444", _SOLID, "o"),
+    "ce": ("#444444", _SOLID, "<"),
     "jacob": ("#AA4499", _DASHDOT, "D"),
     "mse": ("#DDAA33", _DASHED, "s"),
     "mseMargin": ("#D55E00", _DASHED, "^"),

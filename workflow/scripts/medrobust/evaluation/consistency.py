@@ -143,7 +143,7 @@ def build_consistency(
     Args:
         study: name of the study in the file of published numbers.
         published: that file.
-        rules: the averages that the study prints, possibly none.
+        rules: the averages that the study prints.
         out_stem: path without suffix; the files are those of a table artefact.
         context: the run (its scale and data have no part in this table).
 
@@ -158,7 +158,10 @@ def build_consistency(
         out_stem,
         frame,
         title="Printed averages that do not follow from their printed terms",
-        caption=_caption(len(failing), len(frame)),
+        caption=(
+            f"{len(failing)} of {len(frame)} printed averages cannot be the mean of the numbers "
+            "printed beside them, whatever was lost to rounding."
+        ),
         context=context,
         sources={},
         n=f"{len(frame)} printed averages",
@@ -170,15 +173,6 @@ def build_consistency(
         ],
         panels=[artefacts.Panel(_printed(failing))],
         inputs=[published],
-    )
-
-
-def _caption(failing: int, found: int) -> str:
-    if not found:
-        return "The paper prints no average beside its terms: nothing can be recomputed."
-    return (
-        f"{failing} of {found} printed averages cannot be the mean of the numbers printed beside "
-        "them, whatever was lost to rounding."
     )
 
 

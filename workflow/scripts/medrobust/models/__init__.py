@@ -11,7 +11,6 @@ the optimizer leaves alone), ``after_step(parameters)`` (changes the tensors in 
 step) and ``MEMBERS_APART = True`` (members are computed one after the other). Where ``SCORES`` is
 "logits", gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``;
 ``GRADIENT_BLOCK`` is then the number of rows of their passes, if that of
-:mod:`medrobust.gradients` is too large for this architecture.
-What
-``composed_loss`` asks for is in :mod:`medrobust.models.apart`.
+:mod:`medrobust.gradients` is too large for this architecture. What ``composed_loss`` asks for is
+in :mod:`medrobust.models.apart`.
 """

@@ -9,7 +9,6 @@ all levels up to it stands in a column of its own (:mod:`medrobust.evaluation.ta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from medrobust import artefacts
 from medrobust.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
 from medrobust.evaluation.comparison import OUTSIDE, read_published, verdict
-from medrobust.evaluation.consistency import build_consistency
 from medrobust.evaluation.tally import WORST_CASE
 from medrobust.plotting import model_label
 from medrobust.studies import Request, shared
@@ -44,7 +42,7 @@ from medrobust.studies.nsr_results import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BUILDERS", "build_printed_averages", "remark"]
+__all__ = ["BUILDERS", "remark"]
 
 _OWN_COLUMNS = (
     "interval",
@@ -319,16 +317,6 @@ def outside(row: Mapping[str, Any]) -> bool:
     return verdict(row["published"], 2, *ends, source="kaggle") == OUTSIDE
 
 
-# --- printed averages -------------------------------------------------------------------
-
-
-def build_printed_averages(
-    published: str | os.PathLike[str], out_stem: str | os.PathLike[str], context: RunContext
-) -> list[Path]:
-    """Writes that the paper prints no averages that could be recomputed."""
-    return build_consistency(STUDY, published, (), out_stem, context)
-
-
 # --- what the workflow calls --------------------------------------------------------------
 
 # The modules of the others build on this one, so they are imported when asked for.
@@ -359,10 +347,24 @@ def _matrix(request: Request) -> list[Path]:
     return nsr_figures.build_matrix(request)
 
 
+def _claims(request: Request) -> list[Path]:
+    from medrobust.studies.nsr_claims import build_nsr_claims
+
+    return build_nsr_claims(request)
+
+
+def _reading(request: Request) -> list[Path]:
+    from medrobust.studies.nsr_reading import build_reading
+
+    return build_reading(request)
+
+
 BUILDERS: dict[str, Callable[[Request], Sequence[Path]]] = {
     **{f"table{table.number}": partial(build_table, table) for table in TABLES},
     **{f"figure{number}": partial(_curves, number) for number in (1, 2, 4, 5, 6, 7)},
     "figure3": _figure3,
     "figure8": _figure8,
     "matrix": _matrix,
+    "claims": _claims,
+    "reading": _reading,
 }

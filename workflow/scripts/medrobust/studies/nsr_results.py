@@ -16,7 +16,7 @@ from medrobust import artefacts, io, seeds
 from medrobust.errors import InputError
 from medrobust.evaluation import balanced, statistics
 from medrobust.evaluation.comparison import normal_epsilon, read_published
-from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, Tally, read_tally
+from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally, read_tally
 from medrobust.studies import Entry, Request, shared
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ METRIC_NAMES = {"ACC": "accuracy", "PREC": "precision"}
 LEVELS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
 NOISE_LEVELS = LEVELS[1:]
 N_CLASSES = 5
+RESAMPLES = statistics.RESAMPLES
 #: Name of an attack in the study to its name in print.
 PRINTED_ATTACKS = {"pgd20": "20-PGD", "pgd100": "100-PGD", "spsa": "SPSA"}
 NOISE = "noise"
@@ -166,7 +167,7 @@ class Results:
         if key not in self._draws:
             names = [f"{name}={value}" for name, value in named]
             random = self.random("bootstrap", *key[:3], *names)
-            self._draws[key] = balanced.metric_draws(cells, self.n_classes, random)
+            self._draws[key] = balanced.metric_draws(cells, self.n_classes, random, RESAMPLES)
         return self._draws[key][metric]
 
     def estimate(
@@ -191,6 +192,19 @@ class Results:
     def random(self, *names: object) -> np.random.Generator:
         """Returns the generator of a named piece of work."""
         return seeds.generator(self.seed, STUDY, *names)
+
+    def on_points_of(self, model: str, attack: str, other: str) -> dict[str, bool] | None:
+        """Returns how to read ``attack`` on the points of ``other`` (arguments of :meth:`cells`).
+
+        None if either was not run, or their points cannot be matched.
+        """
+        mine, theirs = self.of(model, attack), self.of(model, other)
+        if not mine or not theirs:
+            return None
+        if (mine[0].selection, mine[0].per_class) == (theirs[0].selection, theirs[0].per_class):
+            return {}
+        marked = mine[0].subset_per_class == theirs[0].per_class > 0
+        return {"subset": True} if marked and mine[0].selection == TEST_SET else None
 
     def attacked(self, attack: str, dataset: str = DATASET) -> list[Tally]:
         """Returns every tally of an attack."""
@@ -315,7 +329,8 @@ def attack_text(request: Request, attack: str) -> str:
     facts = request.attacks.get(attack)
     if facts is None:
         return PRINTED_ATTACKS.get(attack, attack)
-    settings = {k: v for k, v in facts.items() if k not in ("name", "grid", "points_per_class")}
+    told_apart = ("name", "grid", "points_per_class", "clip_min", "clip_max")
+    settings = {name: value for name, value in facts.items() if name not in told_apart}
     text = artefacts.describe_attack(facts["name"], settings)
     for name, values in (facts.get("grid") or {}).items():
         shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
