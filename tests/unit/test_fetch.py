@@ -506,6 +506,31 @@ def test_trees_of_two_folders_keep_apart_files_of_one_name(tmp_path: Path) -> No
     assert content == {"one/benign/b.png": b"one", "two/benign/b.png": b"two"}
 
 
+def test_a_release_of_which_a_part_is_missing_comes_whole_out_of_its_archive(
+    tmp_path: Path,
+) -> None:
+    """Not a part from here and a part from there; a release that is whole is not unpacked."""
+    trees = [{"pattern": "a/*.png", "count": 1}, {"pattern": "b/*.png", "count": 1}]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in ("a/0.png", "b/0.png"):
+            file.writestr(name, b"archive")
+    source = {"kind": "manual", "instructions": "ask", "archive": {"name": "t.zip"}}
+    (tmp_path / "two/a").mkdir(parents=True)
+    (tmp_path / "two/a/0.png").write_bytes(b"mine")
+    (tmp_path / "two/t.zip").write_bytes(buffer.getvalue())
+    one = _dataset({"form": {**source, "trees": trees}})
+    manifest = _fetch(one, tmp_path / "down", "", "form", raw_dirs=[tmp_path])
+    assert {Path(r["path"]).read_bytes() for r in manifest["files"]} == {b"archive"}
+
+    trees = [trees[0] | {"folder": "two"}, trees[1] | {"folder": "other"}]
+    both = _dataset({"form": {**source, "trees": trees, "folders": ["two", "other"]}})
+    assert not locate(both, "form", [tmp_path]).complete
+    with pytest.raises(InputError, match=r"b/\*\.png \(0 of 1\)"):
+        _fetch(both, tmp_path / "none", "", "form", raw_dirs=[tmp_path])
+    assert not list((tmp_path / "none").rglob("*.png"))
+
+
 def test_copies_that_macos_leaves_beside_files_are_no_files(tmp_path: Path) -> None:
     trees = [{"pattern": "tiles/*.png", "count": 2}]
     dataset = _dataset({"form": {"kind": "manual", "instructions": "ask them", "trees": trees}})

@@ -485,10 +485,13 @@ class _Fetch:
 
     def _unpack(self, archive: Path, located: Located) -> dict[str, str]:
         missing = [f for f in located.source.files if f.name not in located.files]
+        # The other folders hold other releases.
+        here = (None, self.dataset.folders(self.source_name)[0])
         patterns = [
             tree.pattern
-            for group in _releases(self.source.trees).values()
-            if any(len(located.trees[tree.pattern]) < tree.count for tree in group)
+            for release, group in _releases(self.source.trees).items()
+            if release in here
+            and any(len(located.trees[tree.pattern]) < tree.count for tree in group)
             for tree in group
         ]
         select = wanted_files([f.name for f in missing], patterns)
