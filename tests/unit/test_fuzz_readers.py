@@ -211,8 +211,8 @@ def test_one_endless_line_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> dict[str, Path]:
-    logging.getLogger("medrobust").setLevel(logging.ERROR)
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    monkeypatch.setattr(logging.getLogger("medrobust"), "disabled", True)
     return test_mitbih.write_record(tmp_path, "202")
 
 
