@@ -86,6 +86,7 @@ class FlatOptimizer:
     Attributes:
         first, second: moments, ``[p]``; the second of Adamax is a running maximum.
         steps: steps taken.
+        memory: ``[p]``, of no meaning between two calls.
     """
 
     def __init__(self, name: OptimizerName, flat: Tensor, learning_rate: float) -> None:
@@ -93,7 +94,7 @@ class FlatOptimizer:
 
         self._flat, self._rate = flat, learning_rate
         self.first, self.second = torch.zeros_like(flat), torch.zeros_like(flat)
-        self._memory = torch.empty_like(flat)
+        self.memory = torch.empty_like(flat)
         self._move = {"adamax": self._adamax, "adam": self._adam}[name]
         self.steps = 0
 
@@ -106,23 +107,23 @@ class FlatOptimizer:
     def _adamax(self, gradient: Tensor, rate: float) -> None:
         import torch
 
-        torch.abs(gradient, out=self._memory).add_(_EPSILON)
-        torch.maximum(self.second.mul_(_SECOND_DECAY), self._memory, out=self.second)
+        torch.abs(gradient, out=self.memory).add_(_EPSILON)
+        torch.maximum(self.second.mul_(_SECOND_DECAY), self.memory, out=self.second)
         self._flat.addcdiv_(self.first, self.second, value=-rate)
 
     def _adam(self, gradient: Tensor, rate: float) -> None:
         import torch
 
         self.second.mul_(_SECOND_DECAY).addcmul_(gradient, gradient, value=1 - _SECOND_DECAY)
-        torch.sqrt(self.second, out=self._memory)
-        self._memory.div_((1 - _SECOND_DECAY**self.steps) ** 0.5).add_(_EPSILON)
-        self._flat.addcdiv_(self.first, self._memory, value=-rate)
+        torch.sqrt(self.second, out=self.memory)
+        self.memory.div_((1 - _SECOND_DECAY**self.steps) ** 0.5).add_(_EPSILON)
+        self._flat.addcdiv_(self.first, self.memory, value=-rate)
 
     def decay(self, l1: float, l2: float) -> None:
         """Takes ``rate * l1 * sign(p)`` and then ``rate * l2 * p`` from the parameters."""
         import torch
 
         if l1:
-            self._flat.sub_(torch.sign(self._flat, out=self._memory), alpha=self._rate * l1)
+            self._flat.sub_(torch.sign(self._flat, out=self.memory), alpha=self._rate * l1)
         if l2:
             self._flat.mul_(1 - self._rate * l2)
