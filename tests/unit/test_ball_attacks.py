@@ -211,14 +211,16 @@ def test_a_killed_attack_goes_on_from_its_journal(name, tmp_path, monkeypatch):
         run(name, model, x, y, other, seeds, journal=journal)
 
 
-def test_equal_points_of_equal_seeds_share_what_the_journal_holds(tmp_path):
+def test_a_finished_attack_asks_nothing_again_not_even_for_equal_points(tmp_path):
     model, x = LinearLogits(D), points_of(2, D)[[0, 0, 1]]
     y, seeds = model.predict(x), seeds_for(2)[[0, 0, 1]]
     spec = make_spec("pgd")
     expected = run("pgd", model, x, y, spec, seeds)
-    for _ in range(2):
+    for asked in (True, False):
+        model.passed = model.predicted = 0
         with Journal(tmp_path / "j", "key") as journal:
             found = run("pgd", model, x, y, spec, seeds, journal=journal)
+        assert (model.passed + model.predicted > 0) is asked
         assert_same(found, expected)
 
 
