@@ -22,10 +22,12 @@ def made(seed, n=40, runs=1, classes=CLASSES):
     random = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), random.integers(0, classes, n - classes)])
     predictions = np.where(random.random(n) < 0.8, labels, random.integers(0, classes, n))
-    found = [
-        {e: np.where(random.random(n) < 0.5, labels, (labels + 1) % classes) for e in LEVELS}
-        for _ in range(runs)
-    ]
+
+    def reached():
+        other = (labels + random.integers(1, classes, n)) % classes
+        return np.where(random.random(n) < 0.5, labels, other)
+
+    found = [{e: reached() for e in LEVELS} for _ in range(runs)]
     ids = np.sort(random.choice(10 * n, n, replace=False))
     return clean_table(labels, predictions, ids), found
 
