@@ -79,6 +79,7 @@ def test_each_figure_is_of_its_attack_and_network(tmp_path, published, entries):
     }.items():
         drawn, facts = build(tmp_path, name, published, entries)
         assert facts["title"] == title
+        assert ("not run" in facts["n"]) == (name == "figure5")
     assert set(drawn.loc[drawn["origin"] == "reproduced", "method"]) == {"ce", "loss2"}
     none, _ = build(tmp_path, "figure4", published, entries)
     assert set(none["origin"]) == {"published"}

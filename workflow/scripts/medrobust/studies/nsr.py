@@ -190,7 +190,7 @@ def build_table(table: PrintedTable, request: Request) -> list[Path]:
     Raises:
         InputError: a tally is missing or wrong, or two entries are the same.
     """
-    results = read_results(request)
+    results = read_results(request, [table.attack], table.network)
     published = read_published(request.published, STUDY)
     frame = table_rows(table, results, published, request.context)
     attack = PRINTED_ATTACKS[table.attack]

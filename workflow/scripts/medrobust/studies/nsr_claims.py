@@ -881,7 +881,7 @@ _METHOD = (
 
 def build_nsr_claims(request: Request) -> list[Path]:
     """Writes the claims with their verdicts (:func:`medrobust.evaluation.claims.build_claims`)."""
-    results = read_results(request)
+    results = read_results(request, PRINTED_ATTACKS)
     summaries = [entry.summary for entry in request.entries if entry.summary]
     return build_claims(
         claims(read_printed(request.published)),

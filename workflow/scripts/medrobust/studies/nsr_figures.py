@@ -84,7 +84,7 @@ def build_curves(curves: Curves, request: Request) -> list[Path]:
     """
     from medrobust import plotting
 
-    results = read_results(request)
+    results = read_results(request, [curves.attack], curves.network)
     drawn = curve_points(curves, results, read_printed(request.published))
     attack = PRINTED_ATTACKS[curves.attack]
     missing = sorted(set(METHODS) - _methods(drawn, "reproduced"), key=METHODS.index)
@@ -172,7 +172,7 @@ def _draw_curves(curves: Curves, drawn: pd.DataFrame) -> Any:
                 axes.set_ylabel("Share")
             if row == 1:
                 axes.set_xlabel("Noise level ε (L∞)")
-    _legend(figure, grid, drawn)
+    _legend(figure, grid)
     return figure
 
 
@@ -211,14 +211,17 @@ def _draw_panel(axes: Any, part: pd.DataFrame, levels: Sequence[float]) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(figure: Any, grid: Any, drawn: pd.DataFrame) -> None:
+def _legend(figure: Any, grid: Any) -> None:
     handles: dict[str, Any] = {}
     for axes in grid.ravel():
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    known = [model_label(method) for method in METHODS]
+    order = [name for name in known if name in handles]
+    order += [name for name in handles if name not in known]
     figure.legend(
-        handles.values(),
-        handles.keys(),
+        [handles[name] for name in order],
+        order,
         loc="outside upper center",
         ncols=len(handles) if len(handles) <= 9 else 6,
         handlelength=2.6,
@@ -470,7 +473,7 @@ def build_matrix(request: Request) -> list[Path]:
     from medrobust.studies.nsr import table_rows
     from medrobust.studies.nsr_results import STUDY
 
-    results = read_results(request)
+    results = read_results(request, PRINTED_ATTACKS)
     published = read_published(request.published, STUDY)
     import pandas as pd
 

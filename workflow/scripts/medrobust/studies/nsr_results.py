@@ -226,20 +226,35 @@ class Results:
         return min(counts, default=None)
 
 
-def read_results(request: Request) -> Results:
-    """Reads every tally of a request.
+def read_results(
+    request: Request, attacks: Iterable[str] | None = None, network: str | None = None
+) -> Results:
+    """Reads the tallies of a request.
+
+    Args:
+        request: with the results of models.
+        attacks: those to read; by default all.
+        network: "MLP" or "CNN" to read its models only, and those of no network of the paper.
 
     Raises:
         InputError: a file is missing or wrong, two entries are the same, or the tallies of an
             attack are of different points.
     """
-    groups = shared.grouped(request.entries)
-    sources = shared.sources_of(request.entries, (DATASET,))
+    wanted = None if attacks is None else set(attacks)
+    entries = [
+        entry
+        for entry in request.entries
+        if network is None or split_name(entry.model)[0] in (network, "")
+    ]
+    groups = shared.grouped(entries)
+    sources = shared.sources_of(entries, (DATASET,))
     tallies: dict[tuple[str, str, str], list[Tally]] = {}
     files: list[str] = []
-    for (dataset, model), entries in groups.items():
-        for entry in entries:
+    for (dataset, model), replicates in groups.items():
+        for entry in replicates:
             for attack, path in entry.tallies.items():
+                if wanted is not None and attack not in wanted:
+                    continue
                 tallies.setdefault((dataset, model, attack), []).append(read_tally(path))
                 files.append(path)
     _same_points(tallies)
@@ -247,7 +262,7 @@ def read_results(request: Request) -> Results:
         tallies=tallies,
         sources=sources,
         models={dataset: _ordered(groups, dataset) for dataset in (DATASET, *sources)},
-        sizes=_sizes(request.entries),
+        sizes=_sizes(entries),
         n_classes=len(request.class_names) or N_CLASSES,
         seed=request.context.seed,
         files=files,
