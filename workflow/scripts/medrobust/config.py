@@ -177,8 +177,11 @@ class Attack(Settings):
     def _consistent(self) -> Attack:
         if self.points_per_job != "auto" and self.points_per_job < 1:
             raise ValueError("points_per_job must be at least 1")
-        if self.select == "cohort" and (self.points_per_class or self.points or self.keep_arrays):
-            raise ValueError("points_per_class, points and keep_arrays need `select: test` or val")
+        of_a_split = self.points_per_class or self.points or self.keep_arrays or self.grid
+        if self.select == "cohort" and of_a_split:
+            raise ValueError(
+                "points_per_class, points, keep_arrays and grid need `select: test` or val"
+            )
         empty = [key for key, values in self.grid.items() if not values]
         repeated = [key for key, values in self.grid.items() if len(set(values)) < len(values)]
         if empty or repeated:
