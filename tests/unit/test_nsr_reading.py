@@ -213,3 +213,16 @@ def test_nothing_run_is_a_page_without_numbers(tmp_path, published):
     frame = build(tmp_path, published, [])
     assert frame["value"].isna().all()
     assert set(frame["kind"]) == {"ranking", "networks", "check"}
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "text"),
+    [
+        ("", 0.5, "0.50"),
+        ("", None, "–"),
+        ("4 of 9 methods run", -0.25, "−0.25 (4)"),
+        ("2 of 9 methods run", None, "not run"),
+    ],
+)
+def test_an_order_of_few_methods_says_so(words, value, text):
+    assert nsr_reading._tau_text({"words": words, "value": value}) == text

@@ -94,6 +94,8 @@ def test_a_table_number_is_the_metric_on_the_tiled_set(tmp_path, published):
     labels = labels_of(SIZES)
     random = np.random.default_rng(5)
     clean, found = made_outcomes(labels, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], random)
+    # Points that the level 0.1 loses again.
+    found[0.1] = np.where(np.arange(labels.size) % 5 == 0, labels, found[0.1])
     tally = write_tally(tmp_path / "t.csv", labels, clean, found)
     entry = nsr_results.Entry(DATASET, "MLP:mse", "kaggle", 0, tallies={"pgd20": tally})
     shown = {
@@ -119,7 +121,7 @@ def test_a_table_number_is_the_metric_on_the_tiled_set(tmp_path, published):
     so_far = np.any([reached[e] != labels for e in NOISE_LEVELS[:4]], axis=0)
     weights = balanced.tile_counts(labels)
     assert row["worst_case"] == pytest.approx(((~so_far) * weights).sum() / weights.sum())
-    assert row["non_monotone"] == (so_far & (reached[0.1] == labels)).sum()
+    assert row["non_monotone"] == (so_far & (reached[0.1] == labels)).sum() > 0
 
 
 def test_what_was_not_run_is_never_a_number(tmp_path, published, entries):

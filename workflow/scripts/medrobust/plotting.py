@@ -46,7 +46,7 @@ _MODELS: dict[str, tuple[str, Any, str]] = {
     "mseMargin": ("#D55E00", _DASHED, "^"),
     "loss2": ("#0072B2", _SOLID, "o"),
     "loss1": ("#56B4E9", _SOLID, "v"),
-    "adv0.1": ("#66BD63", _DOTTED, "P"),
+    "adv0.1": ("#7FB800", _DOTTED, "P"),
     "adv0.2": ("#2CA25F", _DASHDOT, "X"),
     "adv0.3": ("#00441B", _DASHED, "p"),
 }

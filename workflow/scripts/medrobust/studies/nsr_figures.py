@@ -200,7 +200,7 @@ def _draw_panel(axes: Any, part: pd.DataFrame, levels: Sequence[float]) -> None:
         )
         if curve["ci_low"].notna().all():
             axes.fill_between(
-                x, curve["ci_low"], curve["ci_high"], color=style["color"], alpha=0.18, linewidth=0
+                x, curve["ci_low"], curve["ci_high"], color=style["color"], alpha=0.13, linewidth=0
             )
     axes.set_xticks(range(len(levels)), [level_text(level) for level in levels])
     axes.set_ylim(0, 1)

@@ -59,6 +59,8 @@ STEPS_TOLERANCE = 0.05
 NEAR_ZERO = 0.1
 #: Share of the test points that may be fooled at a level but not at a larger one.
 NON_MONOTONE_SHARE = 0.01
+#: Fewest methods whose order is compared.
+FEWEST_RANKED = 3
 OK, LOOK = "ok", "look"
 COLUMNS = (
     "kind",
@@ -123,7 +125,7 @@ def _ranking(results: Results, printed: Printed, place: dict[str, Any]) -> Itera
     common = [name for name in names if name in ran]
     row = {"kind": "ranking", **place}
     tau = None
-    if len(common) > 2:
+    if len(common) >= FEWEST_RANKED:
         tau = kendall_tau([ran[n] for n in common], [in_print[n] for n in common])
     words = "" if len(common) == len(names) else f"{len(common)} of {len(names)} methods run"
     yield {**row, "quantity": "kendall tau", "value": tau, "words": words}
@@ -473,16 +475,19 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _tau_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
     rows = _named(frame[frame["quantity"] == "kendall tau"])
-    table = _pivot(
-        rows,
-        ("attack", "network", "metric"),
-        "epsilon",
-        lambda one: (
-            NOT_RUN if one["source"] == "" and one["value"] is None else number(one["value"], 2)
-        ),
+    table = _pivot(rows, ("attack", "network", "metric"), "epsilon", _tau_text)
+    heading = (
+        "Kendall's tau between the order of the methods here and in print, by noise level (in "
+        "brackets: how many methods were run, if not all)"
     )
-    heading = "Kendall's tau between the order of the methods here and in print, by noise level"
     return Panel(table, title=shared.marked(heading, sources))
+
+
+def _tau_text(one: dict[str, Any]) -> str:
+    run = len(METHODS) if one["words"] == "" else int(one["words"].split()[0])
+    if run < FEWEST_RANKED:
+        return NOT_RUN
+    return number(one["value"], 2) + ("" if run == len(METHODS) else f" ({run})")
 
 
 def _best_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
