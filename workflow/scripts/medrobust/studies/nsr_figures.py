@@ -11,8 +11,10 @@ import numpy as np
 
 from medrobust import artefacts, io
 from medrobust.errors import InputError
+from medrobust.evaluation.comparison import read_published
 from medrobust.plotting import model_label
 from medrobust.studies import Request, shared
+from medrobust.studies.nsr import outside, table_rows
 from medrobust.studies.nsr_results import (
     DATASET,
     LEVELS,
@@ -21,6 +23,7 @@ from medrobust.studies.nsr_results import (
     METRICS,
     NETWORKS,
     PRINTED_ATTACKS,
+    STUDY,
     TABLES,
     Printed,
     Results,
@@ -33,12 +36,10 @@ from medrobust.studies.nsr_results import (
     sample_text,
     split_name,
 )
+from medrobust.studies.shared import MITBIH_SAMPLING_RATE
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Samples per second of the heartbeats (docs/data-mitbih.md).
-SAMPLING_RATE = 120.0
 
 
 # --- curves -----------------------------------------------------------------------------
@@ -356,7 +357,7 @@ def build_beat(request: Request) -> list[Path]:
                 f"{model_label(method)} ({entry.model.partition(':')[0]}), one panel per noise "
                 "level (L∞ radius). Grey: the heartbeat without noise. Titles tell the largest "
                 "change of a sample and the root of the mean square change. Amplitudes are scaled "
-                f"to [0, 1] per heartbeat; time at {SAMPLING_RATE:g} samples per second."
+                f"to [0, 1] per heartbeat; time at {MITBIH_SAMPLING_RATE:g} samples per second."
             ),
             context=request.context,
             sources={entry.dataset: entry.source},
@@ -410,7 +411,7 @@ def _beat_rows(x: np.ndarray, adversarial: np.ndarray, levels: np.ndarray) -> pd
                 {
                     "epsilon": level,
                     "sample": samples,
-                    "time_s": samples / SAMPLING_RATE,
+                    "time_s": samples / MITBIH_SAMPLING_RATE,
                     "original": x,
                     "adversarial": signal,
                 }
@@ -429,7 +430,7 @@ def _draw_beat(x: np.ndarray, adversarial: np.ndarray, levels: np.ndarray) -> An
     rows = -(-len(panels) // columns)
     figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 0.5 + 1.75 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    time = np.arange(x.size) / SAMPLING_RATE
+    time = np.arange(x.size) / MITBIH_SAMPLING_RATE
     for position, axes in enumerate(grid):
         if position >= len(panels):
             axes.set_visible(False)
@@ -468,24 +469,16 @@ LARGEST_SHOWN = 0.5
 
 def build_matrix(request: Request) -> list[Path]:
     """Writes all 756 numbers as coloured cells: reproduced minus published."""
+    import pandas as pd
+
     from medrobust import plotting
-    from medrobust.evaluation.comparison import OUTSIDE, read_published, verdict
-    from medrobust.studies.nsr import table_rows
-    from medrobust.studies.nsr_results import STUDY
 
     results = read_results(request, PRINTED_ATTACKS)
     published = read_published(request.published, STUDY)
-    import pandas as pd
-
     frames = [table_rows(table, results, published, request.context) for table in TABLES]
     frame = pd.concat(frames, ignore_index=True)
     frame = frame[frame["published"].notna()].reset_index(drop=True)
-    ends = zip(
-        frame["published"], frame["reproduced"], frame["ci_low"], frame["ci_high"], strict=True
-    )
-    frame["outside"] = [
-        verdict(value, 2, *found, source="kaggle") == OUTSIDE for value, *found in ends
-    ]
+    frame["outside"] = [outside(row) for row in shared.plain(frame)]
     ran = frame["reproduced"].notna()
     within = int((ran & ~frame["outside"]).sum())
     with plotting.style():
