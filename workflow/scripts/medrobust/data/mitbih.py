@@ -183,7 +183,7 @@ def _test_rows_at_random(made: Prepared, seed: int) -> Prepared:
     """Returns the data set with its test rows in another order; all other rows stay in place.
 
     Rows cut from records come record by record: the first of a class are one patient's. In the
-    Kaggle test file a class's rows are in random order (its first 1,000 rows come from 36 records),
+    Kaggle test file a class's rows are in random order (its first 1,000 rows come from 45 records),
     so whoever takes the first of each class takes a random sample.
     """
     test = made.folds[0][2]
