@@ -332,6 +332,32 @@ def test_dead_kernels_are_drawn_anew_after_the_first_epoch_and_counted(monkeypat
     assert not np.allclose(drawn.parameters["w1"][0, 1], first, atol=0.1)
 
 
+def test_a_kernel_that_one_point_moves_late_in_the_epoch_is_not_drawn_anew(monkeypatch):
+    x, y = problem()
+    x[:, 44], x[0, 44] = 0, 1
+    seed = next(
+        seed
+        for seed in range(100)
+        if list(balanced_order(y, generator(seed, "epoch", 0))[:32]).count(0) == 0
+    )
+    draw = relu_mlp.initial_parameters
+
+    def one_rare_unit(*arguments):
+        arrays = draw(*arguments)
+        for layer in (1, 2, 3):  # all units are on
+            arrays[f"w{layer}"], arrays[f"b{layer}"][:] = np.abs(arrays[f"w{layer}"]), 1
+        arrays["w1"][:, 1], arrays["b1"][:, 1] = 0, -0.5
+        arrays["w1"][:, 1, 44] = 1  # but this one, which point 0 turns on
+        return arrays
+
+    monkeypatch.setattr(relu_mlp, "initial_parameters", one_rare_unit)
+    trained = train("relu_mlp", "mse", seeds=[seed], data=(x, y), normalise_kernels=False)
+    assert trained.history[0]["revived"] == 0
+    x[0, 44] = 0
+    trained = train("relu_mlp", "mse", seeds=[seed], data=(x, y), normalise_kernels=False)
+    assert trained.history[0]["revived"] == 1
+
+
 def test_points_of_an_epoch():
     y = problem()[1]
     whole = 5 * np.bincount(y).max()
