@@ -245,9 +245,20 @@ def test_one_clean_prediction_may_differ_and_is_counted():
 def test_the_job_writes_what_is_read_again(tmp_path):
     clean, found = made(9)
     io.write_table(tmp_path / "clean.parquet", clean)
-    io.write_table(tmp_path / "records.parquet", joined(clean, found))
-    names = {"predictions": "clean.parquet", "records": "records.parquet", "out": "tally.csv"}
-    tally_attack(**{k: str(tmp_path / v) for k, v in names.items()}, subset_per_class=5)
+    records = joined(clean, found)
+    chunks, timings = [], []
+    half = records["point_id"] < records["point_id"].median()
+    for k, part in enumerate((records[half], records[~half])):
+        chunks.append(str(tmp_path / f"chunk{k}.parquet"))
+        timings.append(str(tmp_path / f"chunk{k}.timing.json"))
+        io.write_table(chunks[-1], part.reset_index(drop=True))
+        io.write_json(timings[-1], {"device": "cpu", "hardware": "h", "versions": {}, "cpu_s": k})
+    names = {"predictions": "clean.parquet", "out": "tally.csv", "made_with": "made.json"}
+    files = {key: str(tmp_path / name) for key, name in names.items()}
+    tally_attack(**files, chunks=chunks, timings=timings, subset_per_class=5)
+    assert io.read_json(tmp_path / "made.json") == [
+        {"device": "cpu", "hardware": "h", "versions": {}}
+    ]
     read = tally.read_tally(tmp_path / "tally.csv")
     assert read.levels == LEVELS and read.subset_per_class == 5
     assert read.readings == ("clean", "attack", "worst_case")
@@ -262,7 +273,7 @@ def test_the_job_writes_what_is_read_again(tmp_path):
     with pytest.raises(InputError, match="contradicts itself"):
         tally.read_tally(tmp_path / "tally.csv")
     with pytest.raises(InputError, match="do not exist"):
-        tally_attack(predictions="none.parquet", records="r", out="o")
+        tally_attack(predictions="none.parquet", chunks=["r"], timings=[], out="o", made_with="m")
 
 
 def test_marking_a_subset_changes_no_cell(tmp_path):
