@@ -84,7 +84,7 @@ def test_a_second_run_and_touched_scripts_have_nothing_to_do(copy_of_finished):
 
 DRAWN = {
     *("signnet_table3", "signnet_table4", "signnet_figure2", "compare"),
-    *("signnet_convergence", "signnet_effort", "signnet_paired", "judge_claims"),
+    *("signnet_convergence", "signnet_effort", "signnet_paired", "signnet_claims"),
 }
 EDITS = [
     # file, old, new, rules that must run again (and no others but those after them)
@@ -201,20 +201,20 @@ def test_artefacts_can_be_asked_for_by_name(copy_of_finished, target, files):
 
 def commit_records(finished, other) -> Path:
     """Puts the finished run's records where evidence lies; returns that folder."""
-    from medrobust.evidence import KEPT
+    from medrobust.evidence import KEPT, drawn_from
     from medrobust.graph import RUN_FACTS, build_graph
     from medrobust.io import write_json
 
-    run = next((finished.folder / "results").glob(RUN))
-    kept = other.folder / "docs/evidence/signnet" / run.name
-    for pattern in KEPT:
-        for file in (run / "signnet").glob(pattern):
-            target = kept / file.relative_to(run / "signnet")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, target)
     chosen = {"overrides": yaml.safe_load(TINY), "leave_out": yaml.safe_load(LEFT_OUT)}
-    values = {"scale": "smoke", **chosen}
-    write_json(kept / RUN_FACTS, build_graph(values, other.folder).run_facts("signnet"))
+    graph = build_graph({"scale": "smoke", "studies": ["signnet"], **chosen}, other.folder)
+    run = finished.folder / "results" / graph.resolved.run / "signnet"
+    kept = other.folder / "docs/evidence/signnet" / graph.resolved.run
+    files = {file for pattern in KEPT for file in run.glob(pattern)}
+    for file in files | {finished.folder / file for file in drawn_from(graph, "signnet")}:
+        target = kept / file.relative_to(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    write_json(kept / RUN_FACTS, graph.run_facts("signnet"))
     return kept
 
 
