@@ -394,7 +394,8 @@ def test_every_model_of_the_study_runs(make_project):
 @pytest.mark.parametrize(("protocol", "name"), [("code", "ptbdb"), ("text", "ptbdb_8020")])
 def test_the_protocol_chooses_the_division_of_ptb(make_project, protocol, name):
     project = make_project()
-    project.snakemake("data", "--config", "scale=smoke", f"protocol={protocol}")
+    settings = ["--config", "scale=smoke", "studies=[signnet]", f"protocol={protocol}"]
+    project.snakemake("data", *settings)
     made = {path.name for path in (project.folder / "results/data").glob("*@*")}
     assert made == {"mitbih@standin", f"{name}@standin"}
     card = json.loads((project.folder / f"results/data/{name}@standin/card.json").read_text())
