@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
     from medrobust.training.flat_updates import FlatMember
 
-ARCHITECTURES = frozenset({"relu_mlp", "kachuee_cnn"})
+ARCHITECTURES = frozenset(
+    {"relu_mlp", "kachuee_cnn", "layer_norm_mlp", "instance_norm_cnn", "resnet18"}
+)
 
 
 class Adversary(Settings):
