@@ -140,11 +140,6 @@ def pull_back(
     return traced.pull_back(pattern, slopes)
 
 
-def normalised_kernels(spec: Spec) -> list[str]:
-    """Returns the layers whose kernels are rescaled where a method asks for it: convolutions."""
-    return [str(layer) for layer in range(1, len(spec.convolutions) + 1)]
-
-
 concatenate = stacked.concatenate
 
 

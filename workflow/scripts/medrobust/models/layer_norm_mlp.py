@@ -144,11 +144,6 @@ def pull_back(
     return slopes
 
 
-def normalised_kernels(spec: Spec) -> list[str]:
-    """Returns the layers whose kernels are rescaled where a method asks for it: hidden ones."""
-    return [str(layer) for layer in range(1, len(spec.hidden_units) + 1)]
-
-
 concatenate = stacked.concatenate
 
 

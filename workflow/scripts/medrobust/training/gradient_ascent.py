@@ -1,7 +1,8 @@
 """Projected gradient ascent of one network's points, and what it needs to know of the network.
 
 A row that a step leaves where it was, in a corner of its ball, would stay there: the next gradient
-is the same. It is finished, and leaves the batch; so do rows that a watcher has seen enough of.
+is the same. A row that is back where it was two steps ago goes to and fro. Both are finished and
+leave the batch; so do rows that a watcher has seen enough of.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def ascend(
     *,
     watch: Watch | None = None,
 ) -> Tensor:
-    """Returns the points after ``steps`` steps, or where they stayed.
+    """Returns the points after ``steps`` steps; any on the way, where the watcher was done.
 
     Args:
         network: the member.
@@ -65,29 +66,36 @@ def ascend(
         points: starts, ``[n, d]``; not changed.
         balls: around their centres; rows that are finished are let go.
         sizes: length of each row's steps, ``[n]``.
-        steps: number of steps.
+        steps: number of steps, at least one.
         watch: sees every point on the way once, the start and the last one included.
     """
     import torch
 
     found, sizes = points.clone(), sizes[:, None]
+    rows, before = torch.arange(len(points), device=points.device), points
     with torch.no_grad():
-        rows, before = torch.arange(len(points), device=points.device), points
-        for _ in range(steps):
-            if not len(rows):
-                break
+        for step in range(steps):
             logits, pattern = network.logits_and_pattern(points)
-            done = watch(rows, before, points, logits) if watch is not None else None
-            gradient = network.pull_back(pattern, slopes(logits, rows))
-            before, points = points, balls.step(points, gradient, sizes)
-            stay = (points == before).all(dim=1)
-            found.index_copy_(0, rows, points)
-            going = (~stay if done is None else ~(stay | done)).nonzero()[:, 0]
-            if len(going) < len(rows):
-                balls.keep(going)
-                rows, sizes = rows.index_select(0, going), sizes.index_select(0, going)
-                before, points = before.index_select(0, going), points.index_select(0, going)
-        if watch is not None and len(rows):
+            moved = balls.step(points, network.pull_back(pattern, slopes(logits, rows)), sizes)
+            over = (moved == points).all(dim=1)
+            if step > 0:
+                over |= (moved == before).all(dim=1)
+            if watch is not None:
+                over |= watch(rows, before, points, logits)
+            before, points = points, moved
+            going = (~over).nonzero()[:, 0]
+            if len(going) == len(rows):
+                continue
+            ended = over.nonzero()[:, 0]
+            # Of two places in turn, the one where the last step ends.
+            last = before if (steps - step) % 2 == 0 else points
+            found[rows[ended]] = last[ended]
+            if not len(going):
+                return found
+            balls.keep(going)
+            rows, sizes, before, points = (t[going] for t in (rows, sizes, before, points))
+        found[rows] = points
+        if watch is not None:
             watch(rows, before, points, network.logits(points))
     return found
 
