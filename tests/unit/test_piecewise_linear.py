@@ -119,8 +119,8 @@ def test_slopes_of_one_function_per_point(module):
 def test_first_values_are_pytorchs_or_of_length_one(module):
     plain = module.initial_parameters(module.Spec(unit_norm_start=False), (187,), 5, [1, 2])
     unit = module.initial_parameters(module.Spec(), (187,), 5, [1, 2])
-    layers = [layer for layer in reference(module, member_of(module)).modules()]
-    layers = [layer for layer in layers if hasattr(layer, "weight")]
+    modules = reference(module, member_of(module)).modules()
+    layers = [layer for layer in modules if hasattr(layer, "weight")]
     for k, layer in enumerate(layers, start=1):
         for name, own in ((f"w{k}", layer.weight), (f"b{k}", layer.bias)):
             assert plain[name].shape == (2, *own.shape) and plain[name].dtype == np.float32
@@ -184,3 +184,18 @@ def test_a_network_without_hidden_layers_is_one_matrix():
     _, pattern = relu_mlp.logits_and_pattern(spec, member, torch.rand(3, 187))
     found = relu_mlp.pull_back(spec, member, pattern, torch.eye(5)[:, None, :].expand(5, 3, 5))
     torch.testing.assert_close(found, w[:, None, :].expand(5, 3, 187))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_written_out_backward_pass_equals_autograds_to_the_last_bit(bias):
+    spec = relu_mlp.Spec(bias=bias)
+    member = member_of(relu_mlp, bias=bias, dtype=torch.float32)
+    x = points(130, torch.float32)
+    slopes = torch.from_numpy(np.random.default_rng(6).normal(size=(130, 5))).float()
+    logits, pattern = relu_mlp.logits_and_pattern(spec, member, x)
+    expected = torch.autograd.grad((logits * slopes).sum(), list(member.values()))
+    with torch.no_grad():
+        gradients = {name: torch.full_like(value, torch.nan) for name, value in member.items()}
+        relu_mlp.backpropagate(spec, member, x, pattern, slopes, gradients)
+    for found, wanted in zip(gradients.values(), expected, strict=True):
+        assert torch.equal(found, wanted)

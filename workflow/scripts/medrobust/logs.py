@@ -52,10 +52,18 @@ def run_logged(work: Callable[[], object], log_path: str | Path | None = None) -
 class Progress:
     """Writes "done/total, rate, time left" to the log, at most every ``interval`` seconds."""
 
-    def __init__(self, what: str, total: int, *, unit: str = "", interval: float = 10.0) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        *,
+        unit: str = "",
+        interval: float = 10.0,
+        done: float | None = None,
+    ) -> None:
         self.what, self.total, self.unit, self.interval = what, total, unit, interval
         self._start = self._last = time.monotonic()
-        self._first_done: float | None = None
+        self._first_done = done  # what an earlier job had done; None: one less than is first told
 
     def update(self, done: float, note: str = "") -> None:
         """Reports that ``done`` units (counted from 0 at the very start) are finished."""

@@ -30,6 +30,8 @@ UNIT_SECONDS: dict[str, float] = {
     "train:sgd_cross_entropy:mlp": 3e-7,
     "train:adam_cross_entropy:bnn": 1.1e-6,
     "train:adam_cross_entropy:cnn1d": 7.5e-4,
+    "train:composed_loss:relu_mlp": 7e-6,
+    "train:composed_loss:kachuee_cnn": 2.9e-4,
     "train:bagged_trees:forest": 1.6e-4,
     "attack:hopskipjump:sign_network": 2.2e-5,
     "attack:hopskipjump:mlp": 1.8e-5,
@@ -125,8 +127,9 @@ def training_seconds(
     settings = graph.study(cell.study).models[model]
     kind = f"train:{settings.method['name']}:{settings.architecture['name']}"
     unit = _unit(kind, UNKNOWN_TRAINING, measured)
-    passes = planned_passes(settings.method, len(graph.registry[cell.dataset].classes))
-    return unit * members * passes * _rows(graph, cell.dataset, "train")
+    rows = _rows(graph, cell.dataset, "train")
+    passes = planned_passes(settings.method, len(graph.registry[cell.dataset].classes), rows)
+    return unit * members * passes * rows
 
 
 def attack_seconds(

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from medrobust import config
 from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS, module_of
-from medrobust.schema import Settings
+from medrobust.schema import Settings, settings_in
 
 _HEAD = """# Configuration
 
@@ -52,7 +52,11 @@ def config_reference() -> str:
         ("attack", ATTACKS),
     ):
         for name in names:
-            parts.append(_section(f"## {kind}: {name}", module_of(kind, name).Spec))
+            spec = module_of(kind, name).Spec
+            parts.append(_section(f"## {kind}: {name}", spec))
+            for key, field in spec.model_fields.items():
+                if own := settings_in(field.annotation):
+                    parts.append(_section(f"### {kind}: {name}, key {key}", own))
     return "\n".join(parts)
 
 

@@ -91,16 +91,16 @@ def _fields_at(model: type[Settings], location: tuple[Any, ...]) -> set[str]:
     for part in location:
         fields = getattr(current, "model_fields", {})
         if part in fields:
-            current = _settings_in(fields[part].annotation)
+            current = settings_in(fields[part].annotation)
     return set(getattr(current, "model_fields", {}))
 
 
-def _settings_in(annotation: Any) -> Any:
+def settings_in(annotation: Any) -> Any:
     """Returns the settings class inside an annotation such as ``dict[str, X]`` or ``X | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _settings_in(argument)
+        found = settings_in(argument)
         if found is not None:
             return found
     return None

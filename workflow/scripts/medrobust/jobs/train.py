@@ -118,10 +118,12 @@ def train_members(
     for place in places:
         mark_done(place)
     epochs = [entry.get("epochs") for entry in trained.history]
-    most = planned_passes(model["method"], dataset.n_classes)
-    passes = most if None in epochs else float(np.mean(epochs))
+    most = planned_passes(model["method"], dataset.n_classes, len(work.y))
+    # Members that stopped early took their share of the epochs.
+    longest = getattr(method, "max_epochs", None)
+    share = 1.0 if None in epochs or not longest else float(np.mean(epochs)) / longest
     work_kind = f"train:{method_name}:{architecture_name}"
-    watch.write(timing, work_kind, len(numbers) * len(work.y) * passes)
+    watch.write(timing, work_kind, len(numbers) * len(work.y) * most * share)
 
 
 def _member_accuracies(

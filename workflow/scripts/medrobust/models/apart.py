@@ -11,6 +11,10 @@ that depend only on which units are on (nsr, equation 1). Their modules have two
 
 Both are products that autograd can go through once more, so a loss may contain gradients with
 respect to the points without differentiating twice.
+
+``normalised_kernels(spec)`` names the layers whose kernels may be kept at length 1. A module may
+also have ``backpropagate(spec, member, x, pattern, slopes, gradients)``: from slopes with respect
+to the logits of points ``x``, those with respect to weights and biases, without autograd.
 """
 
 from __future__ import annotations

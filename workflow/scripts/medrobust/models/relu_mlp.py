@@ -72,7 +72,7 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
 def logits_and_pattern(
     spec: Spec, member: apart.Member, x: torch.Tensor
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Returns one member's logits and which of its hidden units are on.
+    """Returns one member's logits and the values of its layers, which tell the units that are on.
 
     Args:
         spec: the architecture's settings.
@@ -80,7 +80,7 @@ def logits_and_pattern(
         x: ``[n, d]``.
 
     Returns:
-        logits ``[n, c]``; per hidden layer ``[n, units]``, 1 where a unit is on and 0 elsewhere.
+        logits ``[n, c]``; what each layer before the output gives, ``[n, units]``.
     """
     import torch
 
@@ -90,8 +90,8 @@ def logits_and_pattern(
         x = torch.addmm(member[f"b{layer}"], x, weights) if spec.bias else x @ weights
         if layer <= spec.hidden_layers:
             x = x.relu_()
-            pattern.append(x.detach().sign())
-    return x, pattern
+        pattern.append(x.detach())
+    return x, pattern[:-1]
 
 
 def pull_back(
@@ -110,9 +110,42 @@ def pull_back(
     """
     for layer in range(spec.hidden_layers + 2, 0, -1):
         if layer <= spec.hidden_layers:
-            slopes = slopes * pattern[layer - 1]
+            slopes = slopes * pattern[layer - 1].sign()
         slopes = slopes @ member[f"w{layer}"]
     return slopes
+
+
+def backpropagate(
+    spec: Spec,
+    member: apart.Member,
+    x: torch.Tensor,
+    pattern: list[torch.Tensor],
+    slopes: torch.Tensor,
+    gradients: apart.Member,
+) -> None:
+    """Writes the gradient with respect to weights and biases, from slopes of the logits.
+
+    The same products as autograd's, to the last bit.
+
+    Args:
+        spec: the architecture's settings.
+        member: as in :func:`logits_and_pattern`.
+        x: the points, ``[n, d]``.
+        pattern: of the points.
+        slopes: ``[n, c]``.
+        gradients: tensors like those of ``member``, overwritten.
+    """
+    import torch
+
+    inputs = [x, *pattern]
+    for layer in range(spec.hidden_layers + 2, 0, -1):
+        torch.mm(slopes.t(), inputs[layer - 1], out=gradients[f"w{layer}"])
+        if spec.bias:
+            torch.sum(slopes, dim=0, out=gradients[f"b{layer}"])
+        if layer > 1:
+            slopes = slopes @ member[f"w{layer}"]
+        if 1 < layer <= spec.hidden_layers + 1:
+            slopes.mul_(inputs[layer - 1].sign())
 
 
 def normalised_kernels(spec: Spec) -> list[str]:

@@ -7,8 +7,8 @@ that gradient, decay. Kernels that had no gradient in an epoch may be drawn anew
 A checkpoint may fall between any two batches: sums over the batches done are part of it, and
 everything random has a seed of its own per epoch or batch.
 
-A method may keep values of each training point (``per_point``), which the loss of a batch reads
-and changes, and go through all points once more after each epoch (:class:`Sweep`).
+A method may keep values of each training point, which the loss of a batch reads and changes, and
+go through all points once more after each epoch: :mod:`medrobust.training.point_values`.
 """
 
 from __future__ import annotations
@@ -24,50 +24,16 @@ from medrobust.seeds import derive_seed, generator
 from medrobust.training.flat_updates import FlatMember, FlatOptimizer, OptimizerName
 from medrobust.training.kernel_norms import revive
 from medrobust.training.loop import Pulse, State
+from medrobust.training.point_values import PerPoint, Sweep
 from medrobust.training.work import Work
 
 if TYPE_CHECKING:
     import torch
 
-# ``(member, x [n, d], y [n], generator) -> (loss, how many points are called right)``; the next
-# batch overwrites x; the generator is seeded for this member and batch. Where values of each point
-# are kept, the fifth argument is a :class:`PerPoint`.
-MemberLoss = Callable[..., tuple[Any, Any]]
-
-
-@dataclass(frozen=True)
-class PerPoint:
-    """What is kept of the points of a batch.
-
-    Attributes:
-        values: of all training points, by name, each ``[n]``.
-        rows: of these, those of the batch.
-    """
-
-    values: dict[str, Any]
-    rows: Any
-
-    def of(self, name: str) -> torch.Tensor:
-        """Returns the values of the batch's points, a copy."""
-        return self.values[name].index_select(0, self.rows)
-
-    def set(self, name: str, values: torch.Tensor) -> None:
-        """Replaces the values of the batch's points."""
-        self.values[name].index_copy_(0, self.rows, values)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A pass over all training points in their order, after each epoch.
-
-    Attributes:
-        update: ``(member, x [b, d], y [b], generator, PerPoint)``, to change what is kept of these
-            points; x is not to be changed.
-        batch_size: points at a time.
-    """
-
-    update: Callable[[FlatMember, Any, Any, Any, PerPoint], None]
-    batch_size: int
+# ``(member, x [n, d], y [n], generator) -> (gradient [p], loss, number of points called right)``;
+# the next batch overwrites x and the gradient; the generator is seeded for this member and batch.
+# Where values of each point are kept, the fifth argument is a :class:`PerPoint`.
+MemberGradient = Callable[..., tuple[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -75,21 +41,22 @@ class Descent:
     """How steps are taken.
 
     Attributes:
-        loss: of one member on a batch.
+        gradient: of one member's loss on a batch.
         order: ``(labels, generator) -> rows`` of one epoch, int64; any number of them.
         batch_size: points per step; the last batch of an epoch may be smaller.
         optimizer: name of the optimiser.
         learning_rate: step size, constant.
         updates_per_batch: moves of the optimiser with the gradient of one batch.
         l1_decay, l2_decay: see :meth:`FlatOptimizer.decay`.
-        before_batch: called with a member's tensors before each batch, to change them in place.
+        before_batch: from a member's tensors to a function that changes them in place, called
+            before each batch.
         revive_kernels: whether kernels without a gradient in an epoch are drawn anew.
         per_point: names of the initial arrays ``[M, n]`` that are values of the training points,
             not parameters.
         sweep: after each epoch.
     """
 
-    loss: MemberLoss
+    gradient: MemberGradient
     order: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     batch_size: int
     optimizer: OptimizerName
@@ -97,7 +64,7 @@ class Descent:
     updates_per_batch: int = 1
     l1_decay: float = 0.0
     l2_decay: float = 0.0
-    before_batch: Callable[[dict[str, Any]], None] | None = None
+    before_batch: Callable[[dict[str, Any]], Callable[[], None]] | None = None
     revive_kernels: bool = False
     per_point: tuple[str, ...] = ()
     sweep: Sweep | None = None
@@ -123,6 +90,7 @@ class _Slot:
         self.moved = torch.zeros_like(flat)
         self._memory = torch.empty_like(flat)
         self._descent = descent
+        self._before_batch = descent.before_batch and descent.before_batch(self.member.values)
         for group, names in self._kept().items():
             kept = getattr(state, group)
             for name, tensor in names.items():
@@ -166,17 +134,16 @@ class _Slot:
         import torch
 
         descent = self._descent
-        if descent.before_batch is not None:
-            descent.before_batch(self.member.values)
+        if self._before_batch is not None:
+            self._before_batch()
         kept = [PerPoint(self.points, rows)] if descent.per_point else []
-        loss, right = descent.loss(self.member, x, y, draws, *kept)
-        gradient = self.member.gradient(loss)
+        gradient, loss, right = descent.gradient(self.member, x, y, draws, *kept)
         for _ in range(descent.updates_per_batch):
             self.optimizer.step(gradient)
         self.optimizer.decay(descent.l1_decay, descent.l2_decay)
         if descent.revive_kernels:
             self.moved.add_(torch.abs(gradient, out=self._memory))
-        self.loss.add_(loss.detach(), alpha=len(y))
+        self.loss.add_(loss, alpha=len(y))
         self.right.add_(right)
 
 

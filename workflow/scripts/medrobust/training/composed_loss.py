@@ -28,7 +28,7 @@ from medrobust.training.adversarial_examples import signed_ascent
 from medrobust.training.apart_steps import ApartSteps, Descent
 from medrobust.training.class_balance import balanced_order
 from medrobust.training.input_penalties import alignment, log_noise_to_signal, mean_jacobian
-from medrobust.training.kernel_norms import normalise
+from medrobust.training.kernel_norms import normaliser
 from medrobust.training.loop import StoppingRule, run_epochs
 from medrobust.training.losses import (
     cross_entropy,
@@ -36,6 +36,7 @@ from medrobust.training.losses import (
     squared_error,
     windowed_margin,
 )
+from medrobust.training.member_passes import Passes
 from medrobust.training.work import Trained, Work
 
 if TYPE_CHECKING:
@@ -128,6 +129,22 @@ class Spec(Settings):
         return self
 
 
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan.
+
+    A balanced epoch has at most ``n_classes * n_rows`` points. Slopes with respect to the points
+    cost about as much as a plain step, of all classes ``n_classes`` times as much, and each step of
+    an adversary two thirds of it.
+    """
+    points = n_rows * (n_classes if spec.class_balanced else 1)
+    points = min(points, spec.epoch_points or points)
+    cost = 1.0 + bool(spec.r1_weight or spec.r2_weight)
+    cost += n_classes * bool(spec.jacobian_weight)
+    if spec.adversary is not None:
+        cost += 1 + spec.adversary.steps * 2 / 3
+    return spec.max_epochs * points / n_rows * cost
+
+
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
     """Trains ``work``'s members one by one, batch by batch.
 
@@ -139,7 +156,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
     """
     module = module_of("architecture", architecture)
     descent = Descent(
-        loss=_Loss(spec, module, architecture_spec, work),
+        gradient=_Gradient(spec, module, architecture_spec, work),
         order=_order(spec),
         batch_size=spec.batch_size,
         optimizer=spec.optimizer,
@@ -179,11 +196,11 @@ def _normalisation(module: Any, architecture_spec: Settings) -> Any:
             remedy="set `normalise_kernels: false`, or use relu_mlp or kachuee_cnn.",
         )
     layers = module.normalised_kernels(architecture_spec)
-    return lambda values: normalise(values, layers)
+    return lambda values: normaliser(values, layers)
 
 
-class _Loss:
-    """The loss of one member on a batch, with how many points are called right."""
+class _Gradient:
+    """The gradient of one member's loss on a batch, the loss, and how many points are right."""
 
     def __init__(self, spec: Spec, module: Any, architecture_spec: Settings, work: Work) -> None:
         import torch
@@ -194,21 +211,22 @@ class _Loss:
 
     def __call__(
         self, member: FlatMember, x: Tensor, y: Tensor, draws: Generator
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        spec, passes = self._spec, Passes(self._module, self._network, member)
         hot = self._eye.index_select(0, y)
-        logits, pattern = self._module.logits_and_pattern(self._network, member.leaves, x)
-        called_right = logits.detach().argmax(dim=1) == y
-        loss = self._spec.clean_weight * self._of_points(logits, y, hot)
-        loss = loss + self._of_correct(member, x, logits, pattern, hot, called_right.to(x.dtype))
-        if self._spec.jacobian_weight:
-            slopes = self._eye[:, None, :]
-            w = self._module.pull_back(self._network, member.leaves, pattern, slopes)
-            loss = loss + self._spec.jacobian_weight * mean_jacobian(w)
-        if self._spec.adversary is not None:
-            found = self._adversarial(self._spec.adversary, member, x, hot, draws)
-            logits = self._module.logits_and_pattern(self._network, member.leaves, found)[0]
-            loss = loss + self._spec.adversarial_weight * self._of_points(logits, y, hot)
-        return loss, called_right.sum()
+        logits, pattern = passes.logits(x)
+        right = logits.detach().argmax(dim=1) == y
+        loss = spec.clean_weight * self._of_points(logits, y, hot)
+        if spec.margin != "none" or spec.r1_weight or spec.r2_weight:
+            loss = loss + self._of_correct(passes, x, logits, pattern, hot, right.to(x.dtype))
+        if spec.jacobian_weight:
+            w = passes.slopes(pattern, self._eye[:, None, :])
+            loss = loss + spec.jacobian_weight * mean_jacobian(w)
+        if spec.adversary is not None:
+            found = self._adversarial(spec.adversary, passes, x, hot, draws)
+            of_found = self._of_points(passes.logits(found)[0], y, hot)
+            loss = loss + spec.adversarial_weight * of_found
+        return passes.gradient(loss), loss.detach(), right.sum()
 
     def _of_points(self, logits: Tensor, y: Tensor, hot: Tensor) -> Tensor:
         if self._spec.loss == "cross_entropy":
@@ -217,7 +235,7 @@ class _Loss:
 
     def _of_correct(
         self,
-        member: FlatMember,
+        passes: Passes,
         x: Tensor,
         logits: Tensor,
         pattern: Any,
@@ -225,14 +243,13 @@ class _Loss:
         correct: Tensor,
     ) -> Tensor | float:
         """Returns the sum of the terms that are of correct points only."""
-        spec, total = self._spec, 0.0
+        spec, total, values = self._spec, 0.0, 0.0
         if spec.margin != "none":
             margin = windowed_margin if spec.margin == "windowed" else plain_margin
             total = margin(logits, hot, correct)
         if not (spec.r1_weight or spec.r2_weight):
             return total
-        w_y = self._module.pull_back(self._network, member.leaves, pattern, hot)
-        values: Any = 0.0
+        w_y = passes.slopes(pattern, hot)
         if spec.r1_weight:
             values = spec.r1_weight * alignment(w_y, x)
         if spec.r2_weight:
@@ -242,15 +259,13 @@ class _Loss:
         return total + (values * correct).sum() / points
 
     def _adversarial(
-        self, adversary: Adversary, member: FlatMember, x: Tensor, hot: Tensor, draws: Generator
+        self, adversary: Adversary, passes: Passes, x: Tensor, hot: Tensor, draws: Generator
     ) -> Tensor:
-        module, network, values = self._module, self._network, member.values
-
         def gradient(points: Tensor) -> Tensor:
-            logits, pattern = module.logits_and_pattern(network, values, points)
+            logits, pattern = passes.unwatched(points)
             # Up to a positive factor, to which signs are blind.
             called = logits.softmax(dim=1) if self._spec.loss == "cross_entropy" else logits
-            return module.pull_back(network, values, pattern, called - hot)
+            return passes.slopes(pattern, called - hot, watched=False)
 
         return signed_ascent(
             gradient,

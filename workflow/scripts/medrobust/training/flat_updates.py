@@ -6,7 +6,7 @@ small network take. These compute the same values from the same formulas.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 OptimizerName = Literal["adamax", "adam"]
 
 _FIRST_DECAY, _SECOND_DECAY, _EPSILON = 0.9, 0.999, 1e-8
+
+
+class Memory(NamedTuple):
+    """A vector like the parameters, and its views by name."""
+
+    flat: Tensor
+    views: dict[str, Tensor]
 
 
 class FlatMember:
@@ -29,17 +36,20 @@ class FlatMember:
         flat: all values, ``[p]``.
         values: views of it by name, for changes in place.
         leaves: the same memory as leaves that autograd watches.
+        gradients: memory for the gradient and for a part of it.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], device: str) -> None:
         import torch
 
-        self._shapes = {name: value.shape for name, value in arrays.items()}
-        joined = np.concatenate([value.ravel() for value in arrays.values()])
+        # Sorted: a checkpoint gives arrays back in another order, and the moments by place.
+        self._shapes = {name: arrays[name].shape for name in sorted(arrays)}
+        joined = np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
         self.flat = torch.from_numpy(joined).to(device)
         self.values = self.views(self.flat)
         self.leaves = {n: v.detach().requires_grad_() for n, v in self.values.items()}
-        self._gradient = torch.empty_like(self.flat)
+        memories = [torch.empty_like(self.flat) for _ in range(2)]
+        self.gradients = [Memory(memory, self.views(memory)) for memory in memories]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Returns the tensors by name that lie in a vector like ``flat``."""
@@ -60,7 +70,7 @@ class FlatMember:
 
         leaves = list(self.leaves.values())
         parts = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        return torch.cat([part.reshape(-1) for part in parts], out=self._gradient)
+        return torch.cat([part.reshape(-1) for part in parts], out=self.gradients[0].flat)
 
 
 class FlatOptimizer:

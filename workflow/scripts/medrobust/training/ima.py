@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from medrobust.schema import Settings
-from medrobust.training.apart_steps import PerPoint, Sweep
 from medrobust.training.boundary_search import BoundarySearch
 from medrobust.training.gradient_ascent import AttackLoss
 from medrobust.training.norm_balls import Norm, lengths
+from medrobust.training.point_values import PerPoint, Sweep
 from medrobust.training.robust_descent import (
     ARCHITECTURES,
     DescentSettings,

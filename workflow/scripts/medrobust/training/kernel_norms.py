@@ -6,7 +6,7 @@ of a dense layer's weights, or one convolution kernel over all input channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def normalise(member: dict[str, Tensor], layers: Iterable[str]) -> None:
-    """Divides each kernel and its bias by the kernel's L2 norm, in place.
+def normaliser(member: dict[str, Tensor], layers: Iterable[str]) -> Callable[[], None]:
+    """Returns a function that divides kernels and their biases by the kernels' L2 norms, in place.
 
     A kernel of zeros stays as it is.
 
@@ -26,13 +26,23 @@ def normalise(member: dict[str, Tensor], layers: Iterable[str]) -> None:
     """
     import torch
 
-    for layer in layers:
-        kernels = member[f"w{layer}"].flatten(1)
-        norms = torch.linalg.vector_norm(kernels, dim=1, keepdim=True)
-        norms.masked_fill_(norms == 0, 1)
-        kernels.div_(norms)
-        if f"b{layer}" in member:
-            member[f"b{layer}"].div_(norms[:, 0])
+    layers = list(layers)
+    kernels = [member[f"w{layer}"].flatten(1) for layer in layers]
+    biases = [member.get(f"b{layer}") for layer in layers]
+    all_norms = kernels[0].new_empty((sum(len(k) for k in kernels), 1))
+    norms = all_norms.split([len(k) for k in kernels])
+    flat_norms = all_norms[:, 0].split([len(k) for k in kernels])
+
+    def normalise() -> None:
+        for own, norm in zip(kernels, norms, strict=True):
+            torch.linalg.vector_norm(own, dim=1, keepdim=True, out=norm)
+        all_norms.masked_fill_(all_norms == 0, 1)
+        for own, bias, norm, flat in zip(kernels, biases, norms, flat_norms, strict=True):
+            own.div_(norm)
+            if bias is not None:
+                bias.div_(flat)
+
+    return normalise
 
 
 def revive(member: dict[str, Tensor], moved: dict[str, Tensor], rng: np.random.Generator) -> int:

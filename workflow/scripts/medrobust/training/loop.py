@@ -152,7 +152,7 @@ def run_epochs(
         as :func:`train_stacked`; the history also has the counts that ``steps`` kept.
     """
     state = _resume(work) or _start(work, initial, ghosts=ghosts)
-    progress = Progress(what, stopping.max_epochs, unit="epochs")
+    progress = Progress(what, stopping.max_epochs, unit="epochs", done=state.epoch)
     steps.load(state)
     saved = time.monotonic()
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from medrobust.schema import Settings
-from medrobust.training.apart_steps import PerPoint
 from medrobust.training.gradient_ascent import Network, ascend, away_from
 from medrobust.training.norm_balls import Balls, Norm, lengths, uniform_start
+from medrobust.training.point_values import PerPoint
 from medrobust.training.robust_descent import (
     ARCHITECTURES,
     DescentSettings,

@@ -14,9 +14,10 @@ from pydantic import Field
 
 from medrobust.registry import module_of
 from medrobust.schema import Settings
-from medrobust.training.apart_steps import ApartSteps, Descent, MemberLoss, Sweep
+from medrobust.training.apart_steps import ApartSteps, Descent
 from medrobust.training.gradient_ascent import Network
 from medrobust.training.loop import StoppingRule, run_epochs
+from medrobust.training.point_values import Sweep
 from medrobust.training.work import Trained, Work
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def descend(
     architecture: str,
     architecture_spec: Settings,
     work: Work,
-    loss: MemberLoss,
+    loss: Callable[..., tuple[Any, Any]],
     *,
     per_point: dict[str, float] | None = None,
     sweep: Sweep | None = None,
@@ -50,7 +51,8 @@ def descend(
         architecture: registered name of the architecture.
         architecture_spec: its settings.
         work: data, members, seeds, device, input range and checkpoint.
-        loss: of one member on a batch.
+        loss: ``(member, x [b, d], y [b], generator) -> (loss, number of points called right)``, and
+            with ``per_point`` a fifth argument, :class:`PerPoint`.
         per_point: what is kept of each training point, by name, and what it is at first.
         sweep: over all points after each epoch.
     """
@@ -60,8 +62,13 @@ def descend(
     )
     size = (len(work.members), len(work.x))
     kept = {name: np.full(size, value, dtype=np.float32) for name, value in first.items()}
+
+    def gradient(member: Any, *batch: Any) -> tuple[Any, Any, Any]:
+        total, right = loss(member, *batch)
+        return member.gradient(total), total.detach(), right
+
     descent = Descent(
-        loss=loss,
+        gradient=gradient,
         order=lambda y, rng: rng.permutation(len(y)),
         batch_size=spec.batch_size,
         optimizer="adam",

@@ -82,7 +82,7 @@ class _Task:
     seed: int
 
 
-def passes(spec: Spec, n_classes: int) -> int:
+def passes(spec: Spec, n_classes: int, n_rows: int) -> int:
     """Returns how often a member's training goes over the data, for the plan."""
     return spec.iterations * networks_per_member(n_classes)
 
