@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from medrobust import plan
 from medrobust.errors import InputError
 from medrobust.models import instance_norm_cnn, layer_norm_mlp, resnet18
 from medrobust.progress import Checkpoint
 from medrobust.registry import module_of, parse_spec
 from medrobust.seeds import derive_seed, generator
-from medrobust.training import ima, loop
+from medrobust.training import ima, loop, planned_passes
 from medrobust.training.work import Work
 from sklearn.datasets import make_moons
 from torch import nn
@@ -458,3 +459,27 @@ def test_settings_that_contradict_each_other_are_refused():
         module_of("method", "composed_loss").train(
             spec, "layer_norm_mlp", layer_norm_mlp.Spec(), Work(x, y, 2, [0], [0])
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("adv", 2 + 40 / 3),
+        ("rand", 2),
+        ("trades", 2 + 40 / 3),
+        ("ddn", 1 + 60 / 3),
+        ("mma", 2 + 50 / 3),
+        ("ima", 2 + 50 / 3 + 1 / 3 + 50 / 3),
+    ],
+)
+def test_the_plan_counts_passes(name, passes):
+    """Forward passes and passes back to the points, in thirds of a plain step."""
+    values = SETTINGS[name] | {"max_epochs": 3}
+    assert planned_passes(values, 2, POINTS) == pytest.approx(3 * passes)
+
+
+def test_the_plan_knows_the_networks_whatever_the_method():
+    assert plan._unit("train:ima:layer_norm_mlp", 1.0, None) == 5e-6
+    assert plan._unit("train:mma:layer_norm_mlp", 1.0, None) == 5e-6
+    assert plan._unit("train:ima:layer_norm_mlp", 1.0, {"train:ima:layer_norm_mlp": 3.0}) == 3.0
+    assert plan._unit("train:ima:unheard_of", 1.0, None) == 1.0

@@ -19,6 +19,7 @@ from medrobust.training.norm_balls import Balls, Norm, uniform_start
 from medrobust.training.robust_descent import (
     ARCHITECTURES,
     DescentSettings,
+    ascent_passes,
     descend,
     networks_of,
 )
@@ -47,6 +48,11 @@ class Spec(DescentSettings):
     clean_weight: float = Field(
         default=0.5, ge=0, le=1, description="share of the points themselves in the loss"
     )
+
+
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan."""
+    return spec.max_epochs * (2 + ascent_passes(spec.steps))
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:

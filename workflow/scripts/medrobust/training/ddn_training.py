@@ -23,6 +23,7 @@ from medrobust.training.norm_balls import unit_rows
 from medrobust.training.robust_descent import (
     ARCHITECTURES,
     DescentSettings,
+    ascent_passes,
     descend,
     networks_of,
 )
@@ -48,6 +49,11 @@ class Spec(DescentSettings):
         default=0.05, gt=0, lt=1, description="by how much a step changes the distance (gamma)"
     )
     first_distance: float = Field(default=1.0, gt=0, description="distance at first")
+
+
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan."""
+    return spec.max_epochs * (1 + ascent_passes(spec.steps))
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:

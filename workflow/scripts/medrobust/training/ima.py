@@ -23,6 +23,7 @@ from medrobust.training.point_values import PerPoint, Sweep
 from medrobust.training.robust_descent import (
     ARCHITECTURES,
     DescentSettings,
+    ascent_passes,
     descend,
     networks_of,
 )
@@ -67,6 +68,12 @@ class Spec(DescentSettings):
         if self.margin_step > self.largest_margin:
             raise ValueError("margin_step is larger than largest_margin")
         return self
+
+
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan."""
+    search = ascent_passes(spec.steps, spec.bisections)
+    return spec.max_epochs * (2 + search + ascent_passes(0, 1) + search)
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:

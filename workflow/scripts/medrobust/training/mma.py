@@ -29,6 +29,7 @@ from medrobust.training.point_values import PerPoint
 from medrobust.training.robust_descent import (
     ARCHITECTURES,
     DescentSettings,
+    ascent_passes,
     descend,
     networks_of,
 )
@@ -63,6 +64,11 @@ class Spec(DescentSettings):
     clean_weight: float = Field(
         default=1 / 3, ge=0, le=1, description="share of the plain cross-entropy in the loss"
     )
+
+
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan."""
+    return spec.max_epochs * (2 + ascent_passes(spec.steps, spec.bisections))
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:

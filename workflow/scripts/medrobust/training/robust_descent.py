@@ -88,6 +88,15 @@ def descend(
     return Trained(arrays, history, extras)
 
 
+def ascent_passes(steps: int, evaluations: int = 0) -> float:
+    """Returns the cost of a gradient ascent in plain steps of training, for the plan.
+
+    A plain step is a forward pass and two backward ones, to the weights and to the values between;
+    a step of the ascent has one of each, and an evaluation is a forward pass.
+    """
+    return (2 * steps + evaluations) / 3
+
+
 def networks_of(
     architecture: str, architecture_spec: Settings
 ) -> Callable[[Any], tuple[Network, Network]]:

@@ -18,6 +18,7 @@ from medrobust.training.norm_balls import Balls, Norm
 from medrobust.training.robust_descent import (
     ARCHITECTURES,
     DescentSettings,
+    ascent_passes,
     descend,
     networks_of,
 )
@@ -44,6 +45,11 @@ class Spec(DescentSettings):
         default=4.0, gt=0, description="length of all steps together, in radii (alpha)"
     )
     beta: float = Field(default=0.5, ge=0, description="weight of the divergence")
+
+
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan."""
+    return spec.max_epochs * (2 + ascent_passes(spec.steps))
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
