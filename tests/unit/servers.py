@@ -74,28 +74,31 @@ class _Handler(BaseHTTPRequestHandler):
             return self._empty(404)
         return self._content(path, behaviour.files[path])
 
-    def _start(self) -> int:
+    def _range(self) -> tuple[int, int | None] | None:
+        """Returns the first byte to send and the last (None: all the rest); None: everything."""
         behaviour = self.behaviour
         asked = self.headers.get("Range")
         condition = self.headers.get("If-Range")
         if not asked or not behaviour.honour_range:
-            return 0
+            return None
         if condition is not None and condition != behaviour.etag:
-            return 0
-        return int(asked.removeprefix("bytes=").rstrip("-"))
+            return None
+        start, _, end = asked.removeprefix("bytes=").partition("-")
+        return int(start), int(end) if end else None
 
     def _content(self, path: str, content: bytes) -> None:
         behaviour = self.behaviour
-        start = self._start()
-        if start and start >= len(content):
+        asked = self._range()
+        start, last = asked or (0, None)
+        if asked and start >= len(content):
             return self._empty(416)
-        body = content[start:]
-        self.send_response(206 if start else 200)
+        body = content[start : None if last is None else last + 1]
+        self.send_response(206 if asked else 200)
         if behaviour.etag:
             self.send_header("ETag", behaviour.etag)
-        if start:
+        if asked:
             shown = start + 1 if behaviour.wrong_range else start
-            end = len(content) - 1
+            end = start + len(body) - 1
             self.send_header("Content-Range", f"bytes {shown}-{end}/{len(content)}")
         self.send_header("Content-Length", str(len(body) + behaviour.announced_extra))
         self.end_headers()

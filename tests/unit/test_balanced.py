@@ -90,7 +90,7 @@ def test_the_bootstrap_agrees_with_the_stratified_normal_interval():
     labels, predictions = made()
     weights = balanced.tile_counts(labels)
     cells = cells_of(labels, predictions, weights)
-    draws = balanced.metric_draws([cells], "ACC", CLASSES, np.random.default_rng(0))
+    draws = balanced.metric_draws([cells], CLASSES, np.random.default_rng(0))["ACC"]
     right = (labels == predictions).astype(float)
     variance = 0.0
     for label in range(5):
@@ -112,7 +112,7 @@ def test_the_bootstrap_of_precision_agrees_with_one_that_draws_points():
     labels, predictions = made(4)
     weights = balanced.tile_counts(labels)
     cells = cells_of(labels, predictions, weights)
-    draws = balanced.metric_draws([cells], "PREC", CLASSES, np.random.default_rng(0), 4000)
+    draws = balanced.metric_draws([cells], CLASSES, np.random.default_rng(0), 4000)["PREC"]
     random = np.random.default_rng(9)
     slow = []
     for _ in range(1500):
@@ -130,7 +130,7 @@ def test_equal_generators_give_equal_draws_and_the_order_of_cells_matters_not():
     labels, predictions = made()
     cells = cells_of(labels, predictions, balanced.tile_counts(labels))
     first, second = (
-        balanced.metric_draws([cells], "ACC", CLASSES, np.random.default_rng(5)) for _ in range(2)
+        balanced.metric_draws([cells], CLASSES, np.random.default_rng(5))["ACC"] for _ in range(2)
     )
     assert np.array_equal(first, second)
 
@@ -141,7 +141,7 @@ def test_several_runs_of_a_point_make_no_more_points():
     assert runs.points == one.points == 100
     assert np.array_equal(balanced.confusion(runs, 2), balanced.confusion(one, 2))
     spread = [
-        balanced.metric_draws([cells], "ACC", 2, np.random.default_rng(0)).std()
+        balanced.metric_draws([cells], 2, np.random.default_rng(0))["ACC"].std()
         for cells in (one, runs)
     ]
     assert spread[1] == pytest.approx(spread[0], rel=0.05)
@@ -151,7 +151,7 @@ def test_several_runs_of_a_point_make_no_more_points():
 def test_replicates_are_drawn_from_three_on():
     shares = [30, 50, 80]
     cells = [Cells(*(np.array(v) for v in ([0, 0], [0, 1], [1, 1], [s, 100 - s]))) for s in shares]
-    draws = balanced.metric_draws(cells, "ACC", 2, np.random.default_rng(0))
+    draws = balanced.metric_draws(cells, 2, np.random.default_rng(0))["ACC"]
     estimate = balanced.metric_estimate(cells, "ACC", 2, draws)
     assert set(np.round(draws * 300).astype(int)) <= {
         a + b + c for a in shares for b in shares for c in shares
@@ -159,9 +159,9 @@ def test_replicates_are_drawn_from_three_on():
     assert estimate.value == pytest.approx(160 / 300)
     assert (estimate.replicates, estimate.basis) == (3, "3 trainings, bootstrap over 3 replicates")
     # Two share their points: the interval is as wide as if they moved together.
-    two = balanced.metric_draws(cells[:2], "ACC", 2, np.random.default_rng(0))
+    two = balanced.metric_draws(cells[:2], 2, np.random.default_rng(0))["ACC"]
     alone = [
-        balanced.metric_draws([one], "ACC", 2, np.random.default_rng(i)).std()
+        balanced.metric_draws([one], 2, np.random.default_rng(i))["ACC"].std()
         for i, one in enumerate(cells[:2])
     ]
     assert two.std() == pytest.approx(np.mean(alone), rel=0.03)
@@ -178,5 +178,5 @@ def test_classes_out_of_range_are_refused():
 
 def test_the_resamples_are_the_projects():
     cells = Cells(*(np.array(v) for v in ([0], [0], [1], [3])))
-    draws = balanced.metric_draws([cells], "ACC", 2, np.random.default_rng(0))
+    draws = balanced.metric_draws([cells], 2, np.random.default_rng(0))["ACC"]
     assert draws.shape == (statistics.RESAMPLES,) and (draws == 1).all()

@@ -165,3 +165,44 @@ def test_the_registry_agrees_with_the_adapter() -> None:
             assert {tree.folder for tree in source.trees} == set(options.releases)
             assert set(options.releases) <= set(source.folders or [entry.raw])
     assert registry["bus"].counts.paper["mirst"]["all"] == {"benign": 726, "malignant": 464}
+
+
+def _copies(raw: Path) -> None:
+    """Two incomplete copies of BUSI in one raw folder: the original, and a fuller, smaller one."""
+    small = {name: encoded(picture(n, 64, 64, "colour"), "x.png") for n, name in enumerate(busi())}
+    part = {n: v for n, v in busi().items() if "(1)" in n or n.startswith("benign/benign (2)")}
+    write_files(raw / "busi" / "original", part)
+    write_files(raw / "busi" / "small", {n: v for n, v in small.items() if "mask" not in n})
+
+
+def test_of_two_copies_one_is_read_and_both_are_told(tmp_path: Path) -> None:
+    """Never benign images from one and malignant ones from the other."""
+    _copies(tmp_path / "raw")
+    entry = get_dataset(load_registry(), "busi")
+    arguments = [tmp_path / "raw"], tmp_path / "down"
+    manifest = locate_or_fetch(entry, "kaggle", *arguments, allow_subset=True)
+    assert len(manifest["files"]) == 18
+    assert all("/busi/small/" in file["path"] for file in manifest["files"])
+    (told,) = [text for text in manifest["warnings"] if "more than one copy" in text]
+    assert f"{tmp_path}/raw/busi/small is read" in told
+    assert f"not {tmp_path}/raw/busi/original (3 files)" in told
+    # A copy in the raw folder itself that is the fuller one is read instead, whole.
+    write_files(tmp_path / "raw" / "busi", busi(30, 30))
+    manifest = locate_or_fetch(entry, "kaggle", *arguments, allow_subset=True)
+    assert {Path(file["path"]).parents[1] for file in manifest["files"]} == {tmp_path / "raw/busi"}
+
+
+def test_images_of_one_size_are_said_to_be_resized(tmp_path: Path) -> None:
+    _copies(tmp_path / "raw")
+    entry = get_dataset(load_registry(), "busi")
+
+    def notes(folder: str) -> str:
+        found = [*(tmp_path / folder).glob("benign/*"), *(tmp_path / folder).glob("malignant/*")]
+        files = {f"busi/{path.parent.name}/{path.name}": path for path in found}
+        options = entry.options | {"folds": 2}
+        data = breast_ultrasound.adapt(options, "kaggle", files, seed=1, allow_subset=True)
+        return "\n".join(data.notes)
+
+    assert "All images of BUSI are 64 x 64 pixels" in notes("raw/busi/small")
+    write_files(tmp_path / "whole", labelled(busi(), "busi"))
+    assert "Somebody resized" not in notes("whole/busi")

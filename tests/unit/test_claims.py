@@ -381,3 +381,16 @@ def test_files_of_stand_ins_are_marked(tmp_path):
 )
 def test_p_values_as_text(p, text):
     assert claims.p_text(p) == f"p {text}"
+
+
+def test_a_difference_of_nothing_is_on_no_side():
+    zero = np.zeros(999)
+    tie = claims.draws_above_zero("x", 0.0, zero, n=50, decimals=3)
+    assert (tie.p_for, tie.p_against) == (1.0, 1.0)
+    draws = np.random.default_rng(0).normal(1, 1, 9999)
+    statement = claims.draws_above_zero("x", 1.0, draws, n=50, decimals=3)
+    assert statement.p_for == pytest.approx(2 * (draws <= 0).mean(), abs=3e-4)
+    assert statement.p_against == 1.0
+    mirrored = claims.draws_above_zero("x", -1.0, -draws, n=50, decimals=3)
+    assert (mirrored.p_for, mirrored.p_against) == (1.0, statement.p_for)
+    assert claims.draws_above_zero("x", 1.0, draws, n=3, decimals=3).undecided

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from medrobust import io
+from medrobust.data.store import Dataset
 from medrobust.errors import InputError
+from medrobust.jobs import train as jobs
 from medrobust.models import kachuee_cnn, relu_mlp
 from medrobust.progress import Checkpoint
 from medrobust.registry import module_of, parse_spec
@@ -394,3 +397,35 @@ def test_the_plan_counts_points_and_what_they_cost(name, changes, passes):
     spec = settings(name, **changes)
     values = {"name": "composed_loss", **spec.model_dump()}
     assert planned_passes(values, 5, 100) == pytest.approx(passes)
+
+
+class InMemory(Dataset):
+    def hashes(self) -> dict[str, str]:
+        return {}
+
+
+def test_the_job_trains_within_the_data_sets_range(tmp_path, monkeypatch):
+    """The arrays of the job are those of a training with the card's range, and of no other."""
+    x, y = problem()
+    rows, none = np.arange(len(x)), np.arange(0)
+    card = {"name": "x", "class_names": list("abcde"), "input_range": [0.3, 0.7]}
+    dataset = InMemory(tmp_path, x, y, rows, none, rows, card)
+    monkeypatch.setattr("medrobust.data.store.load_dataset", lambda folder: dataset)
+    monkeypatch.setattr(jobs, "fix_threads", lambda threads: None)
+    method = {"name": "composed_loss", **settings("adv03").model_dump()}
+    architecture = {"name": "relu_mlp", **SPECS["relu_mlp"].model_dump()}
+    jobs.train_members(
+        data="", out=str(tmp_path / "out"), card=str(tmp_path / "card"),
+        timing=str(tmp_path / "timing"), members=[0, 0], names=["a"], seed=3, device="cpu",
+        model={"architecture": architecture, "method": method},
+        compute_threads=1, code="c", progress_dir=str(tmp_path / "progress"),
+    )  # fmt: skip
+    found = io.read_tensors(str(tmp_path / "out"))
+    for low, high, same in ((0.3, 0.7, True), (0.0, 1.0, False)):
+        seeds = [derive_seed(3, "train", "a", 0)]
+        work = Work(x, y, 5, [0], seeds, input_range=(low, high))
+        trained = composed_loss.train(settings("adv03"), "relu_mlp", SPECS["relu_mlp"], work)
+        equal = [value.tobytes() == found[n].tobytes() for n, value in trained.parameters.items()]
+        assert all(equal) == same
+    cost = io.read_json(tmp_path / "timing")
+    assert cost["units"] == pytest.approx(60 * planned_passes(method, 5, 60))

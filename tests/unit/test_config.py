@@ -227,6 +227,8 @@ def test_extras_can_be_run_by_name_and_parts_left_out(root):
     [
         ({"leave_out": ["ptbd"]}, "Did you mean 'ptbdb'"),
         ({"include_extras": ["mitbih_n"]}, "Did you mean 'mitbih_ns'"),
+        ({"also_prepare": "moon"}, "Did you mean 'moons'"),
+        ({"leave_out": ["busis"]}, "Unknown data set, model or attack 'busis'"),
         ({"leave_out": "mlp"}, "'mlp' of signnet chooses the points"),
         ({"leave_out": ["ptbdb", "mitbih"]}, "No data set of signnet is left"),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from medrobust.artefact_list import ARTEFACTS
 from medrobust.config import Config
 from medrobust.data.registry import load_registry
 from medrobust.evaluation import claims
@@ -75,7 +76,13 @@ def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
 def rule_names() -> set[str]:
     files = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
-    return set(re.findall(r"^\s*rule (\w+):", text, re.MULTILINE))
+    made = [
+        name
+        for study, artefacts in ARTEFACTS.items()
+        for key, artefact in artefacts.items()
+        for name in (study, f"{study}_{key}", artefact.alias)
+    ]
+    return set(re.findall(r"^\s*rule (\w+):", text, re.MULTILINE)) | set(made)
 
 
 def anchors(page: Path) -> set[str]:

@@ -506,6 +506,31 @@ def test_trees_of_two_folders_keep_apart_files_of_one_name(tmp_path: Path) -> No
     assert content == {"one/benign/b.png": b"one", "two/benign/b.png": b"two"}
 
 
+def test_a_release_of_which_a_part_is_missing_comes_whole_out_of_its_archive(
+    tmp_path: Path,
+) -> None:
+    """Not a part from here and a part from there; a release that is whole is not unpacked."""
+    trees = [{"pattern": "a/*.png", "count": 1}, {"pattern": "b/*.png", "count": 1}]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in ("a/0.png", "b/0.png"):
+            file.writestr(name, b"archive")
+    source = {"kind": "manual", "instructions": "ask", "archive": {"name": "t.zip"}}
+    (tmp_path / "two/a").mkdir(parents=True)
+    (tmp_path / "two/a/0.png").write_bytes(b"mine")
+    (tmp_path / "two/t.zip").write_bytes(buffer.getvalue())
+    one = _dataset({"form": {**source, "trees": trees}})
+    manifest = _fetch(one, tmp_path / "down", "", "form", raw_dirs=[tmp_path])
+    assert {Path(r["path"]).read_bytes() for r in manifest["files"]} == {b"archive"}
+
+    trees = [trees[0] | {"folder": "two"}, trees[1] | {"folder": "other"}]
+    both = _dataset({"form": {**source, "trees": trees, "folders": ["two", "other"]}})
+    assert not locate(both, "form", [tmp_path]).complete
+    with pytest.raises(InputError, match=r"b/\*\.png \(0 of 1\)"):
+        _fetch(both, tmp_path / "none", "", "form", raw_dirs=[tmp_path])
+    assert not list((tmp_path / "none").rglob("*.png"))
+
+
 def test_copies_that_macos_leaves_beside_files_are_no_files(tmp_path: Path) -> None:
     trees = [{"pattern": "tiles/*.png", "count": 2}]
     dataset = _dataset({"form": {"kind": "manual", "instructions": "ask them", "trees": trees}})
@@ -539,6 +564,41 @@ def test_an_archive_from_the_web_is_unpacked_and_removed(tmp_path: Path) -> None
         manifest = _fetch(dataset, tmp_path, url)
     assert _names(tmp_path) == {"0.png", "1.png", "2.png"}
     assert {r["origin"] for r in manifest["files"]} == {"unpacked from t.zip"}
+
+
+@pytest.mark.parametrize("trusted", ["publisher", "copy"])
+def test_an_archive_dropped_by_hand_is_held_against_the_registry(
+    tmp_path: Path, trusted: str
+) -> None:
+    """A publisher's checksum is enforced; one read off a copy is noted. Both hashes are kept."""
+    good, other = _zipped(a=b"right"), _zipped(a=b"other")
+    archive = {"name": "t.zip", "bytes": len(good), "sha256": _sha(good)}
+    source = {
+        "kind": "http",
+        "base_url": "https://e.org/",
+        "checksums_from": trusted,
+        "archive": archive,
+        "trees": [{"pattern": "*.csv", "count": 1}],
+    }
+    dataset = _dataset({"web": source})
+
+    def from_dropped(content: bytes, folder: str, **options) -> dict:
+        (tmp_path / folder / "two").mkdir(parents=True)
+        (tmp_path / folder / "two" / "t.zip").write_bytes(content)
+        raw_dirs = [tmp_path / folder]
+        return _fetch(dataset, tmp_path / folder / "down", "", raw_dirs=raw_dirs, **options)
+
+    manifest = from_dropped(good, "good")
+    (record,) = manifest["archives"]
+    assert (record["sha256"], record["bytes"]) == (_sha(good), len(good))
+    assert record["check"].startswith("matches") and manifest["warnings"] == []
+    if trusted == "publisher":
+        with pytest.raises(InputError, match="not the one that its publisher states"):
+            from_dropped(other, "bad")
+        assert _names(tmp_path / "bad" / "down") == set()
+    noted = from_dropped(other, "noted", allow_subset=True)
+    assert noted["archives"][0]["sha256"] == _sha(other)
+    assert "t.zip differs" in noted["warnings"][0]
 
 
 # ------------------------------------------------------------------ the disk

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from medrobust import io
-from medrobust.attacks import AttackResult
-from medrobust.config import Attack, grid_variants
+from medrobust.config import Attack
 from medrobust.data.splits import write_split
 from medrobust.errors import InputError
 from medrobust.evaluation.grids import Variant, save_grid_chunk
 from medrobust.evaluation.records import SCHEMA, read_records
+from medrobust.grid import grid_variants
 from medrobust.jobs.attack import gather_records
 from medrobust.jobs.evaluate import select_points
 
@@ -49,10 +49,7 @@ def variant(epsilon: float, point_ids, success, fill: float) -> Variant:
     n, restarts = np.shape(success)
     x_adv = np.full((n, restarts, 2), fill, dtype=np.float32)
     x_adv += np.arange(restarts, dtype=np.float32)[None, :, None]
-    counts = np.zeros((n, restarts), dtype=np.int64)
-    ok = np.ones((n, restarts), dtype=bool)
-    result = AttackResult(x_adv, x_adv, counts, counts, counts, ok, counts)
-    return Variant({"epsilon": epsilon}, result, records(epsilon, point_ids, success))
+    return Variant({"epsilon": epsilon}, x_adv, records(epsilon, point_ids, success))
 
 
 @pytest.fixture
@@ -129,9 +126,13 @@ def test_grid_values_are_combined_in_their_order():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"grid": {"epsilon": []}}, "grid.epsilon is empty"),
-        ({"grid": {"epsilon": [0.1, 0.1]}}, "names a value twice"),
-        ({"grid": {"epsilon": [0.1]}, "options": {"epsilon": 0.2}}, "both in options and in grid"),
+        ({"grid": {"epsilon": []}, "select": "test"}, "grid.epsilon is empty"),
+        ({"grid": {"epsilon": [0.1, 0.1]}, "select": "test"}, "names a value twice"),
+        (
+            {"grid": {"epsilon": [0.1]}, "options": {"epsilon": 0.2}, "select": "test"},
+            "both in options and in grid",
+        ),
+        ({"grid": {"epsilon": [0.1]}}, "need `select: test` or val"),
         ({"points_per_class": 5}, "need `select: test` or val"),
         ({"grid": {"restarts": [1]}}, "restarts"),
     ],

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.data import mitbih
+from medrobust.data.standins import ecg_standin
+from medrobust.data.store import Prepared
 from medrobust.errors import InputError
 
 
@@ -422,3 +425,34 @@ def test_wrong_sources(csv_files: tuple[Path, Path]) -> None:
 def test_the_tables_of_the_release_agree() -> None:
     assert len(mitbih.RECORDS) == 48 and sum(mitbih.ANNOTATED_BEATS.values()) == 109494
     assert sum(mitbih.OFFICIAL_ROWS.values()) == sum(mitbih.OFFICIAL_CSV_ROWS.values()) == 109446
+
+
+def test_only_the_test_rows_change_places():
+    y = np.array([0, 0, 1, 1, 0, 1, 0, 1, 0, 1])
+    test = np.array([1, 2, 4, 7, 8, 9])
+    train = np.array([0, 3, 5, 6])
+    x = np.arange(20, dtype=np.float32).reshape(10, 2) / 20
+    ids = pd.DataFrame({"row_id": range(10), "record": [f"r{i}" for i in range(10)]})
+    made = Prepared(x, y, ids, [(train, train[:0], test)], ("a", "b"), (0, 1), False, True)
+    moved = mitbih._test_rows_at_random(made, seed=5)
+    assert np.array_equal(moved.x[train], x[train]) and np.array_equal(moved.y[train], y[train])
+    assert not np.array_equal(moved.x[test], x[test])
+    # Every row keeps its label and its origin.
+    origin = [int(name[1:]) for name in moved.ids["record"]]
+    assert sorted(origin) == list(range(10)) and sorted(set(origin) & set(test)) == list(test)
+    assert np.array_equal(moved.x, x[origin]) and np.array_equal(moved.y, y[origin])
+    assert list(moved.ids["row_id"]) == list(range(10))
+    again = mitbih._test_rows_at_random(made, seed=5)
+    assert np.array_equal(moved.x, again.x)
+
+
+def test_a_fifth_of_the_training_rows_is_for_validation():
+    made = ecg_standin(50, 20, ["N", "S", "V", "F", "Q"], seed=1)
+    divided = mitbih._with_validation(made, 0.2)
+    train, val, test = divided.folds[0]
+    assert (len(train), len(val)) == (40, 10)
+    assert np.array_equal(np.sort(np.concatenate([train, val])), made.folds[0][0])
+    assert np.array_equal(test, made.folds[0][2])
+    order = np.arange(50)
+    np.random.RandomState(0).shuffle(order)
+    assert set(train) == set(made.folds[0][0][order[:40]])

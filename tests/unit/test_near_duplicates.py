@@ -99,7 +99,7 @@ def test_which_repeated_images_stay(originals) -> None:
     x = np.stack([array(i) for i in [*originals[:4], originals[2], originals[3], *changed]])
     y = np.array([0, 0, 1, 1, 1, 0, 0, 1])
     rows, notes = without_repeats(x, y, "none")
-    assert rows.tolist() == list(range(8)) and notes == ()
+    assert rows.tolist() == list(range(8)) and "drop_duplicates" in notes[0]
     rows, (note,) = without_repeats(x, y, "exact")
     # 2 and 4 are equal and agree; 3 and 5 are equal and do not.
     assert rows.tolist() == [0, 1, 2, 6, 7]

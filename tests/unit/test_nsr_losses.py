@@ -257,6 +257,25 @@ def test_steps_equal_pytorchs_optimisers(name):
         assert not np.allclose(value, arrays[key], atol=0.05)
 
 
+def test_the_compiled_loops_equal_pytorchs_functions():
+    rng = np.random.default_rng(1)
+    start = {"a": rng.normal(size=1001).astype(np.float32)}
+    start["a"][:3] = 0.0
+    pair = [flat_updates.FlatMember(start, "cpu") for _ in range(2)]
+    ours, plain = (flat_updates.FlatOptimizer("adamax", member.flat, 0.01) for member in pair)
+    assert ours._compiled
+    plain._compiled, plain._move = False, plain._adamax
+    for step in range(40):
+        gradient = rng.normal(size=1001) * 10.0 ** rng.integers(-12, 3, 1001)
+        gradient[: 500 * (step % 2)] = 0.0
+        for optimizer in (ours, plain):
+            optimizer.step(torch.from_numpy(gradient.astype(np.float32)))
+            optimizer.decay(0.2 * (step % 3), 0.1 * (step % 5))
+        for name in ("first", "second", "_flat"):
+            found, wanted = getattr(ours, name), getattr(plain, name)
+            torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
+
+
 def test_gradients_of_tensors_that_the_loss_does_not_contain_are_0():
     member = flat_updates.FlatMember(
         {"a": np.ones(2, np.float32), "b": np.ones(3, np.float32)}, "cpu"

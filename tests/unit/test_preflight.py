@@ -118,7 +118,7 @@ def test_with_a_credential_kaggle_is_chosen(tmp_path: Path, monkeypatch) -> None
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     findings = _run(tmp_path, {"signnet": [("mitbih", "auto")]})
     (download,) = [f for f in findings if f.level == "download"]
-    assert download.subject == "mitbih@kaggle" and "514.4 MB" in download.text
+    assert download.subject == "mitbih@kaggle" and "100.0 MB" in download.text
     assert TOKEN not in format_preflight(findings, ["signnet"])
 
 
@@ -186,10 +186,18 @@ def test_a_wrong_raw_dir_is_noted(tmp_path: Path) -> None:
     assert _level(findings, "raw_dir") == ["note"]
 
 
-@pytest.mark.parametrize(("status", "level"), [(200, "ready"), (405, "ready"), (404, "action")])
-def test_the_network_is_asked_only_on_request(tmp_path: Path, status: int, level: str) -> None:
+FIRST = "/100.atr"
+"""The first missing file, which is what a server is asked for."""
+
+
+@pytest.mark.parametrize(
+    ("status", "level"), [(None, "ready"), (404, "action"), (403, "action"), (401, "action")]
+)
+def test_the_network_is_asked_only_on_request(
+    tmp_path: Path, status: int | None, level: str
+) -> None:
     registry = load_registry()
-    behaviour = Behaviour(statuses={"/": [status]})
+    behaviour = Behaviour({FIRST: b"beats"}, statuses={FIRST: [status] if status else []})
     with file_server(behaviour) as url:
         source = registry["mitbih"].sources["physionet"].model_copy(update={"base_url": url})
         entry = registry["mitbih"].model_copy(update={"sources": {"physionet": source}})
@@ -204,8 +212,11 @@ def test_the_network_is_asked_only_on_request(tmp_path: Path, status: int, level
 
 def test_a_mirror_that_answers_is_enough(tmp_path: Path) -> None:
     registry = load_registry()
-    for statuses, level in (([404, 200], "ready"), ([404, 403], "action")):
-        first, second = (Behaviour(statuses={"/": [status]}) for status in statuses)
+    for statuses, level in (([404, None], "ready"), ([404, 403], "action")):
+        first, second = (
+            Behaviour({FIRST: b"x"}, statuses={FIRST: [status] if status else []})
+            for status in statuses
+        )
         with file_server(first) as one, file_server(second) as two:
             changes = {"base_url": one, "mirrors": [two]}
             source = registry["mitbih"].sources["physionet"].model_copy(update=changes)

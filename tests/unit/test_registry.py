@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -268,3 +269,64 @@ def test_reading_the_registry_is_cheap() -> None:
         [sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+# What each entry must state, and where that cannot be stated.
+NO_PAPER_COUNTS = {
+    # Variants that the papers do not have, and two sets whose numbers ima does not give.
+    "mitbih_ns", "mitbih_patient", "fashion_mnist", "svhn", "chest_xray_patient",
+    "chest_xray_official", "chest_xray_unique", "covid_ct_unique", "kather_slide", "kather_8",
+    "busi", "busi_unique", "busis",
+}  # fmt: skip
+COUNTED_WHEN_READ = {"chest_xray_unique", "covid_ct_unique", "busi_unique"}
+NO_CHECKSUM = {"chest_xray", "sarscov2_ct", "busi", "busis"}
+"""Raw folders of releases for which nobody publishes one: counts decide, hashes are recorded."""
+
+
+def test_every_entry_is_complete() -> None:
+    """Source, terms, size, checksum, counts of the release and of the papers, licence, citation."""
+    registry = load_registry()
+    issue = {
+        "chest_xray", "kather", "mitbih", "mitbih_ns", "ptbdb", "busi", "busis", "bus", "covid_ct",
+        "moons", "fashion_mnist", "svhn", "msd_heart", "msd_hippocampus", "msd_prostate",
+    }  # fmt: skip
+    assert issue <= set(registry)
+    assert {name for name, e in registry.items() if not e.counts.paper} == NO_PAPER_COUNTS
+    assert {name for name, e in registry.items() if not e.counts.official} == COUNTED_WHEN_READ
+    for name, entry in registry.items():
+        assert len(entry.licence) > 2 and entry.citation, name
+        assert all(re.search(r"\b(19|20)\d\d\b", text) for text in entry.citation), name
+        for source in entry.sources.values():
+            if source.kind == "generated":
+                continue
+            assert source.terms, name
+            if source.kind != "manual":
+                assert source.download_bytes, name
+            if source.kind == "physionet":
+                assert source.version == "1.0.0"
+            contents = [*source.files, *([source.archive] if source.archive else [])]
+            known = source.listing or any(c.sha256 or c.md5 for c in contents)
+            assert known or entry.raw in NO_CHECKSUM, name
+
+
+def test_documentation_has_every_data_set() -> None:
+    """Where to get it, what to put where, terms, citation."""
+    docs = default_registry_path().parents[1] / "docs"
+    text = (docs / "data.md").read_text(encoding="utf-8")
+    details = "".join(path.read_text(encoding="utf-8") for path in docs.glob("data*.md"))
+    for name, entry in load_registry().items():
+        assert f"`{name}`" in text, name
+        for citation in entry.citation:
+            authors = citation.split()[0].rstrip(",")
+            year = re.findall(r"\b(?:19|20)\d\d\b", citation)[0]
+            cited = [line for line in details.split("\n- ") if line.startswith(authors)]
+            assert any(year in line[:400] for line in cited), (name, citation)
+        for source in entry.sources.values():
+            if source.kind == "generated":
+                continue
+            for folder in source.folders or [entry.raw]:
+                assert f"{folder}/" in text, (name, folder)
+            if source.archive is not None and source.archive.delivered:
+                assert any(n in details for n in [source.archive.name, *source.archive.other_names])
+            place = source.slug or (source.terms or "").split("//")[1].strip("/")
+            assert place in details, (name, place)

@@ -1,5 +1,7 @@
 """Tallies of attacks, held against loops over single points."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,10 +22,12 @@ def made(seed, n=40, runs=1, classes=CLASSES):
     random = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), random.integers(0, classes, n - classes)])
     predictions = np.where(random.random(n) < 0.8, labels, random.integers(0, classes, n))
-    found = [
-        {e: np.where(random.random(n) < 0.5, labels, (labels + 1) % classes) for e in LEVELS}
-        for _ in range(runs)
-    ]
+
+    def reached():
+        other = (labels + random.integers(1, classes, n)) % classes
+        return np.where(random.random(n) < 0.5, labels, other)
+
+    found = [{e: reached() for e in LEVELS} for _ in range(runs)]
     ids = np.sort(random.choice(10 * n, n, replace=False))
     return clean_table(labels, predictions, ids), found
 
@@ -259,3 +263,22 @@ def test_the_job_writes_what_is_read_again(tmp_path):
         tally.read_tally(tmp_path / "tally.csv")
     with pytest.raises(InputError, match="do not exist"):
         tally_attack(predictions="none.parquet", records="r", out="o")
+
+
+def test_marking_a_subset_changes_no_cell(tmp_path):
+    clean, found = made(10)
+    cells = []
+    for subset in (None, 4):
+        path = tmp_path / f"{subset}.csv"
+        io.write_table(path, tally.make_tally(clean, joined(clean, found), subset))
+        cells.append(tally.read_tally(path).cells(0.3))
+    for name in ("label", "prediction", "weight", "count"):
+        assert np.array_equal(getattr(cells[0], name), getattr(cells[1], name))
+
+
+def test_every_column_is_documented(root):
+    text = (root / "docs/nsr.md").read_text(encoding="utf-8")
+    section = text[text.index("## tally.csv") : text.index("## Tables")]
+    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(tally.SCHEMA)

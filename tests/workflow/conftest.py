@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -63,6 +64,25 @@ class Project:
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output[-6000:]
         return output
+
+    def medrobust_facts(self, study: str, settings: list[str]) -> dict:
+        """Returns what committed records of this copy's run would state."""
+        code = (
+            "import json, sys; from pathlib import Path; import yaml;"
+            "from medrobust.graph import build_graph;"
+            "pairs = [word.partition('=')[::2] for word in sys.argv[2:]];"
+            "graph = build_graph({key: yaml.safe_load(value) for key, value in pairs}, Path('.'));"
+            "print(json.dumps(graph.run_facts(sys.argv[1])))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, study, *settings[1:]],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONPATH": str(self.folder / "workflow/scripts")},
+        )
+        return json.loads(done.stdout)
 
     def edit(self, file: str, old: str, new: str) -> None:
         """Replaces ``old`` by ``new`` in a file; ``old`` must be there once."""
@@ -132,7 +152,8 @@ TINY = (
 
 def tiny(**settings: object) -> list[str]:
     """Returns the arguments that select the tiny run."""
-    chosen = {"scale": "smoke", "overrides": TINY, "leave_out": LEFT_OUT, **settings}
+    amounts = {"overrides": TINY, "leave_out": LEFT_OUT}
+    chosen = {"scale": "smoke", "studies": "[signnet]", **amounts, **settings}
     return ["--config", *[f"{key}={value}" for key, value in chosen.items()]]
 
 

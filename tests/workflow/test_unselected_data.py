@@ -1,4 +1,4 @@
-"""Data sets that no study of the configuration uses, asked for by name."""
+"""Data sets that no study of the configuration uses: asked for by name, or with also_prepare."""
 
 from __future__ import annotations
 
@@ -47,3 +47,46 @@ def test_mistakes_are_told_in_words(make_project):
     assert "Unknown data set 'moon'. Did you mean 'moons'?" in said
     said = project.medrobust("prepare", "moons", fails=True)
     assert "python -m medrobust fetch moons" in said and "Traceback" not in said
+
+
+def test_data_sets_of_every_kind_are_prepared_and_in_the_report(make_project):
+    """Points, heartbeats, grey and colour images, folds, volumes; the study's own too."""
+    project = make_project()
+    also = ["moons", "mitbih_patient", "covid_ct", "kather_8", "bus", "msd_prostate"]
+    settings = ["--config", "scale=smoke", f"also_prepare={json.dumps(also)}", "leave_out=ptbdb"]
+    said = project.snakemake("data", *settings)
+    cards = {path.parent.name for path in (project.folder / "results/data").glob("*/card.md")}
+    assert cards == {f"{name}@standin" for name in [*also, "mitbih"]}
+    project.snakemake("data", "--report", "report.html", *settings)
+    report = (project.folder / "report.html").read_text()
+    for name in cards:
+        for file in ("card.md", "preview.png"):
+            assert f"results/data/{name}/{file}" in report
+    assert "Nothing to be done" in project.snakemake("-n", "data", *settings)
+    assert said.count("Preparing the volumes") == 1
+
+
+def test_preflight_of_data_sets_by_name(make_project, monkeypatch, tmp_path):
+    project = make_project()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    raw = tmp_path / "mine/sarscov2_ct"
+    raw.mkdir(parents=True)
+    (raw / "archive.zip").write_bytes(b"<html>sign in</html>")
+    settings = ["--config", f"raw_dir={tmp_path}/mine", "scale=laptop"]
+    said = project.medrobust("preflight", "covid_ct", "busis", "moons", *settings)
+    assert "covid_ct: cannot run yet" in said and "archive.zip: This file is neither" in said
+    assert "busis: cannot run yet" in said and "cvprip.cs.usu.edu" in said
+    assert "moons: can run" in said and "signnet" not in said
+    said = project.medrobust("preflight", "covid_ct", "--quick", *settings)
+    assert "it will be unpacked" in said
+    said = project.snakemake("preflight", *settings, "also_prepare=[busis]", "leave_out=ptbdb")
+    assert "signnet: " in said and "busis: cannot run yet" in said
+    assert "Did you mean 'moons'" in project.medrobust("preflight", "moon", fails=True)
+
+
+def test_a_subset_without_files_is_told_in_words(make_project):
+    target = "results/data/covid_ct@subset/card.json"
+    said = make_project().snakemake(target, fails=True)
+    assert "a subset needs allow_subset=true and some files" in said

@@ -53,7 +53,7 @@ def opening_text():
     # A full run, and the target `plan`, begin with the plan; `preflight` with what is missing.
     texts = []
     if "preflight" in sys.argv:
-        texts.append(layout.preflight_text(GRAPH))
+        texts.append(layout.preflight_text(GRAPH, thorough=True))
     if "preflight" not in sys.argv or "plan" in sys.argv:
         texts.append(planning.format_plan(planning.make_plan(GRAPH), GRAPH))
     return "\n".join(texts)
@@ -308,8 +308,15 @@ def origin_of(wildcards):
         graph = layout.with_dataset(GRAPH, wildcards.dataset)
     except InputError as error:
         raise WorkflowError(str(error)) from None
-    if graph.sources[wildcards.dataset] == wildcards.source:
+    label = graph.sources[wildcards.dataset]
+    if label == wildcards.source:
         return graph.origins[wildcards.dataset]
+    if wildcards.source == layout.SUBSET:
+        raise WorkflowError(
+            f"{wildcards.dataset}@{layout.SUBSET} was asked for, but it would be "
+            f"{wildcards.dataset}@{label}: a subset needs allow_subset=true and some files of the "
+            f"release, named as in docs/data.md, in {' or '.join(map(str, GRAPH.raw_dirs))}."
+        )
     return wildcards.source
 
 

@@ -117,7 +117,7 @@ rule data:
     input:
         data_cards(),
     message:
-        "The data sets of the selected studies are prepared: results/data/*/card.md"
+        "The data sets of the selected studies and of `also_prepare` are prepared: results/data/*/card.md"
 
 
 rule cards:

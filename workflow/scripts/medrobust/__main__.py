@@ -57,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("plan", _plan, "print what the selected studies will take")
-    add("preflight", _preflight, "print what the selected studies still need")
+    text = "print what the selected studies, or the named data sets, still need"
+    preflight = add("preflight", _preflight, text)
+    preflight.add_argument("datasets", nargs="*", help="names of data sets, or all")
+    preflight.add_argument(
+        "--quick", action="store_true", help="names and sizes only: read no file, ask no server"
+    )
     add("config-reference", _config_reference, "print the text of config/README.md")
     add("fetch", _fetch, "find or download raw files of any data set", "dataset")
     add("prepare", _prepare, "turn raw files into arrays, split and card (after fetch)", "dataset")
@@ -118,7 +123,7 @@ def _plan(options: argparse.Namespace, graph: Graph) -> None:
 
 
 def _preflight(options: argparse.Namespace, graph: Graph) -> None:
-    print(layout.preflight_text(graph))
+    print(layout.preflight_text(graph, options.datasets, thorough=not options.quick))
 
 
 def _config_reference(options: argparse.Namespace, graph: None) -> None:

@@ -148,7 +148,7 @@ def _nsr() -> dict[str, Artefact]:
             "Claims",
             "what the paper says, and what this run says",
             "claims",
-            ("tallies",),
+            ("summary", "tallies"),
             attacks=("pgd20", "pgd100", "spsa"),
             alias="nsr_claims",
         ),

@@ -36,7 +36,12 @@ SOURCES = {
     "standin": "SYNTHETIC stand-in",
 }
 #: Attacks whose registered name is not how they are printed.
-ATTACK_LABELS = {"hopskipjump": "HopSkipJump", "pgd": "PGD"}
+ATTACK_LABELS = {
+    "hopskipjump": "HopSkipJump",
+    "pgd": "PGD",
+    "spsa": "SPSA",
+    "uniform_noise": "uniform noise",
+}
 NOT_RUN = "not run"
 SYNTHETIC = "SYNTHETIC"
 SYNTHETIC_NOTE = "SYNTHETIC stand-in data: shows that the workflow runs, evidence of nothing."

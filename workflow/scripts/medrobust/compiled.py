@@ -59,6 +59,21 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.uint64), generate
 
 
+@intrinsic
+def fused_multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """``fused_multiply_add(a, b, c)`` in compiled code: ``a * b + c``, rounded once.
+
+    Args:
+        typing_context: given by numba.
+        a, b, c: float32.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
 @cache
 def _cache_folder() -> str:
     """Returns the folder of the cache, or "" (numba's own choice) where it cannot be written."""

@@ -10,7 +10,6 @@ every key; config/README.md is generated from them.
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import Field, model_validator
 from medrobust.artefact_list import ARTEFACTS
 from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
 from medrobust.errors import InputError
+from medrobust.grid import grid_variants
 from medrobust.io import sha256_of_json
 from medrobust.registry import module_of, parse_spec
 from medrobust.schema import Settings, checked, unknown_name
@@ -51,6 +51,11 @@ class Config(Settings):
     leave_out: list[str] = Field(
         default=[],
         description="data sets, models and attacks not to run; results of the others stay the same",
+    )
+    also_prepare: bool | list[str] = Field(
+        default=False,
+        description="data sets to prepare that no selected study uses: all (but `leave_out`), "
+        "or these",
     )
     seed: int = Field(default=20201024, ge=0, description="root of every random draw")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -172,8 +177,11 @@ class Attack(Settings):
     def _consistent(self) -> Attack:
         if self.points_per_job != "auto" and self.points_per_job < 1:
             raise ValueError("points_per_job must be at least 1")
-        if self.select == "cohort" and (self.points_per_class or self.points or self.keep_arrays):
-            raise ValueError("points_per_class, points and keep_arrays need `select: test` or val")
+        of_a_split = self.points_per_class or self.points or self.keep_arrays or self.grid
+        if self.select == "cohort" and of_a_split:
+            raise ValueError(
+                "points_per_class, points, keep_arrays and grid need `select: test` or val"
+            )
         empty = [key for key, values in self.grid.items() if not values]
         repeated = [key for key, values in self.grid.items() if len(set(values)) < len(values)]
         if empty or repeated:
@@ -247,7 +255,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         key: _typed(value) if key == "overrides" else _WORDS.get(str(value), value)
         for key, value in values.items()
     }
-    for key in ("studies", "include_extras", "leave_out"):
+    for key in ("studies", "include_extras", "leave_out", "also_prepare"):
         if isinstance(values.get(key), str):
             values[key] = [values[key]]
     config = checked(Config, values, file="config/config.yaml")
@@ -266,12 +274,14 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
                 raise unknown_name("study", name, STUDIES, where=place)
     registry = load_registry(root / "config/datasets.yaml")
     _check_sources(config, scale, registry)
+    also = named_datasets(config.also_prepare, registry)
+    _check_known(also, registry)
     whole = {
         name: _resolve_study(name, config, scale, scale_file, root, registry)
         for name in config.studies
     }
     studies = {name: _select(study, config, name) for name, study in whole.items()}
-    _check_selection(config, whole, studies)
+    _check_selection(config, whole, studies, also)
     run = f"{config.scale}-{config.protocol}"
     defaults = Config()
     changed: dict[str, Any] = {"overrides": config.overrides} if config.overrides else {}
@@ -319,17 +329,25 @@ def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings
     return specs[0]
 
 
-def grid_variants(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Returns every combination of a grid's values; one empty combination if there is no grid."""
-    combinations = itertools.product(*grid.values())
-    return [dict(zip(grid, values, strict=True)) for values in combinations]
-
-
 def chunk_size(attack: Attack, points: int) -> int:
     """Returns how many points one job attacks."""
     if attack.points_per_job == "auto":
         return max(1, -(-points // CHUNKS_PER_ATTACK))
     return int(attack.points_per_job)
+
+
+def named_datasets(names: bool | Sequence[str], registry: Mapping[str, Dataset]) -> list[str]:
+    """Returns the data sets that ``also_prepare`` or a command names; true or "all": every one."""
+    if isinstance(names, bool):
+        return list(registry) if names else []
+    return list(registry) if "all" in names else list(dict.fromkeys(names))
+
+
+def _check_known(names: Sequence[str], registry: Mapping[str, Dataset]) -> None:
+    for name in names:
+        if name not in registry:
+            place = "config/config.yaml, key also_prepare"
+            raise unknown_name("data set", name, sorted(registry), where=place)
 
 
 def _check_sources(config: Config, scale: Scale, registry: Mapping[str, Dataset]) -> None:
@@ -406,7 +424,10 @@ def _chosen(parts: Mapping[str, Part], config: Config) -> dict[str, Part]:
 
 
 def _check_selection(
-    config: Config, whole: Mapping[str, Study], studies: Mapping[str, Study]
+    config: Config,
+    whole: Mapping[str, Study],
+    studies: Mapping[str, Study],
+    also: Sequence[str],
 ) -> None:
     """Refuses names that no selected study has, and selections that leave nothing to do."""
     known = {
@@ -414,6 +435,7 @@ def _check_selection(
         for study in whole.values()
         for name in (*study.datasets, *study.models, *study.attacks)
     }
+    known |= set(also)
     extras = config.include_extras if isinstance(config.include_extras, list) else []
     for key, names in (("include_extras", extras), ("leave_out", config.leave_out)):
         for name in set(names) - known:

@@ -17,13 +17,22 @@ from typing import Any
 from medrobust.artefact_list import ARTEFACTS, Artefact
 from medrobust.artefacts import SOURCES
 from medrobust.codehash import code_hash
-from medrobust.config import Attack, Config, Model, Resolved, Study, chunk_size, resolve
+from medrobust.config import (
+    Attack,
+    Config,
+    Model,
+    Resolved,
+    Study,
+    chunk_size,
+    named_datasets,
+    resolve,
+)
 from medrobust.data.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, Dataset, get_dataset
 from medrobust.errors import InputError
 from medrobust.io import read_json, sha256_of_json
 from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
-from medrobust.schema import unknown_name
+from medrobust.schema import checked, unknown_name
 
 DATA = "results/data/{dataset}@{source}"
 MODEL = "results/{run}/{study}/models/{dataset}@{source}/fold{fold}/rep{replicate}/{model}"
@@ -74,7 +83,8 @@ class Graph:
         sources: label of each data set's source, as it stands in paths.
         origins: the registry's source behind that label ("subset" is a part of one).
         raw_dirs: folders that may hold raw files, in order of preference.
-        skipped: studies left out because their data cannot be had (on_missing_data: skip).
+        skipped: studies, and data sets of ``also_prepare``, that are left out because their data
+            cannot be had (on_missing_data: skip).
     """
 
     resolved: Resolved
@@ -406,7 +416,7 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
     """
     resolved = resolve(values, root)
     if resolved.config.records_from is not None:
-        resolved = _as_committed(resolved, values, root)
+        resolved = _as_committed(_study_of_records(resolved), values, root)
     config = resolved.config
     raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
     if config.raw_dir and not raw_dirs[0].is_dir():
@@ -422,10 +432,20 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
             _check_committed(graph, study)
         return graph
     resolved, skipped = _without_missing(resolved, raw_dirs, telling)
-    graph = Graph(resolved, {}, {}, raw_dirs, skipped)
-    for dataset in sorted({d for study in resolved.studies.values() for d in study.datasets}):
+    also = also_prepared(resolved)
+    without = _not_to_be_had(resolved, {name: [name] for name in also}, raw_dirs)
+    graph = Graph(resolved, {}, {}, raw_dirs, (*skipped, *without))
+    used = sorted({d for study in resolved.studies.values() for d in study.datasets})
+    for dataset in [*used, *(name for name in also if name not in without)]:
         graph = with_dataset(graph, dataset)
     return graph
+
+
+def also_prepared(resolved: Resolved) -> list[str]:
+    """Returns the data sets of ``also_prepare`` that no selected study uses."""
+    used = {dataset for study in resolved.studies.values() for dataset in study.datasets}
+    names = named_datasets(resolved.config.also_prepare, resolved.registry)
+    return [name for name in names if name not in used and name not in resolved.config.leave_out]
 
 
 def with_dataset(graph: Graph, dataset: str) -> Graph:
@@ -475,19 +495,10 @@ def _without_missing(
     resolved: Resolved, raw_dirs: tuple[Path, ...], telling: bool
 ) -> tuple[Resolved, tuple[str, ...]]:
     """Leaves out the studies whose data cannot be had, if the configuration says so."""
-    if resolved.config.on_missing_data != "skip" or resolved.scale.data == STANDIN:
+    skipped = _not_to_be_had(resolved, _datasets_of_studies(resolved), raw_dirs)
+    if not skipped:
         return resolved, ()
-    from medrobust.preflight import preflight, runnable
-
-    findings = preflight(
-        preflight_pairs(resolved),
-        registry=resolved.registry,
-        raw_dirs=raw_dirs,
-        download_dir=RAW,
-        results_dir="results",
-        allow_subset=resolved.config.allow_subset,
-    )
-    can_run = runnable(findings, list(resolved.studies))
+    can_run = [name for name in resolved.studies if name not in skipped]
     if not can_run and telling:
         return resolved, tuple(resolved.studies)
     if not can_run:
@@ -496,26 +507,69 @@ def _without_missing(
             where="config/config.yaml, key on_missing_data: skip",
             remedy="run `snakemake --cores 1 preflight` to see what each needs.",
         )
-    skipped = tuple(name for name in resolved.studies if name not in can_run)
     kept = {name: study for name, study in resolved.studies.items() if name in can_run}
     return replace(resolved, studies=kept), skipped
 
 
-def preflight_pairs(resolved: Resolved) -> dict[str, list[tuple[str, str]]]:
-    """Returns the (data set, source setting) pairs of each study, as preflight takes them."""
+def _not_to_be_had(
+    resolved: Resolved, wanted: Mapping[str, Sequence[str]], raw_dirs: tuple[Path, ...]
+) -> tuple[str, ...]:
+    """Returns whose data cannot be had, if the configuration says to leave it out.
+
+    Args:
+        resolved: the checked configuration.
+        wanted: study (or data set) -> its data sets.
+        raw_dirs: folders that may hold raw files.
+    """
+    if resolved.config.on_missing_data != "skip" or resolved.scale.data == STANDIN or not wanted:
+        return ()
+    from medrobust.preflight import runnable
+
+    can_run = runnable(_preflight(resolved, wanted, raw_dirs, thorough=False), list(wanted))
+    return tuple(name for name in wanted if name not in can_run)
+
+
+def _preflight(
+    resolved: Resolved,
+    wanted: Mapping[str, Sequence[str]],
+    raw_dirs: tuple[Path, ...],
+    *,
+    thorough: bool,
+) -> list[Any]:
+    """Returns the findings on studies (or data sets) and their data sets."""
+    from medrobust.preflight import preflight
+
     chosen = resolved.config.sources
 
     def setting(dataset: str) -> str:
         return STANDIN if resolved.scale.data == STANDIN else chosen.get(dataset, "auto")
 
-    return {
-        name: [(dataset, setting(dataset)) for dataset in study.datasets]
-        for name, study in resolved.studies.items()
-    }
+    return preflight(
+        {name: [(d, setting(d)) for d in datasets] for name, datasets in wanted.items()},
+        registry=resolved.registry,
+        raw_dirs=raw_dirs,
+        download_dir=RAW,
+        results_dir="results",
+        allow_subset=resolved.config.allow_subset,
+        check_network=thorough,
+        check_files=thorough,
+    )
+
+
+def _datasets_of_studies(resolved: Resolved) -> dict[str, list[str]]:
+    return {name: list(study.datasets) for name, study in resolved.studies.items()}
 
 
 # Settings that change no result: where files lie, where to compute, what to do without data.
-CIRCUMSTANCES = ("device", "raw_dir", "allow_subset", "on_missing_data", "records_from", "studies")
+CIRCUMSTANCES = (
+    "device",
+    "raw_dir",
+    "allow_subset",
+    "on_missing_data",
+    "records_from",
+    "studies",
+    "also_prepare",
+)
 
 
 def shown_settings(config: Config, without: Sequence[str] = ()) -> str:
@@ -538,20 +592,58 @@ def shown_settings(config: Config, without: Sequence[str] = ()) -> str:
     return " --config " + " ".join(shlex.quote(word) for word in words) if words else ""
 
 
-def preflight_text(graph: Graph) -> str:
-    """Returns what the selected studies still need, and the command that can be run now."""
-    from medrobust.preflight import format_preflight, preflight
+def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool = False) -> str:
+    """Returns what is still needed, and the command that can be run now.
 
-    pairs = preflight_pairs(graph.resolved)
-    findings = preflight(
-        pairs,
-        registry=graph.registry,
-        raw_dirs=graph.raw_dirs,
-        download_dir=RAW,
-        results_dir="results",
-        allow_subset=graph.resolved.config.allow_subset,
+    Args:
+        graph: of the configuration.
+        datasets: data sets to tell of, whoever uses them ("all": every one); none: the selected
+            studies and the data sets of ``also_prepare``.
+        thorough: ask the servers and read the files at hand; else names and sizes only.
+
+    Raises:
+        InputError: the registry has no such data set.
+    """
+    from medrobust.preflight import format_preflight
+
+    resolved = graph.resolved
+    names = named_datasets(datasets, graph.registry) if datasets else also_prepared(resolved)
+    for name in names:
+        get_dataset(graph.registry, name)
+    wanted = {} if datasets else _datasets_of_studies(resolved)
+    wanted |= {name: [name] for name in names}
+    findings = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough)
+    settings = shown_settings(
+        resolved.config, without=["also_prepare", "studies"] if datasets else []
     )
-    return format_preflight(findings, list(pairs), settings=shown_settings(graph.resolved.config))
+    return format_preflight(findings, list(wanted), settings=settings, targets=_cards(graph, names))
+
+
+def _cards(graph: Graph, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Returns the card of each data set, and that of its stand-in: targets of Snakemake."""
+    cards = {}
+    for name in names:
+        real = with_dataset(graph, name).sources[name]
+        cards[name] = tuple(
+            DATA.format(dataset=name, source=source) + "/card.md" for source in (real, STANDIN)
+        )
+    return cards
+
+
+def _study_of_records(resolved: Resolved) -> Resolved:
+    """Leaves the one study that the folder of committed records is named after."""
+    folder = str(resolved.config.records_from)
+    name = Path(folder).name
+    if name in resolved.studies:
+        return replace(resolved, studies={name: resolved.studies[name]})
+    if len(resolved.studies) > 1:
+        raise InputError(
+            "These are the records of one study, and several are selected.",
+            where=f"config/config.yaml, key records_from: {folder}",
+            remedy=f"select one (studies: [{next(iter(resolved.studies))}]), or give a folder that "
+            "has a study's name.",
+        )
+    return resolved
 
 
 def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> Resolved:
@@ -569,6 +661,7 @@ def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> 
             }
         )
         for name, study in everything.studies.items()
+        if name in resolved.studies
     }
     return replace(resolved, studies=studies)
 
@@ -579,6 +672,8 @@ def _check_committed(graph: Graph, study: str) -> None:
     if not file.is_file():
         raise InputError("The committed records do not say how they were made.", where=str(file))
     made, now = read_json(file), graph.run_facts(study)
+    # Settings that did not exist then have their defaults.
+    made["study"] = checked(Study, made["study"], file=str(file)).model_dump(mode="json")
     for facts in (made, now):
         # What is drawn from records does not shape them.
         facts["study"].pop("artefacts", None)
@@ -696,6 +791,6 @@ def attack_params(attack: Attack) -> dict[str, Any]:
 
 
 def attack_facts(attack: Attack) -> dict[str, Any]:
-    """Returns what captions say of an attack: name, options, grid and points."""
+    """Returns what captions say of an attack: name, options, grid and points per class."""
     facts: dict[str, Any] = {"name": attack.name, **attack.options, "grid": attack.grid}
-    return facts | {"points_per_class": attack.points_per_class, "select": attack.select}
+    return facts | {"points_per_class": attack.points_per_class}

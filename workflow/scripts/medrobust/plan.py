@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.artefact_list import PRINTED_AVERAGES
-from medrobust.config import Model, attack_spec, grid_variants
+from medrobust.config import Model, attack_spec
 from medrobust.data.registry import STANDIN
+from medrobust.data.transfer import megabytes
 from medrobust.devices import trains_on_gpu
-from medrobust.graph import Cell, Graph
+from medrobust.graph import Cell, Graph, also_prepared
+from medrobust.grid import grid_variants
 from medrobust.registry import module_of
 from medrobust.training import planned_passes
 
 # Seconds per unit on one core: a point seen by one member in training, a query of the ensemble (of
-# one member, where these are computed one after the other).
+# one member, where these are computed one after the other) or a gradient.
 UNIT_SECONDS: dict[str, float] = {
     "train:scd:sign_network": 1.5e-7,
     "train:sgd_cross_entropy:mlp": 3e-7,
@@ -42,9 +44,14 @@ UNIT_SECONDS: dict[str, float] = {
     "attack:hopskipjump:bnn": 2.5e-5,
     "attack:hopskipjump:cnn1d": 2.4e-4,
     "attack:hopskipjump:forest": 8e-6,
-    "attack:pgd:relu_mlp": 3.8e-6,
-    "attack:pgd:kachuee_cnn": 2.5e-4,
-    "attack:pgd:cnn1d": 6e-4,
+    "attack:pgd:relu_mlp": 1.9e-6,
+    "attack:pgd:kachuee_cnn": 1.3e-4,
+    "attack:pgd:cnn1d": 3e-4,
+    "attack:spsa:relu_mlp": 1.8e-6,
+    "attack:spsa:kachuee_cnn": 1.1e-4,
+    "attack:spsa:cnn1d": 2.2e-4,
+    "attack:uniform_noise:relu_mlp": 4e-6,
+    "attack:uniform_noise:kachuee_cnn": 1.2e-4,
 }
 # For what nobody has measured yet.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
@@ -121,7 +128,21 @@ def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
     how = f"scale {config.scale}, protocol {config.protocol}"
     head = f"Plan of the run {graph.resolved.run} ({how}); finished jobs are not taken off:"
     left_out = [f"left out, its data cannot be had: {name}" for name in graph.skipped]
-    return "\n".join([head, *lines, *left_out])
+    also = [f"also prepared: {text}" for text in _also_prepared(graph)]
+    return "\n".join([head, *lines, *also, *left_out])
+
+
+def _also_prepared(graph: Graph) -> list[str]:
+    """Returns the data sets that no study uses, with their downloads."""
+    if graph.resolved.config.records_from is not None:
+        return []
+    texts = []
+    for name in also_prepared(graph.resolved):
+        source = graph.sources.get(name)  # none: left out
+        if source is not None:
+            download = 0 if source == STANDIN else _download_bytes(graph, name)
+            texts.append(f"{name}@{source}" + (f", {megabytes(download)}" if download else ""))
+    return texts
 
 
 def training_seconds(

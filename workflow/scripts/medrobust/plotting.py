@@ -24,6 +24,8 @@ DPI = 300
 
 #: Colour of the clean signal in every figure.
 ORIGINAL = "#222222"
+#: Of a perturbed one where no model is to be told from another.
+ADVERSARIAL = "#C4451C"
 MUTED = "#8A8A8A"
 SYNTHETIC_TEXT = "SYNTHETIC DATA"
 
@@ -37,6 +39,16 @@ _MODELS: dict[str, tuple[str, Any, str]] = {
     "LeNet": ("#117733", _DOTTED, "v"),
     "ResNet18": ("#6B6B00", _DASHDOT, "P"),
     "RandomForest": ("#D55E00", _SOLID, "X"),
+    # Training losses of nsr; adversarial training in one hue, darker with its radius.
+    "ce": ("#444444", _SOLID, "<"),
+    "jacob": ("#AA4499", _DASHDOT, "D"),
+    "mse": ("#DDAA33", _DASHED, "s"),
+    "mseMargin": ("#D55E00", _DASHED, "^"),
+    "loss2": ("#0072B2", _SOLID, "o"),
+    "loss1": ("#56B4E9", _SOLID, "v"),
+    "adv0.1": ("#7FB800", _DOTTED, "P"),
+    "adv0.2": ("#2CA25F", _DASHDOT, "X"),
+    "adv0.3": ("#00441B", _DASHED, "p"),
 }
 # For models that a user adds; a name always gets the same one, whatever else is drawn.
 _FURTHER_COLOURS = ("#332288", "#882255", "#999933", "#44AA99", "#661100", "#6699CC", "#DDAA33")

@@ -1,8 +1,9 @@
 """What a run still needs, said before it starts: data, credentials, disk, packages.
 
-Nothing is downloaded or opened: files are looked for by name and size, packages by their
-metadata, and the network is touched only if asked. It takes a second. A run on stand-ins
-(``scale: smoke``) needs nothing.
+Nothing is downloaded: files are looked for by name and size, packages by their metadata. Only if
+asked for, files at hand are read and held against their checksums, and the servers are asked
+whether they give what is missing; without that it takes a second. A run on stand-ins
+(``scale: smoke``) needs nothing. What is looked at are studies, or data sets by themselves.
 """
 
 from __future__ import annotations
@@ -14,19 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medrobust.data.fetch import Located, choose_source, locate
+from medrobust.data.at_hand import wrong_files
+from medrobust.data.fetch import (
+    Located,
+    addresses,
+    choose_source,
+    enforced,
+    locate,
+    told_copies,
+    unpacked_bytes,
+)
 from medrobust.data.kaggle_source import (
     check_access,
     explain_kaggle,
     find_credential,
     no_credential,
+    other_ways,
 )
-from medrobust.data.registry import STANDIN, Dataset, Source, get_dataset
+from medrobust.data.registry import STANDIN, Content, Dataset, Source, get_dataset
 from medrobust.data.transfer import (
     TransferSettings,
     TransientError,
+    ask_http,
     bare_url,
-    explain_http,
     free_bytes,
     megabytes,
 )
@@ -86,14 +97,15 @@ def preflight(
     allow_subset: bool = False,
     conda: bool = True,
     check_network: bool = False,
+    check_files: bool = False,
     free: Callable[[Path], int] = free_bytes,
     settings: TransferSettings | None = None,
 ) -> list[Finding]:
     """Looks at what the selected studies need.
 
     Args:
-        studies: study -> its (data set, source setting) pairs; the setting is "auto",
-            "standin" or the name of a source.
+        studies: study (or data set by itself) -> its (data set, source setting) pairs; the
+            setting is "auto", "standin" or the name of a source.
         registry: the data registry.
         raw_dirs: folders with files put there by hand.
         download_dir: where downloads go.
@@ -101,11 +113,15 @@ def preflight(
         allow_subset: whether an incomplete release is accepted.
         conda: whether rules run in conda environments that Snakemake makes (a package
             missing here is then no obstacle).
-        check_network: also ask the servers, and Kaggle whether the credential works.
+        check_network: also ask the servers for the first missing file, and Kaggle whether the
+            credential works.
+        check_files: also read the files at hand, and compare them with their checksums.
         free: free bytes of a folder's file system.
         settings: timeouts of the network check.
     """
-    look = _Look(registry, raw_dirs, download_dir, allow_subset, check_network, settings)
+    look = _Look(
+        registry, raw_dirs, download_dir, allow_subset, check_network, check_files, settings
+    )
     findings = [f for study, pairs in studies.items() for f in look.study(study, pairs)]
     findings += _unused_raw_dirs(raw_dirs, download_dir)
     if _only_standins(studies):
@@ -127,8 +143,18 @@ def format_preflight(
     *,
     command: str = "snakemake --cores 8 --use-conda",
     settings: str = "",
+    targets: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
-    """Returns the findings as text, ending with the command that can be run now."""
+    """Returns the findings as text, ending with the command that can be run now.
+
+    Args:
+        findings: of :func:`preflight`.
+        studies: what they are about: studies, or data sets by themselves.
+        command: how Snakemake is called.
+        settings: what stands behind the targets.
+        targets: the target of a data set, and that of its stand-in; a study is its own.
+    """
+    real, standin = ({name: pair[i] for name, pair in (targets or {}).items()} for i in (0, 1))
     can_run = runnable(findings, studies)
     lines: list[str] = []
     for study in studies:
@@ -139,12 +165,14 @@ def format_preflight(
         lines += ["in general:", *general]
     lines.append("")
     if can_run:
-        lines += ["Run now:", f"  {command} {' '.join(can_run)}{settings}"]
+        now = " ".join(real.get(name, name) for name in can_run)
+        lines += ["Run now:", f"  {command} {now}{settings}"]
     if len(can_run) < len(studies):
         waiting = [study for study in studies if study not in can_run]
         lines += [
             "To try the pipeline without any data (stand-ins, minutes):",
-            f"  {command} {' '.join(waiting)} --config scale=smoke",
+            f"  {command} {' '.join(standin.get(name, name) for name in waiting)}"
+            " --config scale=smoke",
         ]
     return "\n".join(lines) + "\n"
 
@@ -167,16 +195,19 @@ class _Look:
         download_dir: str | Path,
         allow_subset: bool,
         check_network: bool,
+        check_files: bool,
         settings: TransferSettings | None,
     ) -> None:
         self.registry = registry
         self.folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
         self.allow_subset, self.check_network = allow_subset, check_network
+        self.check_files = check_files
         self.settings = settings or TransferSettings(connect_timeout=10.0, read_timeout=10.0)
         self.kinds: set[str] = set()
         self.downloads: dict[tuple[str, str], int] = {}
         self.arrays: dict[str, int] = {}
-        self._answers: dict[tuple[str, str], str | InputError] = {}
+        self._answers: dict[str, str | InputError] = {}
+        self._wrong: dict[tuple[str, ...], list[str]] = {}
 
     def study(self, study: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Finding]:
         for name, setting in dict.fromkeys(pairs):
@@ -200,12 +231,20 @@ class _Look:
         self.arrays[name] = _array_bytes(dataset)
         if source.kind == "generated":
             yield Finding("ready", study, subject, "generated, needs no data")
+        elif wrong := self._wrong_files(located):
+            text = f"there are files, but not the right ones:{_listed(wrong)}"
+            yield Finding("action", study, subject, text, _REPLACE)
         elif located.complete:
             yield Finding("ready", study, subject, _found(located))
         elif self.allow_subset and located.anything:
             yield Finding("note", study, subject, _found(located) + _lacking(located))
         else:
             yield from self._to_fetch(study, subject, dataset, source, located, reason)
+        for path in located.empty:
+            text = f"{path} is empty (0 bytes) and counts as missing"
+            yield Finding("note", study, subject, text)
+        if located.passed_over:
+            yield Finding("note", study, subject, told_copies(located))
         if not source.same_rows:
             text = "its rows are made anew from the raw files, not those of the published release"
             others = [name for name, other in dataset.sources.items() if other.same_rows]
@@ -222,32 +261,55 @@ class _Look:
         reason: str,
     ) -> Iterator[Finding]:
         if source.kind == "manual":
-            place = self.folders[-1] / dataset.folders(subject.split("@")[1])[0]
-            text = f"must be put into {place} by you{_lacking(located)}"
+            names = dataset.folders(subject.split("@")[1])
+            places = " and ".join(str(self.folders[-1] / name) for name in names)
+            text = f"must be put into {places} by you{_lacking(located)}"
             yield Finding("action", study, subject, text, source.instructions or "")
             return
         if source.kind == "kaggle" and find_credential() is None:
-            raise no_credential(dataset.account_free())
+            raise no_credential(other_ways(dataset, source, self._place(dataset, subject)))
         size = still_to_download(located)
-        self.downloads[dataset.raw, subject.split("@")[1]] = size
+        self.downloads[dataset.raw, subject.split("@")[1]] = size + unpacked_bytes(source)
         amount = megabytes(size) if size else "of unknown size"
         text = f"will be downloaded from {_address(source)} ({amount}); {reason}"
         yield Finding("download", study, subject, text, size=size)
         if self.check_network:
-            answer = self._asked(dataset, source)
+            answer = self._asked(dataset, located, self._place(dataset, subject))
             if isinstance(answer, InputError):
                 yield _action(study, subject, answer)
             else:
                 yield Finding("ready", study, subject, answer)
 
-    def _asked(self, dataset: Dataset, source: Source) -> str | InputError:
-        key = (source.kind, _address(source))
+    def _place(self, dataset: Dataset, subject: str) -> Path:
+        """Returns the folder for files of ``<data set>@<source>`` that are put there by hand."""
+        return self.folders[-1] / dataset.folders(subject.split("@")[1])[0]
+
+    def _asked(self, dataset: Dataset, located: Located, place: Path) -> str | InputError:
+        key = _wanted_urls(located)[0]
         if key not in self._answers:
             try:
-                self._answers[key] = f"{_ask(dataset, source, self.settings)} answers"
+                self._answers[key] = f"{_ask(dataset, located, place, self.settings)} answers"
             except InputError as error:
                 self._answers[key] = error
         return self._answers[key]
+
+    def _wrong_files(self, located: Located) -> list[str]:
+        """Looks once at files that several data sets share."""
+        paths = [*located.files.values(), *(p for tree in located.trees.values() for p in tree)]
+        key = (str(located.archive), *sorted(map(str, paths)))
+        if key not in self._wrong:
+            self._wrong[key] = wrong_files(
+                located, read=self.check_files, allow_subset=self.allow_subset
+            )
+        return self._wrong[key]
+
+
+_REPLACE = "replace them, or move them away: what is missing is then downloaded, or asked for"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    shown = [f"\n           {text}" for text in texts[:5]]
+    return "".join(shown) + (f"\n           and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
 def _action(study: str, subject: str, error: InputError) -> Finding:
@@ -271,24 +333,35 @@ def _lacking(located: Located) -> str:
 
 
 def _address(source: Source) -> str:
-    return _addresses(source)[0]
-
-
-def _addresses(source: Source) -> list[str]:
-    """Returns where a source can be asked: its address and its mirrors."""
+    """Returns the address of a source, for people."""
     if source.kind == "kaggle":
-        return [f"https://www.kaggle.com/datasets/{source.slug}"]
+        return f"https://www.kaggle.com/datasets/{source.slug}"
     urls = [source.archive.url if source.archive else None, *(file.url for file in source.files)]
-    return [bare_url(url) for url in (source.base_urls or [url for url in urls if url][:1])]
+    return bare_url((source.base_urls or [url for url in urls if url])[0])
+
+
+def _wanted(located: Located) -> Content:
+    """Returns what is downloaded first: the archive, or the first missing file."""
+    source = located.source
+    if source.archive is not None and source.archive.delivered:
+        return source.archive
+    return next(file for file in source.files if file.name in located.missing)
+
+
+def _wanted_urls(located: Located) -> list[str]:
+    """Returns where it can be had: at the source's address and at its mirrors."""
+    source = located.source
+    if source.kind == "kaggle":
+        return [_address(source)]
+    return addresses(_wanted(located), source.base_urls)
 
 
 def still_to_download(located: Located) -> int:
     """Returns the bytes left to download, as far as the registry knows them (0 if not)."""
     source = located.source
     total = source.download_bytes or 0
-    if source.kind == "kaggle" or (source.archive is not None and source.archive.delivered):
-        assert source.archive is not None
-        return source.archive.bytes or total
+    if source.archive is not None and source.archive.delivered:
+        return source.archive.bytes or source.archive.about_bytes or total
     names = set(located.missing)
     missing = [file for file in source.files if file.name in names]
     sizes = [file.bytes for file in missing]
@@ -367,22 +440,25 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _ask(dataset: Dataset, source: Source, settings: TransferSettings) -> str:
-    """Asks the source's servers, one after the other, and returns the first that answers.
+def _ask(dataset: Dataset, located: Located, place: Path, settings: TransferSettings) -> str:
+    """Asks the source's servers, one after the other, and returns the first that gives the file.
 
     Raises:
         InputError: none is there, or they refuse (the first one's error).
     """
     errors: list[InputError] = []
-    for address in _addresses(source):
+    source = located.source
+    for url in _wanted_urls(located):
+        address = bare_url(url)
         try:
             if source.kind == "kaggle":
-                _ask_kaggle(dataset, source, settings)
+                _ask_kaggle(source, other_ways(dataset, source, place), settings)
             else:
-                _ask_http(address, settings)
+                ask_http(url, enforced(_wanted(located), source), settings)
             return address
         except TransientError as trouble:
-            remedy = "check the network, or put the files into the data set's folder yourself"
+            archive = f"{source.archive.name} or its files" if source.archive else "the files"
+            remedy = f"check the network, or put {archive} into {place} yourself"
             what = f"The source cannot be reached now: {trouble.what}."
             errors.append(InputError(what, where=address, remedy=remedy))
         except InputError as refusal:
@@ -390,27 +466,9 @@ def _ask(dataset: Dataset, source: Source, settings: TransferSettings) -> str:
     raise errors[0]
 
 
-def _ask_kaggle(dataset: Dataset, source: Source, settings: TransferSettings) -> None:
+def _ask_kaggle(source: Source, otherwise: str, settings: TransferSettings) -> None:
     credential = find_credential()
-    alternatives = dataset.account_free()
     if credential is None:
-        raise no_credential(alternatives)
-    explain = explain_kaggle(_address(source), credential, alternatives)
+        raise no_credential(otherwise)
+    explain = explain_kaggle(_address(source), credential, otherwise)
     check_access(source.slug or "", credential, explain, settings)
-
-
-def _ask_http(address: str, settings: TransferSettings) -> None:
-    import requests
-
-    try:
-        answer = requests.head(
-            address,
-            allow_redirects=True,
-            timeout=(settings.connect_timeout, settings.read_timeout),
-        )
-    except requests.RequestException:
-        raise TransientError("no answer") from None
-    if answer.status_code >= 500 or answer.status_code == 429:
-        raise TransientError(f"it answered {answer.status_code}")
-    if answer.status_code >= 400 and answer.status_code != 405:  # 405: it only dislikes HEAD
-        raise explain_http(answer.status_code, address)

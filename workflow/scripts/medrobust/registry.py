@@ -43,6 +43,8 @@ METHODS: dict[str, str] = {
 ATTACKS: dict[str, str] = {
     "hopskipjump": "medrobust.attacks.hopskipjump",
     "pgd": "medrobust.attacks.pgd",
+    "spsa": "medrobust.attacks.spsa",
+    "uniform_noise": "medrobust.attacks.uniform_noise",
 }
 
 _KINDS: dict[str, dict[str, str]] = {

@@ -73,11 +73,14 @@ class AttackResult:
 
     Attributes:
         x_adv: float32 ``[n, r, *shape]``, the adversarial points, for boundary attacks after
-            the projection to the boundary; NaN where the attack failed.
+            the projection to the boundary. Where an attack failed: NaN, or, for attacks within a
+            ball, the last iterate, which the model still gets right.
         x_final_iterate: float32 ``[n, r, *shape]``, the last iterate before the projection (for
-            attacks without one, equal to ``x_adv``); NaN where the attack failed.
-        queries: int64 ``[n, r]``, rows that reached ``model.predict``, all checks included.
-        gradient_evaluations: int64 ``[n, r]``, 0 for attacks without gradients.
+            attacks without one, equal to ``x_adv``); NaN where there is none.
+        queries: int64 ``[n, r]``, rows that the model was asked about, for labels or logits, all
+            checks included.
+        gradient_evaluations: int64 ``[n, r]``, gradients of rows that the run went along; 0 for
+            attacks without gradients.
         iterations: int64 ``[n, r]``, iterations that were completed.
         init_ok: bool ``[n, r]``, False where no adversarial start was found.
         seeds: int64 ``[n, r]``.

@@ -1,37 +1,25 @@
-"""What the attacks within a ball of radius epsilon share: settings, steps, results and journal.
-
-A point that the model gets wrong without attack is its own adversarial point and costs the one
-query that shows it. A run that fails keeps its last iterate, which has the point's own label:
-whether a run succeeded is decided by a fresh forward pass (:mod:`medrobust.evaluation.records`).
-"""
+"""What the attacks within a ball of the maximum norm share: settings, checks, starting rows."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from medrobust.attacks import AttackResult, LabelModel, ProgressSink
-from medrobust.attacks.queries import Queries
-from medrobust.attacks.runs import run_name
-from medrobust.attacks.spec import Finite, check_box, clip_box
+from medrobust.attacks import LabelModel
+from medrobust.attacks.spec import Count, Finite, check_box, clip_box
 from medrobust.errors import InputError
 from medrobust.schema import Settings
 
 if TYPE_CHECKING:
     from medrobust.gradients import Loss
-    from medrobust.progress import Journal
+
+#: Streams of random numbers that a run's seed gives; those from STEP_STREAMS on are for its steps.
+START_STREAM, STEP_STREAMS = 1, 16
 
 Optimizer = Literal["sign", "adam", "adamax"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-#: Streams of random numbers that a run's seed gives.
-START_STREAM = 1
-_LABEL_ROWS = 4096
-_JOURNAL_SECONDS = 10.0
 
 
 class GradientModel(LabelModel, Protocol):
@@ -84,6 +72,28 @@ class BallSpec(Settings):
         return clip_box(self.clip_min, self.clip_max)
 
 
+class SteppedSpec(BallSpec):
+    """Settings of an attack within a ball that takes steps."""
+
+    num_steps: Count = Field(default=100, description="most steps of a run")
+    step_size: Positive = Field(
+        default=0.01,
+        description="length of a step in the units of the data; learning rate of adam and adamax",
+    )
+    optimizer: Optimizer = Field(
+        default="sign",
+        description="sign: steps of step_size; adam, adamax: these optimisers, given minus the "
+        "sign of the gradient",
+    )
+    random_start: bool = Field(
+        default=True, description="start at a uniform draw from the ball, not at the point"
+    )
+    restarts: Count = Field(default=1, description="runs per point")
+    early_stop: bool = Field(
+        default=True, description="whether a run ends as soon as its label changes"
+    )
+
+
 def check_attack(spec: BallSpec, seeds: np.ndarray, x_start: np.ndarray | None) -> None:
     """Checks what an attack within a ball is given.
 
@@ -101,8 +111,8 @@ def check_attack(spec: BallSpec, seeds: np.ndarray, x_start: np.ndarray | None) 
         raise InputError("Starting points were given, but this attack starts at the points.")
 
 
-def check_gradients(model: GradientModel, attack: str) -> None:
-    """Checks that a model gives what an attack by logits needs.
+def check_logits(model: GradientModel, attack: str) -> None:
+    """Checks that a model gives what an attack by logits or their gradients needs.
 
     Raises:
         InputError: it does not.
@@ -115,215 +125,26 @@ def check_gradients(model: GradientModel, attack: str) -> None:
         )
 
 
-class Ascent:
-    """Steps of many rows by an optimiser, each row at its own step.
+def starting_rows(
+    x: np.ndarray, seeds: np.ndarray, spec: BallSpec, *, random: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns where runs begin, and the least and the most that their values may become.
 
     Args:
-        optimizer: "sign", "adam" or "adamax".
-        step_size: length of a step, or learning rate.
-        num_steps: most steps of a row.
-        shape: rows and values per row.
-    """
-
-    def __init__(
-        self, optimizer: Optimizer, step_size: float, num_steps: int, shape: tuple[int, int]
-    ) -> None:
-        from medrobust.attacks import ball_kernels as kernels
-
-        self._kernels = kernels
-        self._code = {"sign": kernels.SIGN, "adam": kernels.ADAM, "adamax": kernels.ADAMAX}[
-            optimizer
-        ]
-        t = np.arange(1, num_steps + 1)
-        sizes = np.full(num_steps, step_size)
-        if optimizer != "sign":
-            sizes /= 1 - kernels.FIRST_DECAY**t
-        self._sizes = sizes.astype(np.float32)
-        self._corrections = np.sqrt(1 - kernels.SECOND_DECAY**t).astype(np.float32)
-        self._first = np.zeros(shape, dtype=np.float32)
-        self._second = np.zeros(shape, dtype=np.float32)
-
-    def reset(self, rows: np.ndarray) -> None:
-        """Forgets the moments of rows, int64 ``[k]``."""
-        self._first[rows] = 0
-        self._second[rows] = 0
-
-    def step(
-        self,
-        active: np.ndarray,
-        taken: np.ndarray,
-        slopes: np.ndarray,
-        least: np.ndarray,
-        most: np.ndarray,
-        rows: np.ndarray,
-    ) -> None:
-        """Moves rows up their slopes, within limits.
-
-        Args:
-            active: bool ``[k]``, which rows move.
-            taken: int64 ``[k]``, steps that each row has taken.
-            slopes, least, most, rows: float32 ``[k, d]``; rows are changed.
-        """
-        now = np.where(active, taken, 0)
-        self._kernels.ascend(
-            self._code, active, slopes, self._sizes[now], self._corrections[now], least, most,
-            rows, self._first, self._second,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Runs that are over.
-
-    Attributes:
-        runs: int64 ``[k]``, numbers of runs: ``point * restarts + restart``.
-        rows: float32 ``[k, d]``, where they ended.
-        queries, steps: int64 ``[k]``; one gradient per step where there are gradients.
-    """
-
-    runs: np.ndarray
-    rows: np.ndarray
-    queries: np.ndarray
-    steps: np.ndarray
-
-
-class Ledger:
-    """The runs of an attack: which are left, what became of the others.
-
-    Ended runs go to the journal in groups, some seconds' worth at a time.
-
-    Args:
-        x: float32 ``[n, *shape]``.
-        y: int64 ``[n]``.
-        seeds: int64 ``[n, restarts]``.
+        x: float32 ``[k, d]``, their points.
+        seeds: int64 ``[k]``.
         spec: the attack's settings.
-        gradients: whether a step takes a gradient.
-        journal, progress: as ``medrobust.attacks.run_attack`` gets them.
+        random: whether rows are drawn uniformly from the ball, else they are the points.
+
+    Returns:
+        float32 ``[k, d]`` each; see :func:`medrobust.attacks.ball_kernels.limits`.
     """
+    from medrobust.attacks import ball_kernels
 
-    def __init__(
-        self,
-        x: np.ndarray,
-        y: np.ndarray,
-        seeds: np.ndarray,
-        spec: Settings,
-        *,
-        gradients: bool,
-        journal: Journal | None,
-        progress: ProgressSink | None,
-    ) -> None:
-        n, self.restarts = seeds.shape
-        runs = n * self.restarts
-        self.x = np.ascontiguousarray(x).reshape(n, int(np.prod(x.shape[1:])))
-        self.y, self.seeds = y, seeds.reshape(-1)
-        self._shape, self._gradients = x.shape[1:], gradients
-        self._journal, self._progress = journal, progress
-        self._rows = np.empty((runs, self.x.shape[1]), dtype=np.float32)
-        self._queries, self._steps = np.zeros((2, runs), dtype=np.int64)
-        self._done = np.zeros(runs, dtype=bool)
-        self._waiting: list[Ended] = []
-        self._last = time.monotonic()
-        self._names: list[bytes] = []
-        if journal is not None:
-            self._take_from(journal, spec)
-
-    def start(self, model: LabelModel) -> np.ndarray:
-        """Asks for the clean labels of the points at work; ends the runs of those that are wrong.
-
-        The query counts for the first restart of a point.
-
-        Returns:
-            int64, the numbers of the runs that are left to be attacked.
-        """
-        left = np.flatnonzero(~self._done)
-        if not left.size:
-            return left
-        points = np.unique(left // self.restarts)
-        labels = self.labels(model, self.x[points])
-        wrong = points[labels != self.y[points]]
-        over = left[np.isin(left // self.restarts, wrong)]
-        first = over % self.restarts == 0
-        self.end(
-            Ended(over, self.x[over // self.restarts], first.astype(np.int64), np.zeros_like(over))
-        )
-        return left[~np.isin(left // self.restarts, wrong)]
-
-    def labels(self, model: LabelModel, rows: np.ndarray) -> np.ndarray:
-        """Returns the labels of rows float32 ``[k, d]``, int64 ``[k]``."""
-        queries = Queries(model, 1, _LABEL_ROWS)
-        return queries.labels(rows, np.zeros(len(rows), dtype=np.int64))
-
-    def clean_queries(self, runs: np.ndarray) -> np.ndarray:
-        """Returns the queries for clean labels that count for runs, int64 ``[k]``."""
-        return (runs % self.restarts == 0).astype(np.int64)
-
-    def end(self, ended: Ended) -> None:
-        """Notes runs that are over."""
-        if not ended.runs.size:
-            return
-        self._note(ended)
-        if self._journal is None:
-            return
-        self._waiting.append(ended)
-        if time.monotonic() - self._last > _JOURNAL_SECONDS:
-            self._write()
-
-    def tell(self, under_way: float = 0.0, note: str = "") -> None:
-        """Reports the progress; ``under_way`` is the work done on runs not over, in runs."""
-        if self._progress is not None:
-            done = float(self._done.sum() + under_way)
-            self._progress.update(done / self.restarts, note)
-
-    def result(self) -> AttackResult:
-        """Returns the result, when all runs are over."""
-        self._write()
-        self.tell()
-        shape = (len(self.x), self.restarts)
-        found = self._rows.reshape(*shape, *self._shape)
-        steps = self._steps.reshape(shape)
-        return AttackResult(
-            x_adv=found,
-            x_final_iterate=found,
-            queries=self._queries.reshape(shape),
-            gradient_evaluations=steps.copy() if self._gradients else np.zeros_like(steps),
-            iterations=steps,
-            init_ok=np.ones(shape, dtype=bool),
-            seeds=self.seeds.reshape(shape),
-        )
-
-    def _note(self, ended: Ended) -> None:
-        runs = ended.runs
-        self._rows[runs] = ended.rows
-        self._queries[runs], self._steps[runs] = ended.queries, ended.steps
-        self._done[runs] = True
-
-    def _take_from(self, journal: Journal, spec: Settings) -> None:
-        for run, seed in enumerate(self.seeds):
-            i = run // self.restarts
-            name = run_name(self.x[i], int(self.y[i]), None, int(seed), spec)
-            self._names.append(bytes.fromhex(name))
-        numbers: dict[bytes, list[int]] = {}
-        for run, name in enumerate(self._names):
-            numbers.setdefault(name, []).append(run)
-        for group in journal.finished().values():
-            counts = zip(group["queries"], group["steps"], strict=True)
-            names = (bytes(name) for name in group["names"])
-            for name, row, (queries, steps) in zip(names, group["rows"], counts, strict=True):
-                runs = np.array(numbers.get(name, []), dtype=np.int64)
-                self._note(Ended(runs, row, queries, steps))
-
-    def _write(self) -> None:
-        """Appends the waiting runs to the journal as one unit."""
-        if self._journal is None or not self._waiting:
-            return
-        runs = np.concatenate([ended.runs for ended in self._waiting])
-        names = b"".join(self._names[run] for run in runs)
-        arrays = {
-            "names": np.frombuffer(names, dtype=np.uint8).reshape(len(runs), -1),
-            "rows": np.concatenate([ended.rows for ended in self._waiting]),
-            "queries": np.concatenate([ended.queries for ended in self._waiting]),
-            "steps": np.concatenate([ended.steps for ended in self._waiting]),
-        }
-        # No run ends twice, so its name is one that no other group has.
-        self._journal.append(self._names[runs[0]].hex(), arrays)
-        self._waiting, self._last = [], time.monotonic()
+    least, most, rows = np.empty((3, *x.shape), dtype=np.float32)
+    ball_kernels.limits(x, spec.epsilon, *spec.box(), least, most)
+    if random:
+        ball_kernels.uniform_start(x, seeds, START_STREAM, spec.epsilon, least, most, rows)
+    else:
+        rows[:] = x
+    return rows, least, most

@@ -9,9 +9,8 @@ Points that the model gets wrong are not attacked. A run ends when the model's o
 gives its row another label (``early_stop``), or after ``num_steps`` steps; where it fails, its last
 iterate is kept. No run sees another: its start is drawn from its own seed.
 
-Gradients are computed in blocks of one shape (``model.gradient_block`` rows). Each row of the block
-is a slot that holds one run, with its own count of steps; a run that ends makes room for the next,
-so blocks stay full until the last runs. One compiled kernel moves all slots.
+Gradients are computed in blocks of one shape (``model.gradient_block`` rows), each row of which
+holds one run (:mod:`medrobust.attacks.slots`): blocks stay full until the last runs.
 """
 
 from __future__ import annotations
@@ -22,60 +21,31 @@ import numpy as np
 from pydantic import Field
 
 from medrobust.attacks import AttackResult, ProgressSink
-from medrobust.attacks.ball import (
-    START_STREAM,
-    Ascent,
-    BallSpec,
-    Ended,
-    GradientModel,
-    Ledger,
-    Optimizer,
-    Positive,
-    check_attack,
-    check_gradients,
-)
-from medrobust.attacks.spec import Count
+from medrobust.attacks.ball import GradientModel, SteppedSpec, check_attack, check_logits
+from medrobust.attacks.ledger import Ledger
+from medrobust.attacks.slots import Slots
 
 if TYPE_CHECKING:
+    from medrobust.gradients import Loss
     from medrobust.progress import Journal
 
 
-class Spec(BallSpec):
+class Spec(SteppedSpec):
     """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083), maximum norm, untargeted.
 
-    Defaults are those of the noise-to-signal-ratio paper's text (sign steps); its authors' code
-    uses `optimizer: adamax`.
+    Defaults are those of the noise-to-signal-ratio paper's text; its authors' code uses
+    `optimizer: adamax`.
     """
 
-    num_steps: Count = Field(default=100, description="most steps of a run")
-    step_size: Positive = Field(
-        default=0.01,
-        description="length of a step in the units of the data; learning rate of adam and adamax",
-    )
-    optimizer: Optimizer = Field(
-        default="sign",
-        description="sign: steps of step_size; adam, adamax: these optimisers, given minus the "
-        "sign of the gradient",
-    )
-    random_start: bool = Field(
-        default=True, description="start at a uniform draw from the ball, not at the point"
-    )
-    restarts: Count = Field(default=1, description="runs per point")
     loss: Literal["cross_entropy", "margin"] = Field(
         default="cross_entropy",
         description="what is raised: cross_entropy, or margin, the largest other logit less the "
         "label's",
     )
-    early_stop: bool = Field(
-        default=True, description="whether a run ends as soon as its label changes"
-    )
 
     def expected_queries(self) -> int:
-        """Returns the most queries of one point, all restarts together (for plans).
-
-        A query here is a row's pass forward and, but for the last, backward.
-        """
-        return 1 + self.restarts * (self.num_steps + 1)
+        """Returns the most queries and gradients of one point, all restarts (for plans)."""
+        return 1 + self.restarts * (2 * self.num_steps + 1)
 
 
 def attack(
@@ -100,104 +70,31 @@ def attack(
             starts are given; the box has an open end.
     """
     check_attack(spec, seeds, x_start)
-    check_gradients(model, "pgd")
+    check_logits(model, "pgd")
     ledger = Ledger(x, y, seeds, spec, gradients=True, journal=journal, progress=progress)
-    left = ledger.start(model)
-    if left.size:
-        slots = _Slots(model, spec, ledger, left)
-        while slots.taken_up.any():
-            slots.advance()
+    if (left := ledger.start(model)).size:
+        guide = _Gradients(model, spec.loss)
+        Slots(model.gradient_block, guide, model, spec, ledger, left).run()
     return ledger.result()
 
 
-class _Slots:
-    """One block of rows, each the place of a run.
+class _Gradients:
+    """Leads runs by the gradient of a loss; one pass gives logits and gradients of all slots."""
 
-    Attributes:
-        taken_up: bool ``[block]``, which slots hold a run.
-    """
+    def __init__(self, model: GradientModel, loss: Loss) -> None:
+        self._model, self._loss = model, loss
+        self._slopes = np.empty(0, dtype=np.float32)
 
-    def __init__(
-        self, model: GradientModel, spec: Spec, ledger: Ledger, waiting: np.ndarray
-    ) -> None:
-        size, d = model.gradient_block, ledger.x.shape[1]
-        self._model, self._spec, self._ledger = model, spec, ledger
-        self._waiting, self._next = waiting, 0
-        self._ascent = Ascent(spec.optimizer, spec.step_size, spec.num_steps, (size, d))
-        self.taken_up = np.zeros(size, dtype=bool)
-        self._runs, self._labels, self._steps, self._queries = np.zeros((4, size), dtype=np.int64)
-        self._rows, self._least, self._most = np.zeros((3, size, d), dtype=np.float32)
-        self._fill(np.arange(size))
+    def suspects(
+        self, rows: np.ndarray, labels: np.ndarray, queries: np.ndarray, taken: np.ndarray
+    ) -> np.ndarray:
+        """Returns whose logits are wrong; ``predict``, whose blocks round otherwise, decides."""
+        shaped = rows.reshape(-1, *self._model.input_shape)
+        logits, slopes = self._model.loss_gradients(shaped, labels, self._loss)
+        self._slopes = slopes.reshape(rows.shape)
+        queries += taken
+        return logits.argmax(axis=1) != labels
 
-    def advance(self) -> None:
-        """Computes all gradients, moves the rows, replaces the runs that are over."""
-        rows = self._rows.reshape(-1, *self._model.input_shape)
-        logits, slopes = self._model.loss_gradients(rows, self._labels, self._spec.loss)
-        self._queries += self.taken_up
-        over = self.taken_up & (self._steps == self._spec.num_steps)
-        if self._spec.early_stop:
-            over |= self._fooled(logits)
-        active = self.taken_up & ~over
-        self._ascent.step(
-            active, self._steps, slopes.reshape(self._rows.shape), self._least, self._most,
-            self._rows,
-        )  # fmt: skip
-        self._steps += active
-        if over.any():
-            places = np.flatnonzero(over)
-            self._end(places)
-            self._fill(places)
-        self._ledger.tell(float(self._steps.sum()) / self._spec.num_steps)
-
-    def _fooled(self, logits: np.ndarray) -> np.ndarray:
-        """Returns which runs have another label, bool ``[block]``.
-
-        Logits tell where to look. ``predict`` decides, as it will for the records: its rounding is
-        not that of these blocks.
-        """
-        fooled = self.taken_up & (logits.argmax(axis=1) != self._labels)
-        places = np.flatnonzero(fooled)
-        if places.size:
-            self._queries[places] += 1
-            labels = self._ledger.labels(self._model, self._rows[places])
-            fooled[places] = labels != self._labels[places]
-        return fooled
-
-    def _end(self, places: np.ndarray) -> None:
-        runs = self._runs[places]
-        self._ledger.end(
-            Ended(
-                runs,
-                self._rows[places],
-                self._queries[places] + self._ledger.clean_queries(runs),
-                self._steps[places],
-            )
-        )
-        self.taken_up[places] = False
-        self._steps[places] = 0
-
-    def _fill(self, places: np.ndarray) -> None:
-        """Puts the next runs into free slots, as long as there are any."""
-        from medrobust.attacks import ball_kernels
-
-        runs = self._waiting[self._next : self._next + len(places)]
-        if not runs.size:
-            return
-        self._next += len(runs)
-        places, ledger, spec = places[: len(runs)], self._ledger, self._spec
-        points = runs // ledger.restarts
-        x = ledger.x[points]
-        least, most, rows = np.empty((3, *x.shape), dtype=np.float32)
-        ball_kernels.limits(x, spec.epsilon, *spec.box(), least, most)
-        if spec.random_start:
-            ball_kernels.uniform_start(
-                x, ledger.seeds[runs], START_STREAM, spec.epsilon, least, most, rows
-            )
-        else:
-            rows[:] = x
-        self._rows[places], self._least[places], self._most[places] = rows, least, most
-        self._runs[places], self._labels[places] = runs, ledger.y[points]
-        self._queries[places] = 0
-        self._steps[places] = 0
-        self._ascent.reset(places)
-        self.taken_up[places] = True
+    def slopes(self, *_: np.ndarray) -> np.ndarray:
+        """Returns the gradients of the pass that :meth:`suspects` made."""
+        return self._slopes

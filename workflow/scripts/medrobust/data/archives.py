@@ -26,6 +26,7 @@ from medrobust.errors import InputError
 MAX_MEMBERS = 500_000
 MAX_BYTES = 200 * 10**9
 _BLOCK = 1 << 20
+_MOST_PADDING = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,27 @@ def _tar_members(opened: tarfile.TarFile, archive: Path) -> Callable[[int], Iter
                 raise _special(archive, name)
             if info.isfile():
                 yield Member(name, info.size, info)
+        _check_end(opened)
 
     return members
+
+
+def _check_end(opened: tarfile.TarFile) -> None:
+    """Sees that nothing of a tar was cut off, and that its compression's check sum is right.
+
+    tarfile stops at the first header that is not there, and reads no further than the mark of the
+    end: what a gzip file states of its content stands behind it.
+    """
+    file = opened.fileobj
+    assert file is not None
+    file.seek(opened.offset)
+    if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+        raise _DamagedError("its end is missing")
+    padding = 0
+    while block := file.read(_BLOCK):
+        padding += len(block)
+        if padding > _MOST_PADDING:
+            raise _DamagedError("its end is followed by something else")
 
 
 def _tar_opener(opened: tarfile.TarFile) -> Callable[[Member], IO[bytes]]:
@@ -302,7 +322,9 @@ def _chosen(
     """Returns the member to write for each path; all members are looked at before any write."""
     chosen: dict[str, Member] = {}
     rivals: dict[str, str] = {}
+    empty = True
     for member in members:
+        empty = False
         target = select(member.name) if member.name else None
         if target is None:
             continue
@@ -313,6 +335,12 @@ def _chosen(
             rivals.pop(target, None)
         elif depth == present.name.count("/"):
             rivals[target] = member.name
+    if empty:
+        raise ArchiveError(
+            "This archive holds no files.",
+            where=str(archive),
+            remedy="delete it and fetch it again.",
+        )
     if rivals:
         target, other = next(iter(rivals.items()))
         raise InputError(

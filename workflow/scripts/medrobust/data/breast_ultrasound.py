@@ -32,11 +32,12 @@ from medrobust.data.image_sets import (
     is_whole_release,
     unexpected,
 )
-from medrobust.data.images import ImageSpec, read_images
+from medrobust.data.images import Images, ImageSpec, read_images
 from medrobust.data.near_duplicates import Drop, without_repeats
 from medrobust.data.splits import Fold
 from medrobust.data.store import Prepared
 from medrobust.errors import InputError, nearest
+from medrobust.logs import logger
 from medrobust.schema import Settings, checked
 
 CLASSES = ("benign", "malignant")
@@ -112,7 +113,7 @@ def adapt(
     )
     if masks:
         made += f" {masks:,} masks beside them were not read."
-    notes = [*file_notes(images, found.y, CLASSES, made), *left_out]
+    notes = [*file_notes(images, found.y, CLASSES, made), *left_out, *_resized(found, images)]
     if chosen.exclude:
         notes.append(f"Excluded by name: {len(chosen.exclude)} images.")
     notes.append(
@@ -146,6 +147,23 @@ def images_and_masks(files: Mapping[str, Path], releases: list[str]) -> tuple[Im
     if strange:
         raise unexpected(sorted(strange), " or ".join(name.upper() for name in releases))
     return image_files(images, lambda name: _label(name, releases)), len(files) - len(images)
+
+
+def _resized(found: ImageFiles, images: Images) -> list[str]:
+    """Returns a note for each release whose images have one size: no scanner gives them so."""
+    release = np.array([PurePosixPath(name).parts[0] for name in found.names])
+    notes = []
+    for name in dict.fromkeys(release.tolist()):
+        sizes = {*zip(images.width[release == name], images.height[release == name], strict=True)}
+        if len(sizes) == 1 < (release == name).sum():
+            width, height = sizes.pop()
+            note = (
+                f"All images of {name.upper()} are {width} x {height} pixels; those of the release "
+                "differ in size. Somebody resized these, so they are not the official files."
+            )
+            logger.warning("%s", note)
+            notes.append(f"**Warning.** {note}")
+    return notes
 
 
 def _label(name: str, releases: list[str]) -> int | None:

@@ -109,6 +109,10 @@ def common_facts(
             }
             for file in manifest.get("files", [])
         ],
+        "archives": [
+            {key: archive[key] for key in ("name", "bytes", "sha256", "check")}
+            for archive in manifest.get("archives", [])
+        ],
         "warnings": list(manifest.get("warnings", [])),
         "licence": facts.get("licence") if real else "generated; no licence of others applies",
         "citation": _as_list(facts.get("citation", [])) if real else [],
@@ -149,9 +153,11 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     ]
     lines += _section("How it was made", card["notes"])
     findings = [f"{_level(f['level'])}{f['text']}" for f in card["audit"]]
-    lines += _section("Findings", [*findings, *(f"**Warning.** {w}." for w in card["warnings"])])
+    # Patterns of file names hold asterisks, which Markdown would take for emphasis.
+    warnings = ["**Warning.** " + w.replace("*", r"\*") + "." for w in card["warnings"]]
+    lines += _section("Findings", [*findings, *warnings])
     lines += _section("Please cite", card["citation"])
-    lines += _file_table(card["files"])
+    lines += _file_table(card["files"], card.get("archives", []))
     return "\n".join(lines)
 
 
@@ -166,12 +172,20 @@ def _content(card: Mapping[str, Any]) -> str:
     return f"- Array: {shape}, {card['dtype']}, range [{low:g}, {high:g}]"
 
 
-def _file_table(files: Sequence[Mapping[str, Any]]) -> list[str]:
+def _file_table(
+    files: Sequence[Mapping[str, Any]], archives: Sequence[Mapping[str, Any]]
+) -> list[str]:
     if not files:
         return []
     total = f"{len(files)} files, {sum(file['bytes'] for file in files):,} bytes"
     if len(files) > _FILES_SHOWN:
-        return ["## Raw files", "", f"{total}; their SHA-256 are in card.json.", ""]
+        unpacked = [
+            f"Unpacked from {a['name']}: {a['bytes']:,} bytes, SHA-256 `{a['sha256']}` "
+            f"({a['check']})."
+            for a in archives
+        ]
+        text = f"{total}; their SHA-256 are in card.json."
+        return ["## Raw files", "", " ".join([text, *unpacked]), ""]
     rows = [f"| {file['name']} | {file['bytes']:,} | `{file['sha256']}` |" for file in files]
     return ["## Raw files", "", "| file | bytes | SHA-256 |", "|---|---:|---|", *rows, ""]
 

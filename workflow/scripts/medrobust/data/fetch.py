@@ -12,7 +12,7 @@ import contextlib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,12 +25,14 @@ from medrobust.data.archives import (
     tail,
     wanted_files,
 )
+from medrobust.data.copies import choose_copy
 from medrobust.data.kaggle_source import (
     explain_kaggle,
     find_credential,
     kaggle_credentials_present,
     kaggle_opener,
     no_credential,
+    other_ways,
 )
 from medrobust.data.registry import (
     STANDIN,
@@ -76,7 +78,9 @@ class Located:
     ``source``: the source, with the files that its publisher's list names if the list is there;
     ``files``: name -> path of the listed files that are there; ``trees``: pattern -> its
     files; ``missing``: what is required and not there; ``archive``: an archive that was
-    dropped by hand and may hold the rest.
+    dropped by hand and may hold the rest; ``passed_over``: folders that hold such files too and
+    are not read, with the number of them; ``empty``: files of 0 bytes, which count as missing;
+    ``beyond_archive``: what is missing and does not come out of an archive.
     """
 
     source: Source
@@ -84,11 +88,14 @@ class Located:
     trees: dict[str, list[Path]]
     missing: list[str]
     archive: Path | None
+    passed_over: dict[Path, int] = field(default_factory=dict)
+    empty: list[Path] = field(default_factory=list)
+    beyond_archive: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing required is missing (an archive at hand counts as complete)."""
-        return not self.missing or self.archive is not None
+        """Whether nothing required is missing (what an archive at hand should hold is not)."""
+        return not self.missing or (self.archive is not None and not self.beyond_archive)
 
     @property
     def anything(self) -> bool:
@@ -117,16 +124,32 @@ def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -
             files[file.name] = path
         elif not file.optional:
             missing.append(file.name)
-    trees = {
-        tree.pattern: _tree(_folders([tree.folder], raw_dirs) if tree.folder else folders, tree)
-        for tree in source.trees
-    }
-    missing += [
-        f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
+    trees: dict[str, list[Path]] = {}
+    passed_over: dict[Path, int] = {}
+    for release, group in _releases(source.trees).items():
+        found = choose_copy(_folders([release], raw_dirs) if release else folders, group)
+        trees |= found.trees
+        passed_over |= found.passed_over
+    short = {
+        tree: f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
         for tree in source.trees
         if len(trees[tree.pattern]) < tree.count
-    ]
-    return Located(source, files, trees, missing, _find_archive(source.archive, folders))
+    }
+    missing += short.values()
+    # An archive is unpacked into the first folder.
+    elsewhere = dataset.folders(source_name)[1:]
+    beyond = [text for tree, text in short.items() if tree.folder in elsewhere]
+    archive = _find_archive(source, folders)
+    empty = [] if not missing else _empty_files(folders, [*missing, *_archive_names(source)])
+    return Located(source, files, trees, missing, archive, passed_over, empty, beyond)
+
+
+def _releases(trees: Sequence[RawTree]) -> dict[str | None, list[RawTree]]:
+    """Returns the trees that belong together, by the folder that the registry names for them."""
+    groups: dict[str | None, list[RawTree]] = {}
+    for tree in trees:
+        groups.setdefault(tree.folder, []).append(tree)
+    return groups
 
 
 def _folders(names: Sequence[str], raw_dirs: Sequence[str | Path]) -> list[Path]:
@@ -198,24 +221,18 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _tree(folders: Sequence[Path], tree: RawTree) -> list[Path]:
-    best: list[Path] = []
-    for folder in folders:
-        found = sorted(
-            p for p in folder.glob(tree.pattern) if p.is_file() and not is_clutter(p.name)
-        )
-        if len(found) >= tree.count:
-            return found
-        best = max(best, found, key=len)
-    return best
-
-
-def _find_archive(archive: Archive | None, folders: Sequence[Path]) -> Path | None:
-    if archive is None:
-        return None
-    names = [archive.name, *archive.other_names]
-    paths = [folder / name for folder in folders for name in names]
+def _find_archive(source: Source, folders: Sequence[Path]) -> Path | None:
+    paths = [folder / name for folder in folders for name in _archive_names(source)]
     return next((path for path in paths if _size(path) > 0), None)
+
+
+def _archive_names(source: Source) -> list[str]:
+    return [source.archive.name, *source.archive.other_names] if source.archive else []
+
+
+def _empty_files(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    paths = [folder / name for folder in folders for name in names if "*" not in name]
+    return [path for path in paths if path.is_file() and _size(path) == 0]
 
 
 def choose_source(
@@ -274,20 +291,22 @@ def locate_or_fetch(
 
     Returns:
         ``{"dataset", "title", "source", "kind", "version", "licence", "citation", "terms",
-        "complete", "missing", "warnings", "files"}``; each of ``files`` has ``name, path,
-        bytes, sha256, origin`` ("found", "downloaded" or "unpacked from <archive>") and
-        ``check`` ("matches the publisher's checksum", "recorded only", ...).
+        "complete", "missing", "warnings", "archives", "files"}``; each of ``files`` has ``name,
+        path, bytes, sha256, origin`` ("found", "downloaded" or "unpacked from <archive>") and
+        ``check`` ("matches the publisher's checksum", "recorded only", ...); each of
+        ``archives``, which were unpacked by this call, the same without ``origin``.
 
     Raises:
         InputError: a file cannot be had (no credential, refused, not found, no network, no
             space), or differs from what its publisher states.
     """
     if source_name == STANDIN:
-        return _manifest(dataset, STANDIN, None, [], [])
+        return _manifest(dataset, STANDIN, None, [], None)
     source = dataset.source(source_name)
     folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
     located = locate(dataset, source_name, folders)
     origins: dict[str, str] = {}
+    archives: list[dict[str, Any]] = []
     if located.missing and not (allow_subset and located.anything and not located.archive):
         job = _Fetch(
             dataset,
@@ -298,12 +317,12 @@ def locate_or_fetch(
             (base_urls or {}).get(source_name) or source.base_url or "",
             allow_subset,
         )
-        origins = job.run()
+        origins, archives = job.run(), job.archives
         located = locate(dataset, source_name, folders)
         if located.missing and not allow_subset:
             raise _still_missing(dataset, source_name, located, job.folder)
     records = _records(located, origins)
-    return _manifest(dataset, source_name, source, records, located.missing)
+    return _manifest(dataset, source_name, source, records, located, archives)
 
 
 def manifest_paths(manifest: Mapping[str, Any]) -> dict[str, Path]:
@@ -329,6 +348,8 @@ class _Fetch:
     settings: TransferSettings
     base_url: str
     allow_subset: bool = False
+    archives: list[dict[str, Any]] = field(default_factory=list)
+    """What was unpacked: name, path, bytes, SHA-256, check."""
 
     @property
     def source(self) -> Source:
@@ -340,7 +361,7 @@ class _Fetch:
         if located.archive is None and self.source.kind == "manual":
             raise self._by_hand(located)
         if located.archive is None and self.source.kind == "kaggle" and not find_credential():
-            raise no_credential(self.dataset.account_free())
+            raise no_credential(self._other_ways())
         with _folder_lock(self.folder):
             # Another process may have brought the files while this one waited for the lock.
             located = self._look()
@@ -418,8 +439,8 @@ class _Fetch:
     ) -> None:
         """Downloads one file from the first address that gives it."""
         refusals: list[UnavailableError] = []
-        expected = _enforced(content, self.source)
-        for url in self._addresses(content):
+        expected = enforced(content, self.source)
+        for url in addresses(content, [self.base_url, *self.source.mirrors]):
             if refusals:
                 logger.warning("%s: %s trying %s", target.name, refusals[-1].what, url)
             try:
@@ -429,18 +450,13 @@ class _Fetch:
                 refusals.append(refusal)
         raise _given_by_none(refusals, target)
 
-    def _addresses(self, content: RawFile | Archive) -> list[str]:
-        if content.url is not None:
-            return [content.url]
-        return [url + quote(content.name) for url in (self.base_url, *self.source.mirrors)]
-
     def _fetch_archive(self, archive: Archive, located: Located) -> dict[str, str]:
         target = self.folder / archive.name
         # The archive and what comes out of it lie side by side for a while.
-        needed = (archive.bytes or 0) + (self.source.download_bytes or 0)
+        needed = (archive.bytes or archive.about_bytes or 0) + unpacked_bytes(self.source)
         require_space(self.folder, needed, self.settings.free_bytes)
         if self.source.kind == "kaggle":
-            self._kaggle_archive(target, _enforced(archive, self.source))
+            self._kaggle_archive(target, enforced(archive, self.source))
         else:
             logger.info("%s: downloading %s", self.dataset.name, archive.name)
             self._from_any_address(archive, target, Sessions())
@@ -453,33 +469,62 @@ class _Fetch:
             target.unlink()
         return origins
 
+    def _other_ways(self) -> str:
+        return other_ways(self.dataset, self.source, self.folder)
+
     def _kaggle_archive(self, target: Path, expected: Content) -> None:
-        alternatives = self.dataset.account_free()
         credential = find_credential()
         if credential is None:
-            raise no_credential(alternatives)
+            raise no_credential(self._other_ways())
         slug, version = self.source.slug or "", self.source.version
         page = f"https://www.kaggle.com/datasets/{slug}"
-        explain = explain_kaggle(page, credential, alternatives)
+        explain = explain_kaggle(page, credential, self._other_ways())
         logger.info("%s: downloading %s from Kaggle", self.dataset.name, slug)
         opener = kaggle_opener(slug, version, credential, explain, self.settings)
         download(opener, page, target, expected, self.settings, explain)
 
     def _unpack(self, archive: Path, located: Located) -> dict[str, str]:
         missing = [f for f in located.source.files if f.name not in located.files]
-        patterns = [t.pattern for t in self.source.trees if len(located.trees[t.pattern]) < t.count]
+        # The other folders hold other releases.
+        here = (None, self.dataset.folders(self.source_name)[0])
+        patterns = [
+            tree.pattern
+            for release, group in _releases(self.source.trees).items()
+            if release in here
+            and any(len(located.trees[tree.pattern]) < tree.count for tree in group)
+            for tree in group
+        ]
         select = wanted_files([f.name for f in missing], patterns)
         logger.info("%s: unpacking %s", self.dataset.name, archive.name)
+
+        def look(total: int) -> None:
+            self._note_archive(archive)
+            require_space(self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}")
+
         extract(
             archive,
             self.folder,
             select,
             max_bytes=_unpacked_bound(self.source),
-            before_writing=lambda total: require_space(
-                self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}"
-            ),
+            before_writing=look,
         )
         return dict.fromkeys([f.name for f in missing] + patterns, f"unpacked from {archive.name}")
+
+    def _note_archive(self, archive: Path) -> None:
+        """Records the bytes that are unpacked, after comparing them with the registry."""
+        if any(record["path"] == archive.as_posix() for record in self.archives):
+            return
+        known = self.source.archive or Content()
+        expected = RawFile(name=archive.name, bytes=known.bytes, sha256=known.sha256, md5=known.md5)
+        record, problem = compared(expected, archive, self.source)
+        if problem and not self.allow_subset:
+            raise InputError(
+                f"This archive is not the one that its publisher states ({problem}).",
+                where=str(archive),
+                remedy="delete it and fetch it again; to use it all the same, unpack it yourself "
+                "and put the files into the same folder.",
+            )
+        self.archives.append(record)
 
 
 def _given_by_none(refusals: list[UnavailableError], target: Path) -> InputError:
@@ -494,8 +539,21 @@ def _given_by_none(refusals: list[UnavailableError], target: Path) -> InputError
     )
 
 
-def _enforced(content: Content, source: Source) -> Content:
-    """Returns the size and checksum that a download must have; none where only a copy is known."""
+def addresses(content: RawFile | Archive, base_urls: Sequence[str]) -> list[str]:
+    """Returns where a file or an archive can be had, in order of preference."""
+    if content.url is not None:
+        return [content.url]
+    return [url + quote(content.name) for url in base_urls]
+
+
+def unpacked_bytes(source: Source) -> int:
+    """Returns the room that an archive's files take beside it (0 if unknown, or no archive)."""
+    delivered = source.archive is not None and source.archive.delivered
+    return (source.download_bytes or 0) if delivered else 0
+
+
+def enforced(content: Content, source: Source) -> Content:
+    """Returns the size and checksum that a file must have; none where only a copy is known."""
     if source.checksums_from == "copy":
         return Content()
     return Content(bytes=content.bytes, sha256=content.sha256, md5=content.md5)
@@ -540,6 +598,21 @@ def _still_missing(
     )
 
 
+def told_copies(located: Located) -> str:
+    """Returns in words which of several copies of a release is read."""
+    read = sorted({_top(p, name) for name, paths in located.trees.items() for p in paths})
+    others = [f"{folder.as_posix()} ({n:,} files)" for folder, n in located.passed_over.items()]
+    return (
+        f"more than one copy is there: {' and '.join(read)} is read, not "
+        f"{' and '.join(others)}; leave the one that you want in the raw folder"
+    )
+
+
+def _top(path: Path, pattern: str) -> str:
+    """Returns the folder that holds a file of a tree, without the parts that the pattern names."""
+    return path.parents[pattern.count("/")].as_posix()
+
+
 def _shortened(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
@@ -550,7 +623,7 @@ def _records(located: Located, origins: Mapping[str, str]) -> list[dict[str, Any
     records, wrong = [], []
     for file in located.source.files:
         if file.name in located.files:
-            record, problem = _compared(file, located.files[file.name], located.source)
+            record, problem = compared(file, located.files[file.name], located.source)
             records.append({**record, "origin": origins.get(file.name, "found")})
             if problem:
                 wrong.append(f"{record['path']}: {problem}")
@@ -578,7 +651,7 @@ def _record(name: str, path: Path) -> dict[str, Any]:
     return {"name": name, "path": path.as_posix(), "bytes": size, "sha256": sha256}
 
 
-def _compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any], str | None]:
+def compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any], str | None]:
     """Returns the record of a file and, if it is not acceptable, why."""
     record = _record(file.name, path)
     md5 = digest(path, "md5") if file.md5 and not file.sha256 else None
@@ -609,15 +682,19 @@ def _manifest(
     source_name: str,
     source: Source | None,
     records: list[dict[str, Any]],
-    missing: list[str],
+    located: Located | None,
+    archives: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
+    missing = located.missing if located else []
     warnings = [
         f"{record['name']} {record['check']}"
-        for record in records
+        for record in [*archives, *records]
         if str(record["check"]).startswith("differs")
     ]
     if missing:
         warnings.append(f"incomplete (allow_subset): without {_shortened(missing)}")
+    if located and located.passed_over:
+        warnings.append(told_copies(located))
     for warning in warnings:
         logger.warning("%s: %s", dataset.name, warning)
     return {
@@ -632,5 +709,6 @@ def _manifest(
         "complete": not missing,
         "missing": missing,
         "warnings": warnings,
+        "archives": list(archives),
         "files": records,
     }

@@ -128,14 +128,16 @@ def _read(path: Path, labels: tuple[int, ...], allow_subset: bool) -> np.ndarray
             path,
             read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=8 << 20),
             parse_options=pyarrow.csv.ParseOptions(
-                quote_char=False, invalid_row_handler=on_wrong_width
+                quote_char=False,
+                # Only a subset may go on without a row.
+                invalid_row_handler=on_wrong_width if allow_subset else None,
             ),
             # No spelling of "missing" is taken for a value: an empty field is an error.
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.float32()), null_values=[]
             ),
         )
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise _bad_row(path, labels, allow_subset) or _not_heartbeats(path, error) from None
     values = _as_matrix(table)
     # A comparison with NaN is false, so these also find NaN.

@@ -23,6 +23,8 @@ from medrobust.errors import InputError
 if TYPE_CHECKING:
     import requests
 
+    from medrobust.data.registry import Dataset, Source
+
 HOW_TO_SIGN_IN = (
     "make a token at https://www.kaggle.com/settings/api (Generate New Token), then either "
     "save it as ~/.kaggle/access_token (chmod 600) or set KAGGLE_API_TOKEN; a kaggle.json in "
@@ -115,45 +117,53 @@ def _text(path: Path) -> str:
         return ""
 
 
-def no_credential(alternatives: list[str]) -> InputError:
+def no_credential(other_ways: str) -> InputError:
     """Returns the error for a Kaggle download without a credential."""
     return InputError(
         "This data set comes from Kaggle, and no Kaggle credential was found.",
         where="KAGGLE_API_TOKEN, ~/.kaggle",
-        remedy=HOW_TO_SIGN_IN + _instead(alternatives),
+        remedy=HOW_TO_SIGN_IN + other_ways,
     )
 
 
-def _instead(alternatives: list[str]) -> str:
-    if not alternatives:
-        return "; or download the files in a browser and put them into the data set's folder."
-    names = " or ".join(f"`{name}`" for name in alternatives)
-    return f". The source {names} needs no account: set it under `sources` in config/config.yaml."
+def other_ways(dataset: Dataset, source: Source, folder: Path) -> str:
+    """Returns how else to get a data set: another source, or its archive from a browser.
+
+    Args:
+        dataset: the registry entry.
+        source: its source at Kaggle.
+        folder: where files that are put in place by hand belong.
+    """
+    names = " or ".join(f"`{name}`" for name in dataset.account_free())
+    free = f"; the source {names} needs no account: set it under `sources` in config/config.yaml"
+    archive = source.archive
+    known = " or ".join([archive.name, *archive.other_names]) if archive else "its files"
+    by_hand = f"; or download it at {source.terms} in a browser and put {known} into {folder}"
+    return (free if names else "") + by_hand + "."
 
 
-def explain_kaggle(page: str, credential: Credential, alternatives: list[str]) -> Explain:
+def explain_kaggle(page: str, credential: Credential, other_ways: str) -> Explain:
     """Returns the function that explains a refusal by Kaggle of the data set at ``page``."""
-    else_where = _instead(alternatives)
 
     def explain(status: int, url: str) -> InputError:
         reasons = {
             401: (
                 f"Kaggle does not accept the credential from {credential.place} (401): it is "
                 "wrong, expired or revoked.",
-                HOW_TO_SIGN_IN + else_where,
+                HOW_TO_SIGN_IN + other_ways,
             ),
             403: (
                 "Kaggle refuses this data set to your account (403): its terms are not "
                 "accepted, or the account is not verified.",
-                f"sign in, open {page}, accept the terms there, and try again" + else_where,
+                f"sign in, open {page}, accept the terms there, and try again" + other_ways,
             ),
             404: (
                 "Kaggle has no such data set or version (404).",
-                f"see whether {page} still exists" + else_where,
+                f"see whether {page} still exists" + other_ways,
             ),
         }
         what, remedy = reasons.get(
-            status, (f"Kaggle answered with an error ({status}).", "try again later" + else_where)
+            status, (f"Kaggle answered with an error ({status}).", "try again later" + other_ways)
         )
         return InputError(what, where=page, remedy=remedy)
 

@@ -45,6 +45,7 @@ from medrobust.data.wfdb_files import matches_check_sum, one_folder, read_header
 from medrobust.errors import InputError, nearest
 from medrobust.logs import logger
 from medrobust.schema import Settings, checked
+from medrobust.seeds import generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +102,10 @@ class Options(Settings):
         ge=0,
         lt=1,
         description="part of the training rows that becomes the validation set, as in nsr-code",
+    )
+    random_test_order: bool = Field(
+        default=False,
+        description="put test rows cut from records in random order, as the Kaggle file's are",
     )
     n_train: int = Field(default=1200, ge=10, description="training rows of a stand-in")
     n_test: int = Field(default=400, ge=10, description="test rows of a stand-in")
@@ -169,7 +174,26 @@ def adapt(
         )
     train, test, notes = _split(beats, chosen.split, seed)
     made = _of_classes(beats, chosen.classes, train, test, (*beats.notes, *notes))
+    if chosen.random_test_order and source == "physionet":
+        made = _test_rows_at_random(made, seed)
     return _with_validation(made, chosen.validation_share)
+
+
+def _test_rows_at_random(made: Prepared, seed: int) -> Prepared:
+    """Returns the data set with its test rows in another order; all other rows stay in place.
+
+    Rows cut from records come record by record: the first of a class are one patient's. In the
+    Kaggle test file a class's rows are in random order (its first 1,000 rows come from 45 records),
+    so whoever takes the first of each class takes a random sample.
+    """
+    test = made.folds[0][2]
+    rows = np.arange(len(made.y))
+    rows[test] = generator(seed, "mitbih test order").permutation(test)
+    ids = made.ids.iloc[rows].reset_index(drop=True).assign(row_id=np.arange(len(rows)))
+    note = "The test rows are in random order, as those of a class are in the Kaggle file."
+    return dataclasses.replace(
+        made, x=made.x[rows], y=made.y[rows], ids=ids, notes=(*made.notes, note)
+    )
 
 
 def _with_validation(made: Prepared, share: float) -> Prepared:
@@ -300,6 +324,12 @@ def _rows_of_record(
             f"{ANNOTATED_BEATS[record]}.",
             where=str(files[f"{record}.atr"]),
             remedy="download this file again (release 1.0.0), or set `allow_subset: true`.",
+        )
+    if len(beats) < 2:
+        raise InputError(
+            f"Record {record} has {len(beats)} annotated beats: nothing can be cut.",
+            where=str(files[f"{record}.atr"]),
+            remedy="download this file again (release 1.0.0).",
         )
     # The Kaggle files have no row for the last beat of a record.
     beats = beats[:-1]

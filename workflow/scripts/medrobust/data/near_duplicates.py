@@ -103,12 +103,17 @@ def without_repeats(x: np.ndarray, y: np.ndarray, drop: Drop) -> tuple[np.ndarra
         drop: which images count as repeated.
 
     Returns:
-        Rows, ascending int64, and a note for the card (none if ``drop`` is "none").
+        Rows, ascending int64, and a note for the card.
     """
     from medrobust.data.audit import duplicate_groups
 
     if drop == "none":
-        return np.arange(len(x)), ()
+        note = (
+            "Repeated images, if there are any (see the findings), were kept: the option "
+            "drop_duplicates of the entry leaves out equal ones (exact) or those that look alike "
+            "(near)."
+        )
+        return np.arange(len(x)), (note,)
     groups = duplicate_groups(x) if drop == "exact" else groups_of(near_pairs(x), len(x))
     stays = np.ones(len(x), bool)
     conflicts = 0

@@ -97,7 +97,7 @@ class Archive(Content):
     ``delivered``: the source sends this archive (else it is only recognised when dropped by
     hand). ``kept``: a downloaded archive stays after unpacking, because other data sets come
     out of it too. ``other_names``: names under which people may have it (a browser's, for
-    instance).
+    instance). ``about_bytes``: its size where the exact one is not known.
     """
 
     name: str
@@ -105,6 +105,7 @@ class Archive(Content):
     url: Url | None = None
     delivered: bool = True
     kept: bool = False
+    about_bytes: Bytes | None = None
 
     _name_is_relative = field_validator("name")(_relative)
 

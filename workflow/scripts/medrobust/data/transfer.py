@@ -137,6 +137,47 @@ def explain_http(status: int, url: str) -> UnavailableError:
     return UnavailableError(what, where=url, remedy=remedy + by_hand)
 
 
+def ask_http(url: str, expected: Content, settings: TransferSettings) -> None:
+    """Asks a server for the first byte of a file, as a download would.
+
+    A file is asked for and not its folder, which many servers do not show; with GET, which is all
+    that some servers answer.
+
+    Raises:
+        TransientError: no answer, or a server error that may pass.
+        UnavailableError: the server refuses, or its file has another size than is expected.
+    """
+    import requests
+
+    try:
+        with http_opener(url, settings, Sessions())({"Range": "bytes=0-0"}) as answer:
+            status, headers = answer.status_code, answer.headers
+    except requests.exceptions.Timeout:
+        raise TransientError("the server did not answer in time") from None
+    except requests.RequestException as error:
+        raise TransientError(_network_reason(error)) from None
+    if status in _RETRIED_STATUS:
+        raise TransientError(f"it answered {status}")
+    if status >= 400 and status != 416:  # 416: the file is empty, or ranges are not liked
+        raise explain_http(status, bare_url(url))
+    size = _size_of_file(status, headers)
+    if expected.bytes is not None and size not in (None, expected.bytes):
+        raise UnavailableError(
+            f"The server's file has {size:,} bytes, not {expected.bytes:,}.",
+            where=bare_url(url),
+            remedy="the file there has changed, or it is a page in place of it: open the address "
+            "in a browser.",
+        )
+
+
+def _size_of_file(status: int, headers: Any) -> int | None:
+    """Returns the size of the whole file that an answer states, if it does."""
+    ranged = str(headers.get("Content-Range", "")).rpartition("/")[2]
+    text = ranged if status == 206 else str(headers.get("Content-Length", ""))
+    encoded = headers.get("Content-Encoding") not in (None, "identity")
+    return int(text) if text.isdigit() and status in (200, 206) and not encoded else None
+
+
 def require_space(
     folder: Path, needed: int, free: Callable[[Path], int], what: str = "the download"
 ) -> None:

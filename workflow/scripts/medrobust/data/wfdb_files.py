@@ -71,6 +71,10 @@ def read_signal(stem: Path, channel: int, header: Any, *, where: Path, again: st
     import wfdb
 
     try:
+        # wfdb makes an array of the stated length first. No format here packs a sample into less
+        # than a byte.
+        if header.sig_len * header.n_sig > Path(where).stat().st_size:
+            raise ValueError("fewer bytes than samples")
         read = wfdb.rdrecord(str(stem), physical=False, channels=[channel])
         signal = read.d_signal[:, 0].astype(np.int64)
         if len(signal) != header.sig_len:

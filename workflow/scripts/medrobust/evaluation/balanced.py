@@ -164,30 +164,28 @@ def merged_mean(draws: Sequence[np.ndarray], generator: np.random.Generator) -> 
 
 def metric_draws(
     replicates: Sequence[Cells],
-    metric: str,
     n_classes: int,
     generator: np.random.Generator,
     resamples: int = statistics.RESAMPLES,
-) -> np.ndarray:
-    """Returns bootstrap draws of a metric's mean over replicates, float64 ``[resamples]``.
+) -> dict[str, np.ndarray]:
+    """Returns bootstrap draws of each metric's mean over replicates, float64 ``[resamples]``.
 
     Below :data:`medrobust.evaluation.statistics.MIN_REPLICATES` replicates test points are
     drawn (:func:`merged_mean` joins two replicates, which share their points); from there on
-    replicates are.
+    replicates are. All metrics are of the same resamples.
 
     Args:
         replicates: the counted points of each trained model, at least one.
-        metric: a key of :data:`METRICS`.
         n_classes: number of classes.
         generator: randomness.
         resamples: number of draws.
     """
-    of = METRICS[metric]
     if len(replicates) >= statistics.MIN_REPLICATES:
-        values = np.array([float(of(confusion(cells, n_classes))) for cells in replicates])
-        return values[generator.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
-    draws = [of(resampled_confusions(c, n_classes, generator, resamples)) for c in replicates]
-    return merged_mean(draws, generator)
+        matrices = np.stack([confusion(cells, n_classes) for cells in replicates])
+        chosen = generator.integers(len(replicates), size=(resamples, len(replicates)))
+        return {name: of(matrices)[chosen].mean(axis=1) for name, of in METRICS.items()}
+    drawn = [resampled_confusions(c, n_classes, generator, resamples) for c in replicates]
+    return {name: merged_mean([of(m) for m in drawn], generator) for name, of in METRICS.items()}
 
 
 def metric_estimate(
@@ -196,8 +194,9 @@ def metric_estimate(
     """Returns a metric's mean over replicates with its 95 % percentile interval.
 
     Args:
-        replicates, metric, n_classes: as for :func:`metric_draws`.
-        draws: what that function returned.
+        replicates, n_classes: as for :func:`metric_draws`.
+        metric: a key of :data:`METRICS`.
+        draws: those of the metric.
     """
     values = [float(METRICS[metric](confusion(cells, n_classes))) for cells in replicates]
     low, high = np.quantile(draws, (0.025, 0.975))

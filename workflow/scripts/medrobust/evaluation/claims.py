@@ -241,6 +241,35 @@ def between(
     )
 
 
+def draws_above_zero(
+    label: str,
+    estimate: float,
+    draws: np.ndarray,
+    *,
+    n: int,
+    decimals: int,
+    alpha: float = ALPHA,
+) -> Statement:
+    """Tests by its bootstrap draws whether a difference is above 0.
+
+    As :func:`between` without an upper bound, but 0 itself counts for neither side: two models
+    that are both at 0 in every draw are not told apart.
+
+    Args:
+        label, estimate, draws, n, decimals, alpha: as for :func:`between`.
+    """
+    draws = np.asarray(draws, dtype=np.float64)
+    low, high = np.quantile(draws, (alpha / 2, 1 - alpha / 2))
+    figures = f"{label}: {artefacts.with_interval(estimate, float(low), float(high), decimals)}"
+    if statistics.smallest_p(n) > alpha:
+        return Statement(label, figures=figures, undecided=f"{n} points are too few for a test")
+
+    def chance(wrong: np.ndarray) -> float:
+        return min(1.0, 2 * (int(wrong.sum()) + 1) / (draws.size + 1))
+
+    return Statement(label, p_for=chance(draws <= 0), p_against=chance(draws >= 0), figures=figures)
+
+
 def printed_between(
     label: str, lowest: float, highest: float, low: float, high: float
 ) -> Statement:
@@ -484,6 +513,7 @@ def build_claims(
     budget: str,
     inputs: Sequence[str | os.PathLike[str]],
     remark: Remark = no_remark,
+    method: str = "",
 ) -> list[Path]:
     """Writes ``<out_stem>.csv``, ``.html``, ``.md`` and ``.provenance.json``.
 
@@ -492,6 +522,7 @@ def build_claims(
         out_stem: path without suffix.
         budget: the attack and its budget in words.
         inputs: files behind the results.
+        method: what a reader must know of all tests of this study, in sentences.
 
     Returns:
         The files written.
@@ -504,7 +535,8 @@ def build_claims(
     stem = Path(out_stem)
     files = [stem.parent / f"{stem.name}{suffix}" for suffix in (".csv", ".html", ".md")]
     n = f"{len(claims)} claims"
-    stated = artefacts.full_caption(_EXPLANATION, context, sources, n, budget)
+    explained = f"{_EXPLANATION} {method}"
+    stated = artefacts.full_caption(explained, context, sources, n, budget)
     title = f"What {context.study} claims, and what this run says"
     io.write_table(files[0], frame)
     io.write_text(files[1], _render_html(frame, title, stated, sources))

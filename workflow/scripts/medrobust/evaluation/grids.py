@@ -10,16 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from medrobust import io
 from medrobust.evaluation.records import save_records
-
-if TYPE_CHECKING:
-    from medrobust.attacks import AttackResult
 
 #: Arrays with one entry per variant instead of one per point.
 BY_VARIANT = frozenset({"epsilon"})
@@ -31,12 +28,12 @@ class Variant:
 
     Attributes:
         options: the options that are the variant's own, such as ``{"epsilon": 0.1}``.
-        result: what the attack returned.
+        x_adv: of what the attack returned the first points' rows, float32 ``[k, r, *shape]``.
         records: its records (:func:`medrobust.evaluation.records.records_from_result`).
     """
 
     options: Mapping[str, Any]
-    result: AttackResult
+    x_adv: np.ndarray
     records: pd.DataFrame
 
 
@@ -55,7 +52,7 @@ def save_grid_chunk(
         path_arrays: safetensors: ``point_id`` int64 ``[k]`` in the order given, ``x`` float32
             ``[k, *shape]``, ``x_adv`` float32 ``[k, variants, *shape]`` (the first restart that
             succeeded, else the first) and ``epsilon`` float64 ``[variants]`` (NaN if none).
-        variants: results for the same points, the points of ``x`` first.
+        variants: results for the same points.
         x: float32 ``[k, *shape]``, the points whose arrays are kept; may be none.
         point_ids: int64 ``[k]``.
 
@@ -66,7 +63,7 @@ def save_grid_chunk(
     x_adv = np.empty((len(x), len(variants), *x.shape[1:]), dtype=np.float32)
     for position, variant in enumerate(variants):
         for row, point in enumerate(point_ids):
-            x_adv[row, position] = variant.result.x_adv[row, _restart(variant.records, point)]
+            x_adv[row, position] = variant.x_adv[row, _restart(variant.records, point)]
     io.write_tensors(
         path_arrays,
         {

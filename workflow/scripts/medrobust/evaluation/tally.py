@@ -107,14 +107,13 @@ class Tally:
         rows = self.rows(epsilon, reading, subset=subset)
         if rows.empty:
             return None
-        columns = {name: rows[name].to_numpy(np.int64) for name in ("label", "prediction")}
-        weight = rows["tile_count"].to_numpy(np.int64)
-        return Cells(
-            **columns,
-            weight=np.ones_like(weight) if subset else weight,
-            count=rows["points"].to_numpy(np.int64),
-            runs=int(rows["runs"].iloc[0]),
-        )
+        weight = np.ones(len(rows)) if subset else rows["tile_count"]
+        keys = np.stack([rows["label"], rows["prediction"], weight]).astype(np.int64)
+        # Rows that only the mark of the subset tells apart are one cell.
+        distinct, cell = np.unique(keys, axis=1, return_inverse=True)
+        count = np.zeros(distinct.shape[1], dtype=np.int64)
+        np.add.at(count, cell.ravel(), rows["points"].to_numpy(np.int64))
+        return Cells(*distinct, count=count, runs=int(rows["runs"].iloc[0]))
 
 
 def make_tally(

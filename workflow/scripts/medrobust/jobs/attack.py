@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medrobust import io
-from medrobust.config import grid_variants
 from medrobust.devices import choose_device, fix_threads, gpu_slot
 from medrobust.errors import InputError
+from medrobust.grid import grid_variants
 from medrobust.logs import Progress
 from medrobust.machine import hardware, versions
 from medrobust.progress import Journal, mark_done, progress_key
@@ -96,11 +97,12 @@ def attack_chunk(
             "device": kind,
             "versions": versions(),
         },
-        inputs | {"x": io.sha256_of_json(x.ravel().tolist())},
+        inputs | {"x": hashlib.sha256(x.tobytes()).hexdigest()},
         code,
     )
     place = progress_file(progress_dir, "attack", key).with_suffix(".journal")
-    results = []
+    results: list[Variant] = []
+    kept = max(0, min(attack.get("keep_arrays", 0) - points[0], len(ids)))
     with gpu_slot(kind) as device_name, Journal(place, key) as journal:
         ensemble = load_ensemble(members, model, dataset, device_name)
         total = len(ids) * len(variants)
@@ -127,13 +129,12 @@ def attack_chunk(
                 progress=_Later(progress, number * len(ids)),
             )
             frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
-            results.append(Variant(variant, result, frame))
+            # A copy: the rows of a whole split at every epsilon would be gigabytes.
+            results.append(Variant(variant, result.x_adv[:kept].copy(), frame))
         if "keep_arrays" in attack:
-            kept = max(0, min(attack["keep_arrays"] - points[0], len(ids)))
             save_grid_chunk(records, arrays, results, x=x[:kept], point_ids=ids[:kept])
         else:
-            (only,) = results
-            frame, result = only.records, only.result
+            # The cohort's: one variant, the last result.
             save_chunk(records, arrays, records=frame, x=x, point_ids=ids, result=result)
         spent = sum(
             float((v.records["queries"] + v.records["gradient_evaluations"]).sum()) for v in results

@@ -8,9 +8,9 @@ returns the function that evaluates all members on a block of points at once.
 For methods that descend a loss it has ``initial_parameters`` and ``forward``, and may have
 ``training_forward`` (where training differs from evaluation), ``UNTRAINED`` (names of arrays that
 the optimizer leaves alone), ``after_step(parameters)`` (changes the tensors in place after each
-step) and ``MEMBERS_APART = True`` (members are computed one after the other). What
-``composed_loss`` asks for is in :mod:`medrobust.models.apart`. Where ``SCORES`` is "logits",
-gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``; ``GRADIENT_BLOCK`` is
-then the number of rows of their passes, if that of :mod:`medrobust.gradients` is too large for this
-architecture.
+step) and ``MEMBERS_APART = True`` (members are computed one after the other). Where ``SCORES`` is
+"logits", gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``;
+``GRADIENT_BLOCK`` is then the number of rows of their passes, if that of
+:mod:`medrobust.gradients` is too large for this architecture. What ``composed_loss`` asks for is
+in :mod:`medrobust.models.apart`.
 """

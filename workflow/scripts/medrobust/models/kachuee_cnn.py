@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 USES_GPU = True
 SCORES: Literal["logits", "probabilities"] = "logits"
 MEMBERS_APART = True
+GRADIENT_BLOCK = 64
 
 WIDTH, PADDING, POOL, STRIDE = 5, 2, 5, 2
 

@@ -60,7 +60,7 @@ class Request:
         class_names: names of the classes of the (first) data set.
         cohort_rule: which points were attacked, in words.
         attacks: every attack of the study by its name there: registered ``name``, options,
-            ``grid``, ``points_per_class``, ``select``.
+            ``grid`` (setting to its values) and ``points_per_class`` (None: all points).
     """
 
     entries: Sequence[Entry]

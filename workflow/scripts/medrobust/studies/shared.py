@@ -12,6 +12,11 @@ from medrobust.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Samples per second of the MIT-BIH heartbeats. Kachuee et al. (2018, section III) state 125,
+#: but the rows that they released are every third sample of the records' 360 per second, equal
+#: in every bit (docs/data-mitbih.md).
+MITBIH_SAMPLING_RATE = 120.0
+
 #: Columns of every table of numbers, in order: what names a number, what it is, where it is from.
 ROW_COLUMNS = (
     "table",

@@ -31,7 +31,7 @@ from medrobust.evaluation.convergence import build_convergence
 from medrobust.evaluation.effort_table import build_effort
 from medrobust.plotting import model_label
 from medrobust.studies import Request, shared
-from medrobust.studies.shared import ROW_COLUMNS, plain
+from medrobust.studies.shared import MITBIH_SAMPLING_RATE, ROW_COLUMNS, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +52,7 @@ DATASET_LABELS = {
     "mitbih_ns": "MIT-BIH, N against S",
     "mitbih_patient": "MIT-BIH, split by patient",
 }
-#: Samples per second of the MIT-BIH heartbeats. Kachuee et al. (2018, section III) state 125,
-#: but the rows that they released are every third sample of the records' 360 per second, equal
-#: in every bit (docs/data-mitbih.md).
-SAMPLING_RATE = 120.0
-#: Of the PTB heartbeats: every eighth of 1,000 per second (docs/data-ptbdb.md).
+#: Samples per second of the PTB heartbeats: every eighth of 1,000 per second (docs/data-ptbdb.md).
 PTBD_SAMPLING_RATE = 125.0
 
 _IMAGES = tuple(f"min_L2_distortion_image{i}" for i in range(5))
@@ -98,7 +94,7 @@ PRINTED_MEANS = (
 
 def sampling_rate(dataset: str) -> float:
     """Returns the samples per second of a printed data set's heartbeats."""
-    return PTBD_SAMPLING_RATE if dataset == "PTBD" else SAMPLING_RATE
+    return PTBD_SAMPLING_RATE if dataset == "PTBD" else MITBIH_SAMPLING_RATE
 
 
 def remark(dataset: str, source: str) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from medrobust.seeds import derive_seed, generator
 from medrobust.training.flat_updates import FlatMember, FlatOptimizer, OptimizerName
-from medrobust.training.kernel_norms import revive
+from medrobust.training.kernel_norms import all_moved, revive
 from medrobust.training.loop import Pulse, State
 from medrobust.training.point_values import PerPoint, Sweep
 from medrobust.training.work import Work
@@ -88,7 +88,7 @@ class _Slot:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.right = torch.zeros((), dtype=torch.int64, device=device)
         self.moved = torch.zeros_like(flat)
-        self._memory = torch.empty_like(flat)
+        self._batches, self._all_moved = 0, False
         self._descent = descent
         self._before_batch = descent.before_batch and descent.before_batch(self.member.values)
         for group, names in self._kept().items():
@@ -125,6 +125,7 @@ class _Slot:
             revived = revive(self.member.values, moved, generator(seed, "revive", epoch))
         for total in (self.loss, self.right, self.moved):
             total.zero_()
+        self._batches, self._all_moved = 0, False
         return revived
 
     def step(
@@ -141,8 +142,12 @@ class _Slot:
         for _ in range(descent.updates_per_batch):
             self.optimizer.step(gradient)
         self.optimizer.decay(descent.l1_decay, descent.l2_decay)
-        if descent.revive_kernels:
-            self.moved.add_(torch.abs(gradient, out=self._memory))
+        if descent.revive_kernels and not self._all_moved:
+            self.moved.add_(torch.abs(gradient, out=self.optimizer.memory))
+            self._batches += 1
+            # Whether a kernel has moved at all is all that counts; to look costs, so rarely.
+            if self._batches.bit_count() == 1:
+                self._all_moved = all_moved(self.member.views(self.moved))
         self.loss.add_(loss, alpha=len(y))
         self.right.add_(right)
 

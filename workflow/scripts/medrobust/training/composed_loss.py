@@ -155,7 +155,27 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         work: data, members, seeds, device, input range and checkpoint.
     """
     module = module_of("architecture", architecture)
-    descent = Descent(
+    parameters, history = run_epochs(
+        work,
+        module.initial_parameters(architecture_spec, work.x.shape[1:], work.n_classes, work.seeds),
+        ApartSteps(work, descent(spec, module, architecture_spec, work)),
+        stopping=StoppingRule(spec.max_epochs),
+        what=f"training {len(work.members)} members of {architecture}",
+        ghosts=False,
+    )
+    return Trained(parameters, history)
+
+
+def descent(spec: Spec, module: Any, architecture_spec: Settings, work: Work) -> Descent:
+    """Returns how the steps are taken.
+
+    Args:
+        spec: the method's settings.
+        module: the architecture.
+        architecture_spec: its settings.
+        work: data, input range and device.
+    """
+    return Descent(
         gradient=_Gradient(spec, module, architecture_spec, work),
         order=_order(spec),
         batch_size=spec.batch_size,
@@ -167,15 +187,6 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         before_batch=_normalisation(module, architecture_spec) if spec.normalise_kernels else None,
         revive_kernels=spec.revive_kernels,
     )
-    parameters, history = run_epochs(
-        work,
-        module.initial_parameters(architecture_spec, work.x.shape[1:], work.n_classes, work.seeds),
-        ApartSteps(work, descent),
-        stopping=StoppingRule(spec.max_epochs),
-        what=f"training {len(work.members)} members of {architecture}",
-        ghosts=False,
-    )
-    return Trained(parameters, history)
 
 
 def _order(spec: Spec) -> Any:

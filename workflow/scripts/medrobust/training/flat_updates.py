@@ -1,7 +1,8 @@
 """One network's parameters as one vector, and optimisers that move it in a few calls.
 
-A step of PyTorch's optimisers calls a dozen functions per tensor: as long as the products of a
-small network take. These compute the same values from the same formulas.
+A step of PyTorch's optimisers calls a dozen functions per tensor: a third of what the products of
+a small network take. These compute the same values from the same formulas, Adamax on a CPU in one
+compiled loop.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class FlatOptimizer:
     Attributes:
         first, second: moments, ``[p]``; the second of Adamax is a running maximum.
         steps: steps taken.
+        memory: ``[p]``, of no meaning between two calls.
     """
 
     def __init__(self, name: OptimizerName, flat: Tensor, learning_rate: float) -> None:
@@ -93,36 +95,53 @@ class FlatOptimizer:
 
         self._flat, self._rate = flat, learning_rate
         self.first, self.second = torch.zeros_like(flat), torch.zeros_like(flat)
-        self._memory = torch.empty_like(flat)
-        self._move = {"adamax": self._adamax, "adam": self._adam}[name]
+        self.memory = torch.empty_like(flat)
+        # On a GPU, and in other precisions, PyTorch's functions one after the other.
+        self._compiled = flat.device.type == "cpu" and flat.dtype == torch.float32
+        adamax = self._adamax_compiled if self._compiled else self._adamax
+        self._move = {"adamax": adamax, "adam": self._adam}[name]
         self.steps = 0
 
     def step(self, gradient: Tensor) -> None:
         """Moves the parameters once."""
         self.steps += 1
-        self.first.lerp_(gradient, 1 - _FIRST_DECAY)
         self._move(gradient, self._rate / (1 - _FIRST_DECAY**self.steps))
+
+    def _adamax_compiled(self, gradient: Tensor, rate: float) -> None:
+        from medrobust.training import adamax_kernels
+
+        tensors = (self._flat, gradient, self.first, self.second)
+        arrays = (tensor.numpy() for tensor in tensors)
+        adamax_kernels.step(*arrays, np.float32(1 - _FIRST_DECAY), np.float32(rate))
 
     def _adamax(self, gradient: Tensor, rate: float) -> None:
         import torch
 
-        torch.abs(gradient, out=self._memory).add_(_EPSILON)
-        torch.maximum(self.second.mul_(_SECOND_DECAY), self._memory, out=self.second)
+        self.first.lerp_(gradient, 1 - _FIRST_DECAY)
+        torch.abs(gradient, out=self.memory).add_(_EPSILON)
+        torch.maximum(self.second.mul_(_SECOND_DECAY), self.memory, out=self.second)
         self._flat.addcdiv_(self.first, self.second, value=-rate)
 
     def _adam(self, gradient: Tensor, rate: float) -> None:
         import torch
 
+        self.first.lerp_(gradient, 1 - _FIRST_DECAY)
         self.second.mul_(_SECOND_DECAY).addcmul_(gradient, gradient, value=1 - _SECOND_DECAY)
-        torch.sqrt(self.second, out=self._memory)
-        self._memory.div_((1 - _SECOND_DECAY**self.steps) ** 0.5).add_(_EPSILON)
-        self._flat.addcdiv_(self.first, self._memory, value=-rate)
+        torch.sqrt(self.second, out=self.memory)
+        self.memory.div_((1 - _SECOND_DECAY**self.steps) ** 0.5).add_(_EPSILON)
+        self._flat.addcdiv_(self.first, self.memory, value=-rate)
 
     def decay(self, l1: float, l2: float) -> None:
         """Takes ``rate * l1 * sign(p)`` and then ``rate * l2 * p`` from the parameters."""
         import torch
 
+        if self._compiled and (l1 or l2):
+            from medrobust.training import adamax_kernels
+
+            amounts = np.float32(self._rate * l1), np.float32(1 - self._rate * l2)
+            adamax_kernels.decay(self._flat.numpy(), *amounts)
+            return
         if l1:
-            self._flat.sub_(torch.sign(self._flat, out=self._memory), alpha=self._rate * l1)
+            self._flat.sub_(torch.sign(self._flat, out=self.memory), alpha=self._rate * l1)
         if l2:
             self._flat.mul_(1 - self._rate * l2)

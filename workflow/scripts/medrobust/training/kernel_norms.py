@@ -6,7 +6,7 @@ of a dense layer's weights, or one convolution kernel over all input channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,19 +57,29 @@ def revive(member: dict[str, Tensor], moved: dict[str, Tensor], rng: np.random.G
         how many kernels were drawn.
     """
     revived = 0
-    for name, weights in member.items():
-        if not name.startswith("w"):
-            continue
-        dead = np.flatnonzero(moved[name].flatten(1).sum(dim=1).cpu().numpy() == 0)
-        if len(dead):
-            _redraw(weights, member.get(f"b{name[1:]}"), dead, rng)
+    for name, dead in _dead(moved):
+        _redraw(member[name], member.get(f"b{name[1:]}"), dead, rng)
         revived += len(dead)
     return revived
+
+
+def all_moved(moved: dict[str, Tensor]) -> bool:
+    """Tells whether no kernel is left that :func:`revive` would draw anew."""
+    return not any(len(dead) for _, dead in _dead(moved))
+
+
+def _dead(moved: dict[str, Tensor]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the name of each weight and its kernels that had no gradient."""
+    for name, sizes in moved.items():
+        if name.startswith("w"):
+            yield name, np.flatnonzero(sizes.flatten(1).sum(dim=1).cpu().numpy() == 0)
 
 
 def _redraw(weights: Tensor, biases: Any, dead: np.ndarray, rng: np.random.Generator) -> None:
     import torch
 
+    if not len(dead):
+        return
     kernels = rng.standard_normal((len(dead), weights[0].numel()))
     kernels /= np.linalg.norm(kernels, axis=1, keepdims=True)
     rows = torch.from_numpy(dead).to(weights.device)
