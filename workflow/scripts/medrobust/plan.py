@@ -35,6 +35,10 @@ UNIT_SECONDS: dict[str, float] = {
     "train:composed_loss:relu_mlp": 7e-6,
     "train:composed_loss:kachuee_cnn": 2.9e-4,
     "train:bagged_trees:forest": 1.6e-4,
+    # A plain step of any method that goes by it (training.robust_descent).
+    "train:*:layer_norm_mlp": 5e-6,
+    "train:*:instance_norm_cnn": 1.2e-3,
+    "train:*:resnet18": 0.25,
     "attack:hopskipjump:sign_network": 2.2e-5,
     "attack:hopskipjump:mlp": 1.8e-5,
     "attack:hopskipjump:bnn": 2.5e-5,
@@ -202,7 +206,9 @@ def measured_unit_seconds(results: Path) -> dict[str, float]:
 
 
 def _unit(kind: str, unknown: float, measured: Mapping[str, float] | None) -> float:
-    return (measured or {}).get(kind, UNIT_SECONDS.get(kind, unknown))
+    job, _, architecture = kind.split(":")
+    known = UNIT_SECONDS.get(kind, UNIT_SECONDS.get(f"{job}:*:{architecture}", unknown))
+    return (measured or {}).get(kind, known)
 
 
 def _rows(graph: Graph, dataset: str, split: str) -> int:

@@ -21,6 +21,9 @@ ARCHITECTURES: dict[str, str] = {
     "forest": "medrobust.models.forest",
     "relu_mlp": "medrobust.models.relu_mlp",
     "kachuee_cnn": "medrobust.models.kachuee_cnn",
+    "layer_norm_mlp": "medrobust.models.layer_norm_mlp",
+    "instance_norm_cnn": "medrobust.models.instance_norm_cnn",
+    "resnet18": "medrobust.models.resnet18",
     "sign_network": "medrobust.models.sign_network",
 }
 
@@ -30,6 +33,11 @@ METHODS: dict[str, str] = {
     "bagged_trees": "medrobust.training.bagged_trees",
     "scd": "medrobust.training.scd",
     "composed_loss": "medrobust.training.composed_loss",
+    "adversarial_training": "medrobust.training.adversarial_training",
+    "trades": "medrobust.training.trades",
+    "mma": "medrobust.training.mma",
+    "ima": "medrobust.training.ima",
+    "ddn_training": "medrobust.training.ddn_training",
 }
 
 ATTACKS: dict[str, str] = {

@@ -30,6 +30,7 @@ def train_members(
     compute_threads: int,
     code: str,
     progress_dir: str,
+    extras: str | None = None,
 ) -> None:
     """Trains members ``members[0] .. members[1]`` and writes them as safetensors.
 
@@ -46,6 +47,9 @@ def train_members(
         compute_threads: threads of the numerical libraries.
         code: hash of the code, part of the progress key.
         progress_dir: folder of journals and checkpoints.
+        extras: safetensors file to write: what the method knows of each training point, arrays
+            ``[members, n_train]`` in the order of the training split, such as ``margin``; without
+            arrays where it knows nothing.
     """
     fix_threads(compute_threads)
     from medrobust.data.store import load_dataset
@@ -92,6 +96,8 @@ def train_members(
         trained = trainer.train(method, architecture_name, architecture, work)
         accuracies = _member_accuracies(model, architecture, trained.parameters, dataset)
         io.write_tensors(out, trained.parameters)
+        if extras is not None:
+            io.write_tensors(extras, trained.extras)
     io.write_json(
         card,
         {

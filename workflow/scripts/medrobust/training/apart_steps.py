@@ -6,6 +6,9 @@ that gradient, decay. Kernels that had no gradient in an epoch may be drawn anew
 
 A checkpoint may fall between any two batches: sums over the batches done are part of it, and
 everything random has a seed of its own per epoch or batch.
+
+A method may keep values of each training point, which the loss of a batch reads and changes, and
+go through all points once more after each epoch: :mod:`medrobust.training.point_values`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from medrobust.seeds import derive_seed, generator
 from medrobust.training.flat_updates import FlatMember, FlatOptimizer, OptimizerName
 from medrobust.training.kernel_norms import all_moved, revive
 from medrobust.training.loop import Pulse, State
+from medrobust.training.point_values import PerPoint, Sweep
 from medrobust.training.work import Work
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
 
 # ``(member, x [n, d], y [n], generator) -> (gradient [p], loss, number of points called right)``;
 # the next batch overwrites x and the gradient; the generator is seeded for this member and batch.
-MemberGradient = Callable[["FlatMember", Any, Any, Any], tuple[Any, Any, Any]]
+# Where values of each point are kept, the fifth argument is a :class:`PerPoint`.
+MemberGradient = Callable[..., tuple[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class Descent:
         before_batch: from a member's tensors to a function that changes them in place, called
             before each batch.
         revive_kernels: whether kernels without a gradient in an epoch are drawn anew.
+        per_point: names of the initial arrays ``[M, n]`` that are values of the training points,
+            not parameters.
+        sweep: after each epoch.
     """
 
     gradient: MemberGradient
@@ -58,6 +66,8 @@ class Descent:
     l2_decay: float = 0.0
     before_batch: Callable[[dict[str, Any]], Callable[[], None]] | None = None
     revive_kernels: bool = False
+    per_point: tuple[str, ...] = ()
+    sweep: Sweep | None = None
 
 
 class _Slot:
@@ -67,7 +77,12 @@ class _Slot:
         import torch
 
         arrays = {name: value[slot] for name, value in state.parameters.items()}
+        kept_of_points = {name: arrays.pop(name) for name in descent.per_point}
         self.member = FlatMember(arrays, device)
+        self.points = {
+            name: torch.from_numpy(value.copy()).to(device)
+            for name, value in kept_of_points.items()
+        }
         flat = self.member.flat
         self.optimizer = FlatOptimizer(descent.optimizer, flat, descent.learning_rate)
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -99,7 +114,8 @@ class _Slot:
             for group, names in self._kept().items()
         }
         kept["momentum"]["steps"] = np.array(self.optimizer.steps)
-        return kept | {"parameters": self.member.arrays()}
+        points = {name: value.cpu().numpy().copy() for name, value in self.points.items()}
+        return kept | {"parameters": self.member.arrays() | points}
 
     def begin_epoch(self, seed: int, epoch: int) -> int:
         """Clears the sums; returns how many kernels were drawn anew."""
@@ -112,14 +128,17 @@ class _Slot:
         self._batches, self._all_moved = 0, False
         return revived
 
-    def step(self, x: torch.Tensor, y: torch.Tensor, draws: torch.Generator) -> None:
-        """Takes one step on a batch."""
+    def step(
+        self, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor, draws: torch.Generator
+    ) -> None:
+        """Takes one step on a batch, the training points of these rows."""
         import torch
 
         descent = self._descent
         if self._before_batch is not None:
             self._before_batch()
-        gradient, loss, right = descent.gradient(self.member, x, y, draws)
+        kept = [PerPoint(self.points, rows)] if descent.per_point else []
+        gradient, loss, right = descent.gradient(self.member, x, y, draws, *kept)
         for _ in range(descent.updates_per_batch):
             self.optimizer.step(gradient)
         self.optimizer.decay(descent.l1_decay, descent.l2_decay)
@@ -163,14 +182,19 @@ class ApartSteps:
         orders = self._orders(seeds, state.epoch)
         size = self._descent.batch_size
         batches = -(-orders.shape[1] // size)
-        for batch in range(state.batch, batches):
+        pieces = batches + self._sweeps()
+        for piece in range(state.batch, pieces):
             for slot, seed, order in zip(self._slots, seeds, orders, strict=True):
-                self._draws.manual_seed(derive_seed(seed, "batch", state.epoch, batch))
-                slot.step(*self._batch(order[batch * size : (batch + 1) * size]), self._draws)
-            done = batch + 1
-            if done < batches:
+                self._draws.manual_seed(derive_seed(seed, "batch", state.epoch, piece))
+                if piece < batches:
+                    rows = order[piece * size : (piece + 1) * size]
+                    slot.step(*self._batch(rows), rows, self._draws)
+                else:
+                    self._sweep(slot, piece - batches)
+            done = piece + 1
+            if done < pieces:
                 store = functools.partial(self._store, state, done)
-                pulse(done / batches, f"batch {done} of {batches}", store)
+                pulse(done / pieces, f"batch {done} of {pieces}", store)
         self._store(state, 0)
         return state.partial["loss"] / orders.shape[1], state.partial["right"] / orders.shape[1]
 
@@ -181,6 +205,21 @@ class ApartSteps:
         rngs = [generator(seed, "epoch", epoch) for seed in seeds]
         orders = np.stack([self._descent.order(self._work.y, rng) for rng in rngs])
         return torch.from_numpy(orders).to(self._x.device)
+
+    def _sweeps(self) -> int:
+        """Returns how many batches the sweep after an epoch has."""
+        sweep = self._descent.sweep
+        return -(-len(self._x) // sweep.batch_size) if sweep is not None else 0
+
+    def _sweep(self, slot: _Slot, batch: int) -> None:
+        """Takes one batch of the sweep."""
+        import torch
+
+        sweep = self._descent.sweep
+        some = slice(batch * sweep.batch_size, (batch + 1) * sweep.batch_size)
+        x, y = self._x[some], self._y[some]
+        rows = torch.arange(some.start, some.start + len(x), device=x.device)
+        sweep.update(slot.member, x, y, self._draws, PerPoint(slot.points, rows))
 
     def _batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         import torch

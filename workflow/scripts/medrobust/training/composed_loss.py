@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from medrobust.errors import InputError
 from medrobust.registry import module_of
 from medrobust.schema import Settings
 from medrobust.training.adversarial_examples import signed_ascent
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 
     from medrobust.training.flat_updates import FlatMember
 
-ARCHITECTURES = frozenset({"relu_mlp", "kachuee_cnn"})
+ARCHITECTURES = frozenset(
+    {"relu_mlp", "kachuee_cnn", "layer_norm_mlp", "instance_norm_cnn", "resnet18"}
+)
 
 
 class Adversary(Settings):
@@ -197,6 +200,12 @@ def _order(spec: Spec) -> Any:
 
 
 def _normalisation(module: Any, architecture_spec: Settings) -> Any:
+    if not hasattr(module, "normalised_kernels"):
+        raise InputError(
+            "This architecture does not say which of its kernels are rescaled.",
+            where="key method.normalise_kernels",
+            remedy="set `normalise_kernels: false`, or use relu_mlp or kachuee_cnn.",
+        )
     layers = module.normalised_kernels(architecture_spec)
     return lambda values: normaliser(values, layers)
 

@@ -48,7 +48,10 @@ class Trained:
     Attributes:
         parameters: named arrays as the architecture stores them.
         history: per member, plain values such as ``{"member": 3, "epochs": 57, "loss": 0.1}``.
+        extras: named arrays ``[M, n, ...]`` that the method knows of the training points, such as
+            their margins; no model needs them.
     """
 
     parameters: dict[str, np.ndarray]
     history: list[dict[str, Any]] = field(default_factory=list)
+    extras: dict[str, np.ndarray] = field(default_factory=dict)

@@ -1,0 +1,205 @@
+"""ResNet-18 for one kind of image, each map normalised by itself: the network of ima on COVID CT.
+
+He et al. (2016), ResNet-18: a convolution of width 7 and stride 2, pooling of width 3 and stride 2,
+four stages of two blocks with 64, 128, 256 and 512 channels, mean over the map, output. Ima, and
+its authors' code: the first convolution takes the channels of the data, every batch normalisation
+is a group normalisation with as many groups as channels, with scale and shift, and the network
+itself scales its input, ``(x - 0.5) / 0.5``, so perturbations are measured in [0, 1]. The 2020 code
+has one output, the logit of class 1; later code has one per class: ``outputs``.
+
+First values: PyTorch's for the first convolution and the output, which the authors replace, and
+those of He et al. (2015) for the others (normal, variance ``2 / (out * width^2)``), as torchvision
+draws them.
+
+Members are computed one after the other; gradients by autograd (:mod:`medrobust.models.traced`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medrobust.errors import InputError
+from medrobust.models import apart, stacked, traced
+from medrobust.schema import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+USES_GPU = True
+SCORES: Literal["logits", "probabilities"] = "logits"
+MEMBERS_APART = True
+GRADIENT_BLOCK = 16
+
+EPSILON = 1e-5
+BLOCKS_PER_STAGE = 2
+#: Fewest pixels of a side: below, the last stage has less than one pixel to look at.
+SMALLEST_SIDE = 32
+
+
+class Spec(Settings):
+    """Settings of ResNet-18."""
+
+    stages: list[int] = Field(
+        default=[64, 128, 256, 512],
+        min_length=1,
+        description="channels of each stage; all but the first halve width and height",
+    )
+    outputs: Literal["per_class", "one"] = Field(
+        default="per_class",
+        description="one: the logit of class 1 of two; its cross-entropy is the binary one",
+    )
+
+
+def initial_parameters(
+    spec: Spec, shape: tuple[int, ...], n_classes: int, seeds: list[int]
+) -> dict[str, np.ndarray]:
+    """Draws the initial values of ``len(seeds)`` members.
+
+    Returns:
+        float32 arrays with a leading member axis: ``w1`` of the first convolution, ``w_<block>_1``
+        and ``w_<block>_2`` of each block, ``w_<block>_skip`` where a block changes the size, a
+        ``scale`` and a ``shift`` for each, ``w_output [c, f]`` and ``b_output [c]``.
+
+    Raises:
+        InputError: a point is not a square image of at least 32 pixels a side, or one output is
+            asked for more than two classes.
+    """
+    if len(shape) != 3 or shape[1] != shape[2] or shape[1] < SMALLEST_SIDE:
+        raise InputError(
+            f"The architecture resnet18 needs square images of {SMALLEST_SIDE} pixels a side or "
+            f"more; these points have the shape {list(shape)}.",
+            remedy="use it on images [channels, side, side], or use another architecture.",
+        )
+    if spec.outputs == "one" and n_classes != 2:
+        raise InputError(
+            f"One output tells two classes apart; these data have {n_classes}.",
+            where="key architecture.outputs",
+            remedy="set `outputs: per_class`.",
+        )
+    outputs = 1 if spec.outputs == "one" else n_classes
+    return stacked.stack([_initial_member(spec, shape[0], outputs, seed) for seed in seeds])
+
+
+def _initial_member(spec: Spec, channels: int, outputs: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    width = spec.stages[0]
+    member = {"w1": _uniform(rng, (width, channels, 7, 7), channels * 49)}
+    for name, before, after, kernel in _convolutions(spec):
+        spread = math.sqrt(2 / (after * kernel**2))
+        member[f"w_{name}"] = rng.normal(0, spread, (after, before, kernel, kernel))
+    for name in [key.removeprefix("w") for key in member]:
+        count = len(member[f"w{name}"])
+        member |= {f"scale{name}": np.ones(count), f"shift{name}": np.zeros(count)}
+    features = spec.stages[-1]
+    member["w_output"] = _uniform(rng, (outputs, features), features)
+    member["b_output"] = _uniform(rng, (outputs,), features)
+    return member
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+    bound = 1 / math.sqrt(fan_in)
+    return rng.uniform(-bound, bound, shape)
+
+
+def _blocks(spec: Spec) -> Iterator[tuple[int, int, int, int]]:
+    """Yields number, input channels, output channels and stride of each block."""
+    before = spec.stages[0]
+    for stage, after in enumerate(spec.stages):
+        for block in range(BLOCKS_PER_STAGE):
+            stride = 2 if stage > 0 and block == 0 else 1
+            yield stage * BLOCKS_PER_STAGE + block + 1, before, after, stride
+            before = after
+
+
+def _convolutions(spec: Spec) -> Iterator[tuple[str, int, int, int]]:
+    """Yields name, input channels, output channels and width of the blocks' convolutions."""
+    for block, before, after, stride in _blocks(spec):
+        yield f"{block}_1", before, after, 3
+        yield f"{block}_2", after, after, 3
+        if stride > 1 or before != after:
+            yield f"{block}_skip", before, after, 1
+
+
+def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Returns the logits of all members.
+
+    Args:
+        spec: the architecture's settings.
+        parameters: as :func:`initial_parameters` names them, as tensors.
+        x: ``[M, n, d]`` (each member its own points) or ``[n, d]`` (all members the same), images
+            with values in [0, 1] as rows: channels, height, width.
+
+    Returns:
+        logits ``[M, n, c]``.
+    """
+    return apart.each_member(lambda p, own: logits(spec, p, own), parameters, x)
+
+
+def logits(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
+    """Returns one member's logits ``[n, c]`` for x ``[n, d]``; with one output, class 0 has 0."""
+    import torch
+
+    found = _outputs(spec, member, x)
+    return torch.cat([torch.zeros_like(found), found], 1) if spec.outputs == "one" else found
+
+
+def _outputs(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
+    import torch.nn.functional as functional
+
+    channels = member["w1"].shape[1]
+    side = math.isqrt(x.shape[1] // channels)
+    x = x.view(-1, channels, side, side).sub(0.5).div_(0.5)
+    x = functional.conv2d(x, member["w1"], stride=2, padding=3)
+    x = functional.relu(_normalised(member, "1", x), inplace=True)
+    x = functional.max_pool2d(x, 3, stride=2, padding=1)
+    for block, _, _, stride in _blocks(spec):
+        inside = functional.conv2d(x, member[f"w_{block}_1"], stride=stride, padding=1)
+        inside = functional.relu(_normalised(member, f"_{block}_1", inside), inplace=True)
+        inside = functional.conv2d(inside, member[f"w_{block}_2"], padding=1)
+        inside = _normalised(member, f"_{block}_2", inside)
+        if f"w_{block}_skip" in member:
+            x = functional.conv2d(x, member[f"w_{block}_skip"], stride=stride)
+            x = _normalised(member, f"_{block}_skip", x)
+        x = functional.relu(inside + x, inplace=True)
+    return functional.linear(x.mean(dim=(2, 3)), member["w_output"], member["b_output"])
+
+
+def _normalised(member: apart.Member, name: str, x: torch.Tensor) -> torch.Tensor:
+    """Returns maps with mean 0 and variance 1, scaled and shifted."""
+    from torch.nn.functional import group_norm
+
+    return group_norm(x, x.shape[1], member[f"scale{name}"], member[f"shift{name}"], EPSILON)
+
+
+def logits_and_pattern(
+    spec: Spec, member: apart.Member, x: torch.Tensor
+) -> tuple[torch.Tensor, traced.Trace]:
+    """Returns one member's logits ``[n, c]`` and the record of the pass."""
+    return traced.logits_and_trace(lambda points: logits(spec, member, points), x)
+
+
+def pull_back(
+    spec: Spec, member: apart.Member, pattern: traced.Trace, slopes: torch.Tensor
+) -> torch.Tensor:
+    """Returns slopes with respect to the points: :func:`traced.pull_back`."""
+    return traced.pull_back(pattern, slopes)
+
+
+concatenate = stacked.concatenate
+
+
+def member_scores(
+    spec: Spec,
+    parameters: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+    n_classes: int,
+    device: str,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from float32 ``[n, *shape]`` to logits, float32 ``[M, n, n_classes]``."""
+    tensors = stacked.tensors(parameters, device)
+    return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)

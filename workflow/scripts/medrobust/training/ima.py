@@ -1,0 +1,166 @@
+"""Increasing-margin adversarial training (ima, Algorithms 1 and 2).
+
+Each training point has a margin, the radius of a ball around it: at first ``margin_step``. A batch
+(Algorithm 1) trains on its points and on noisy points on the boundary, which are sought in the
+balls of the points that are called right (:mod:`medrobust.training.boundary_search`). After each
+epoch (Algorithm 2) all points are gone through once more, to update the margins: see
+:func:`updated_margins`.
+
+What the paper leaves open is taken from the authors' code of 2020: docs/ima-training.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medrobust.schema import Settings
+from medrobust.training.boundary_search import BoundarySearch
+from medrobust.training.gradient_ascent import AttackLoss
+from medrobust.training.norm_balls import Norm, lengths
+from medrobust.training.point_values import PerPoint, Sweep
+from medrobust.training.robust_descent import (
+    ARCHITECTURES,
+    DescentSettings,
+    ascent_passes,
+    descend,
+    networks_of,
+)
+from medrobust.training.work import Trained, Work
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from medrobust.training.flat_updates import FlatMember
+
+__all__ = ["ARCHITECTURES", "Spec", "train", "updated_margins"]
+
+
+class Spec(DescentSettings):
+    """Settings of increasing-margin training."""
+
+    norm: Norm = Field(default="linf", description="of the perturbations")
+    beta: float = Field(
+        default=0.5, ge=0, le=1, description="weight of the noisy points; 1 - beta that of all"
+    )
+    margin_step: float = Field(
+        gt=0, description="first margin, and by how much margins grow (delta epsilon)"
+    )
+    largest_margin: float = Field(gt=0, description="bound of the margins (epsilon max)")
+    steps: int = Field(default=20, ge=1, description="gradient steps of BPGD")
+    reach: float = Field(
+        default=4.0, gt=0, description="length of all steps together, in margins (alpha)"
+    )
+    bisections: int = Field(default=10, ge=1, description="halvings of a segment by BPGD")
+    loss: AttackLoss = Field(default="cross_entropy", description="that the steps raise")
+    start: Literal["shrunk", "full"] = Field(
+        default="shrunk",
+        description="radius of the random start: shrunk is the margin less margin_step (as the "
+        "code does; in training at least margin_step), full is the margin (as the text says)",
+    )
+    sweep_batch_size: int = Field(
+        default=512, ge=1, description="points per batch when margins are updated"
+    )
+
+    @model_validator(mode="after")
+    def _step_within_bound(self) -> Self:
+        if self.margin_step > self.largest_margin:
+            raise ValueError("margin_step is larger than largest_margin")
+        return self
+
+
+def passes(spec: Spec, n_classes: int, n_rows: int) -> float:
+    """Returns the cost of a training in plain passes over the data, for the plan."""
+    search = ascent_passes(spec.steps, spec.bisections)
+    return spec.max_epochs * (2 + search + ascent_passes(0, 1) + search)
+
+
+def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
+    """Trains ``work``'s members one by one; see :mod:`medrobust.training`.
+
+    Returns:
+        the members; ``extras["margin"]`` are the margins of all training points after the last
+        epoch, float32 ``[M, n]``, in the unit of the data.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    networks = networks_of(architecture, architecture_spec)
+    search = BoundarySearch(
+        spec.norm, spec.steps, spec.reach, spec.bisections, spec.loss, work.input_range
+    )
+
+    def start_radius(margins: Tensor, least: float) -> Tensor:
+        if spec.start == "full":
+            return margins
+        return (margins - spec.margin_step).clamp_(min=least)
+
+    def loss(
+        member: FlatMember, x: Tensor, y: Tensor, draws: Generator, points: PerPoint
+    ) -> tuple[Tensor, Tensor]:
+        learning, fixed = networks(member)
+        logits = learning.logits(x)
+        right = (logits.detach().argmax(dim=1) == y).nonzero()[:, 0]
+        margins = points.of("margin")[right]
+        own, labels = x[right], y[right]
+        least = start_radius(margins, spec.margin_step)
+        rows, noisy = search(fixed, own, labels, margins, least, work.n_classes, draws)
+        total = (1 - spec.beta) * cross_entropy(logits, y, reduction="sum")
+        if len(rows):
+            of_noisy = cross_entropy(learning.logits(noisy), labels[rows], reduction="sum")
+            total = total + spec.beta * of_noisy
+        return total / len(x), torch.tensor(len(right), device=x.device)
+
+    def update(
+        member: FlatMember, x: Tensor, y: Tensor, draws: Generator, points: PerPoint
+    ) -> None:
+        _, fixed = networks(member)
+        margins = points.of("margin")
+        right = fixed.logits(x).argmax(dim=1) == y
+        rows = right.nonzero()[:, 0]
+        own, inner = x[rows], margins[rows]
+        least = start_radius(inner, 0.0)
+        hit, noisy = search(fixed, own, y[rows], inner, least, work.n_classes, draws)
+        distances = torch.full_like(margins, torch.inf)
+        distances[rows[hit]] = lengths(noisy - own[hit], spec.norm)
+        points.set(
+            "margin",
+            updated_margins(
+                margins, right, distances, step=spec.margin_step, largest=spec.largest_margin
+            ),
+        )
+
+    return descend(
+        spec,
+        architecture,
+        architecture_spec,
+        work,
+        loss,
+        per_point={"margin": spec.margin_step},
+        sweep=Sweep(update, spec.sweep_batch_size),
+    )
+
+
+def updated_margins(
+    margins: Tensor, right: Tensor, distances: Tensor, *, step: float, largest: float
+) -> Tensor:
+    """Returns the margins after Algorithm 2.
+
+    * of a point that is called wrong: the step, as at first;
+    * with a noisy point on the boundary: the distance to it, if that is less than the margin;
+    * without one: the margin plus the step;
+
+    all between the step and the largest margin.
+
+    Args:
+        margins: ``[n]``.
+        right: whether a point is called right, bool ``[n]``.
+        distances: to the noisy point, infinite where none was found, ``[n]``.
+        step: margin step.
+        largest: largest margin.
+    """
+    import torch
+
+    grown = torch.where(distances.isinf(), margins + step, torch.minimum(margins, distances))
+    return torch.where(right, grown, margins.new_tensor(step)).clamp_(step, largest)
