@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.attacks import ball_kernels, pgd, run_attack
-from medrobust.attacks.slots import Ascent
+from medrobust.attacks.moves import Ascent
 from medrobust.ensembles import build_ensemble
 from medrobust.models import cnn1d, mlp
 from numpy.testing import assert_allclose
