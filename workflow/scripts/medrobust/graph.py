@@ -26,6 +26,7 @@ from medrobust.config import (
     chunk_size,
     named_datasets,
     resolve,
+    with_parts,
 )
 from medrobust.data.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, Dataset, get_dataset
@@ -716,12 +717,7 @@ def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> 
     everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
     made = read_json(file)["study"]
     studies = {
-        name: study.model_copy(
-            update={
-                "datasets": {n: d for n, d in study.datasets.items() if n in made["datasets"]},
-                "models": {n: m for n, m in study.models.items() if n in made["models"]},
-            }
-        )
+        name: with_parts(study, made["datasets"], made["models"], made["attacks"])
         for name, study in everything.studies.items()
         if name in resolved.studies
     }
