@@ -84,7 +84,11 @@ def study_of(wildcards):
 
 
 def model_of(wildcards):
-    return study_of(wildcards).models[wildcards.model]
+    models = study_of(wildcards).models
+    if wildcards.model not in GRAPH.models(wildcards.study, wildcards.dataset):
+        known = "is not trained on" if wildcards.model in models else "is unknown; asked for on"
+        raise WorkflowError(f"The model {wildcards.model!r} {known} {wildcards.dataset}.")
+    return models[wildcards.model]
 
 
 def attack_of(wildcards):
