@@ -194,6 +194,9 @@ NEEDS = {
     "arrays": "arrays",
     "tallies": "tallies",
     "attack_arrays": "attack_arrays",
+    "margins": "margins",
+    "plane": "planes",
+    "search": "searches",
 }
 
 
@@ -258,14 +261,24 @@ def attack_in_words(study, name):
     return f"{attack.name} ({budget}{levels})"
 
 
+def amounts(study, name):
+    # Source of a data set, how many points its first attack takes, and what was cut.
+    setting = GRAPH.study(study).datasets[name]
+    parts = [GRAPH.sources[name]]
+    attacks = GRAPH.attacks(study, name)
+    if attacks:
+        parts.append(f"n = {GRAPH.attack_points(study, name, next(iter(attacks)))} attacked points")
+    if setting.training_points is not None:
+        parts.append(f"{GRAPH.training_rows(study, name)} training points")
+    return ", ".join(parts)
+
+
 def about(study):
     # For captions: what a reader must know before he believes a number.
     config = GRAPH.resolved.config
     settings = GRAPH.study(study)
-    first = next(iter(settings.attacks))
     data = ", ".join(
-        f"{setting.published_name or name} ({GRAPH.sources[name]}, "
-        f"n = {GRAPH.attack_points(study, name, first)} attacked points)"
+        f"{setting.published_name or name} ({amounts(study, name)})"
         for name, setting in settings.datasets.items()
     )
     attacks = "; ".join(attack_in_words(study, name) for name in settings.attacks)
@@ -332,12 +345,20 @@ def training_params(wildcards):
     return layout.training_params(model_of(wildcards))
 
 
+def training_points(wildcards):
+    return study_of(wildcards).datasets[wildcards.dataset].training_points
+
+
 def training_code(wildcards):
     return layout.training_code(model_of(wildcards))
 
 
 def members_of(wildcards):
     return GRAPH.member_files(cell_of(wildcards), wildcards.model)
+
+
+def extras_of(wildcards):
+    return GRAPH.extra_files(cell_of(wildcards), wildcards.model)
 
 
 def prediction_params(wildcards):

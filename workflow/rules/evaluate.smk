@@ -30,6 +30,28 @@ rule evaluate_clean:
         "../scripts/evaluate_clean.py"
 
 
+# What a method knows of the training points, of all members.
+rule join_margins:
+    input:
+        extras=extras_of,
+    output:
+        margins=f"{CELL}/{{model}}/margins.safetensors",
+    log:
+        f"{CELL}/{{model}}/margins.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_hash("medrobust.jobs.evaluate"),
+    message:
+        "Joining the margins of {wildcards.model}'s training points, {wildcards.dataset}"
+    script:
+        "../scripts/join_margins.py"
+
+
 rule choose_cohort:
     input:
         unpack(cohort_predictions),

@@ -15,6 +15,7 @@ JOBS: dict[str, str] = {
     "prepare": "medrobust.jobs.data",
     "train_members": "medrobust.jobs.train",
     "evaluate_clean": "medrobust.jobs.evaluate",
+    "join_margins": "medrobust.jobs.evaluate",
     "choose_cohort": "medrobust.jobs.evaluate",
     "select_points": "medrobust.jobs.evaluate",
     "attack_chunk": "medrobust.jobs.attack",

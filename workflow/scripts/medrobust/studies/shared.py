@@ -10,7 +10,11 @@ from medrobust import artefacts
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
+
+    from medrobust.studies import Request
 
 #: Samples per second of the MIT-BIH heartbeats. Kachuee et al. (2018, section III) state 125,
 #: but the rows that they released are every third sample of the records' 360 per second, equal
@@ -117,6 +121,35 @@ def typed(
         else:
             frame[name] = frame[name].astype("float64")
     return frame
+
+
+def draw_not_run(request: Request, title: str, what: str) -> list[Path]:
+    """Writes a figure that only says what was not run, where a selection left its results out.
+
+    Args:
+        request: of the figure.
+        title: the figure's.
+        what: that was not run, in words.
+    """
+    import pandas as pd
+
+    from medrobust import plotting
+
+    with plotting.style():
+        figure = plotting.new_figure(height=1.2)
+        text = f"{artefacts.NOT_RUN}: {what}"
+        figure.text(0.5, 0.6, text, ha="center", va="center")
+        return artefacts.write_figure_artefact(
+            request.out_stem,
+            figure,
+            pd.DataFrame({"status": [text]}),
+            title=title,
+            caption=f"{text[0].upper()}{text[1:]}.",
+            context=request.context,
+            sources={entry.dataset: entry.source for entry in request.entries},
+            n="0",
+            budget=artefacts.NOT_RUN,
+        )
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
