@@ -32,6 +32,9 @@ class Entry:
         arrays: the arrays beside them.
         tallies: name of an attack on a split to its ``tally.csv``.
         attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
+        margins: ``margins.safetensors``, of the training points.
+        plane: ``plane.safetensors``, what the model says on a plane of data.
+        search: ``search.safetensors``, what ima's search went through.
     """
 
     dataset: str
@@ -44,6 +47,9 @@ class Entry:
     arrays: Sequence[str] = ()
     tallies: Mapping[str, str] = field(default_factory=dict)
     attack_arrays: Mapping[str, str] = field(default_factory=dict)
+    margins: str = ""
+    plane: str = ""
+    search: str = ""
 
 
 @dataclass(frozen=True)
