@@ -373,6 +373,14 @@ def prediction_code(wildcards):
     return layout.prediction_code(model_of(wildcards))
 
 
+def search_params(wildcards):
+    return layout.search_params(model_of(wildcards))
+
+
+def plane_code(wildcards):
+    return layout.plane_code(model_of(wildcards))
+
+
 def cohort_predictions(wildcards):
     cell = layout.Cell(
         wildcards.run,

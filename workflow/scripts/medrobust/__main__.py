@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "train members of a model", "study", "model")
     train.add_argument("--chunk", type=int, help="one training job only; default: all")
     add("evaluate", _evaluate, "predict the clean test points", "study", "model")
+    add("plane", _plane, "map what a model says on a plane of data", "study", "model")
+    add("search", _search, "follow the search of a model trained by ima", "study", "model")
     add("cohort", _cohort, "choose the points to attack", "study")
     attack = add("attack", _attack, "attack a model", "study", "model", "attack")
     attack.add_argument("--chunk", type=int, help="one chunk only; default: all, then join them")
@@ -169,6 +171,16 @@ def _train(options: argparse.Namespace, graph: Graph) -> None:
 def _evaluate(options: argparse.Namespace, graph: Graph) -> None:
     cell = _cell(options, graph)
     run_job("evaluate_clean", **graph.clean_arguments(cell, options.model))
+
+
+def _plane(options: argparse.Namespace, graph: Graph) -> None:
+    run_job("map_plane", **graph.plane_arguments(_cell(options, graph), options.model))
+
+
+def _search(options: argparse.Namespace, graph: Graph) -> None:
+    cell = _cell(options, graph)
+    run_job("join_margins", **graph.margins_arguments(cell, options.model))
+    run_job("trace_search", **graph.search_arguments(cell, options.model))
 
 
 def _cohort(options: argparse.Namespace, graph: Graph) -> None:

@@ -335,6 +335,32 @@ class Graph:
             "out": self.evaluation(cell, model, "margins.safetensors"),
         }
 
+    def plane_arguments(self, cell: Cell, model: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``map_plane``."""
+        common = self._common()
+        del common["seed"]
+        return {
+            "data": cell.data,
+            "members": self.member_files(cell, model),
+            "model": prediction_params(self.study(cell.study).models[model]),
+            "out": self.evaluation(cell, model, "plane.safetensors"),
+            **common,
+        }
+
+    def search_arguments(self, cell: Cell, model: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``trace_search``."""
+        common = self._common()
+        del common["device"]
+        return {
+            "data": cell.data,
+            "members": self.member_files(cell, model),
+            "margins": self.evaluation(cell, model, "margins.safetensors"),
+            "model": search_params(self.study(cell.study).models[model]),
+            "out": self.evaluation(cell, model, "search.safetensors"),
+            "names": [*cell.names, model],
+            **common,
+        }
+
     def extra_files(self, cell: Cell, model: str) -> list[str]:
         """Returns the files of what the training jobs of a model know of the training points."""
         files = self.member_files(cell, model)
@@ -807,6 +833,16 @@ def attack_code(model: Model, attack: str) -> str:
     )
 
 
+def plane_code(model: Model) -> str:
+    """Returns the hash of the code that maps and traces of the plane depend on."""
+    return code_hash(
+        "medrobust.jobs.plane",
+        "medrobust.ensembles",
+        ARCHITECTURES[model.architecture["name"]],
+        METHODS[model.method["name"]],
+    )
+
+
 FORM_MODULES = {"msd": ("medrobust.data.prepare_volumes",)}
 """What writes the data sets of adapters that make no arrays."""
 
@@ -836,6 +872,11 @@ def training_params(model: Model) -> dict[str, Any]:
 def prediction_params(model: Model) -> dict[str, Any]:
     """Returns what a job that queries a model needs to know of it."""
     return {"architecture": model.architecture, "vote": model.vote}
+
+
+def search_params(model: Model) -> dict[str, Any]:
+    """Returns what a job that follows a training's search needs to know of its model."""
+    return prediction_params(model) | {"method": model.method}
 
 
 def attack_params(attack: Attack) -> dict[str, Any]:

@@ -16,6 +16,8 @@ JOBS: dict[str, str] = {
     "train_members": "medrobust.jobs.train",
     "evaluate_clean": "medrobust.jobs.evaluate",
     "join_margins": "medrobust.jobs.evaluate",
+    "map_plane": "medrobust.jobs.plane",
+    "trace_search": "medrobust.jobs.plane",
     "choose_cohort": "medrobust.jobs.evaluate",
     "select_points": "medrobust.jobs.evaluate",
     "attack_chunk": "medrobust.jobs.attack",
