@@ -237,8 +237,9 @@ def all_attacks(study):
     return {name: layout.attack_facts(attack) for name, attack in attacks.items()}
 
 
-def first_classes(study):
-    return GRAPH.registry[GRAPH.cells(study)[0].dataset].classes
+def first_classes(study, name):
+    cells = GRAPH.shown_cells(study, artefact_of(study, name)) or GRAPH.cells(study)
+    return GRAPH.registry[cells[0].dataset].classes
 
 
 def cohort_rule(study):

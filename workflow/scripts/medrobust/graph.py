@@ -209,12 +209,21 @@ class Graph:
         margins of training points where its method has none, and so on.
         """
         found = []
-        for cell in self.cells(study)[: 1 if artefact.first_cell else None]:
+        for cell in self.shown_cells(study, artefact):
             for name, model in self.models(study, cell.dataset).items():
                 shown = artefact.architectures
                 if not shown or model.architecture["name"] in shown:
                     found.append(self._entry(cell, name, artefact))
         return found
+
+    def shown_cells(self, study: str, artefact: Artefact) -> list[Cell]:
+        """Returns the cells that an artefact shows; none where a selection left them all out."""
+        cells = [
+            cell
+            for cell in self.cells(study)
+            if not artefact.datasets or cell.dataset in artefact.datasets
+        ]
+        return cells[:1] if artefact.first_cell else cells
 
     def _entry(self, cell: Cell, name: str, artefact: Artefact) -> dict[str, Any]:
         settings = self.study(cell.study)
