@@ -197,6 +197,7 @@ def test_a_gradient_without_direction_moves_nothing(slope):
 
 def test_a_step_has_its_length_whatever_the_gradient():
     model, x = LinearLogits(D), np.full((3, D), 0.5, dtype=np.float32)
+    model.b[:] = 0
     y = model.predict(x)
     spec = make_spec(epsilon=0.4, loss="margin", random_start=False, early_stop=False, num_steps=3)
     for size in (1e-25, 1.0, 1e15):
