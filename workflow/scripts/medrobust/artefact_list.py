@@ -286,10 +286,7 @@ def _ima() -> dict[str, Artefact]:
     }
 
 
-ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = {
-    "signnet": _SIGNNET,
-    "nsr": _nsr(),
-    "ima": _ima(),
-}
+_STUDIES = {"signnet": _SIGNNET, "nsr": _nsr(), "ima": _ima()}
+ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = _STUDIES
 #: Studies whose papers print averages beside their terms, which are recomputed.
 PRINTED_AVERAGES = frozenset({"signnet"})
