@@ -311,8 +311,8 @@ def test_attacks_on_a_split_know_their_points_and_models(root, elsewhere):
     assert graph.attack_points("nsr", "mitbih_val", "pgd100") == 21892
     assert graph.attack_points("nsr", "mitbih_val", "spsa") == 5 * 162
     assert graph.attack_points("nsr", "mitbih_val", "beat") == 1
-    assert graph.attacked_models("nsr", "beat") == ["mlp_ce"]
-    assert len(graph.attacked_models("nsr", "pgd20")) == 18
+    assert graph.attacked_models("nsr", "beat", "mitbih_val") == ["mlp_ce"]
+    assert len(graph.attacked_models("nsr", "pgd20", "mitbih_val")) == 18
     assert graph.subset_per_class("nsr", "pgd100") == 162
     chunks = graph.chunks("nsr", "mitbih_val", "pgd100")
     assert [p for a, b in chunks for p in range(a, b)] == list(range(21892))

@@ -318,14 +318,15 @@ def test_bpgd_stays_in_the_range_of_the_data():
     assert len(rows) == 2 and abs(noisy[0, 0] - 0.95) < 1e-3
 
 
-def test_halving_returns_the_last_middle_whatever_it_is_called():
+def test_halving_goes_to_the_boundary_middle_by_middle():
     """A network of the line whose boundary is at 0.3: the middles are 1/2, 1/4, 3/8, 5/16, ..."""
     network = two_classes(np.array([1.0]), -0.3)
     right, wrong = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     y = torch.zeros(1, dtype=torch.int64)
-    for halvings, middle in enumerate([0.5, 0.25, 0.375, 0.3125, 0.28125], start=1):
-        found = boundary_search.bisect(network, right, wrong, y, halvings)
-        assert found.item() == middle
+    expected = [0.5, 0.25, 0.375, 0.3125, 0.28125]
+    for halvings in range(1, 6):
+        found = boundary_search.middles(network, right, wrong, y, halvings)
+        assert [middle.item() for middle in found] == expected[:halvings]
 
 
 # MMA

@@ -1,5 +1,7 @@
 """Figures of nsr from made tallies: what they draw."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,11 +159,20 @@ def test_figure8_draws_the_beat_at_each_level(tmp_path, published):
 
 
 def test_figure8_refuses_what_is_no_single_beat(tmp_path, published):
-    with pytest.raises(InputError, match="arrays of one attacked beat, found 0"):
-        build(tmp_path, "figure8", published, [])
     entry, _ = beat(tmp_path, x_adv=np.zeros((1, 2, 187), np.float32))
+    other = dataclasses.replace(entry, model="CNN:mse")
+    with pytest.raises(InputError, match="arrays of one attacked beat, found 2"):
+        build(tmp_path, "figure8", published, [entry, other])
     with pytest.raises(InputError, match="not of one beat at 3 levels"):
         build(tmp_path, "figure8", published, [entry])
+
+
+def test_figure8_says_that_its_attack_was_not_run(tmp_path, published):
+    entry, _ = beat(tmp_path)
+    left_out = dataclasses.replace(entry, attack_arrays={})
+    drawn, facts = build(tmp_path, "figure8", published, [left_out])
+    assert list(drawn["status"]) == ["not run: the attack of one heartbeat"]
+    assert facts["synthetic"] and "Not run" in facts["caption"]
 
 
 def test_the_matrix_holds_all_756_numbers(tmp_path, published, entries):

@@ -84,7 +84,11 @@ def study_of(wildcards):
 
 
 def model_of(wildcards):
-    return study_of(wildcards).models[wildcards.model]
+    models = study_of(wildcards).models
+    if wildcards.model not in GRAPH.models(wildcards.study, wildcards.dataset):
+        known = "is not trained on" if wildcards.model in models else "is unknown; asked for on"
+        raise WorkflowError(f"The model {wildcards.model!r} {known} {wildcards.dataset}.")
+    return models[wildcards.model]
 
 
 def attack_of(wildcards):
@@ -194,6 +198,9 @@ NEEDS = {
     "arrays": "arrays",
     "tallies": "tallies",
     "attack_arrays": "attack_arrays",
+    "margins": "margins",
+    "plane": "planes",
+    "search": "searches",
 }
 
 
@@ -230,8 +237,9 @@ def all_attacks(study):
     return {name: layout.attack_facts(attack) for name, attack in attacks.items()}
 
 
-def first_classes(study):
-    return GRAPH.registry[GRAPH.cells(study)[0].dataset].classes
+def first_classes(study, name):
+    cells = GRAPH.shown_cells(study, artefact_of(study, name)) or GRAPH.cells(study)
+    return GRAPH.registry[cells[0].dataset].classes
 
 
 def cohort_rule(study):
@@ -258,14 +266,24 @@ def attack_in_words(study, name):
     return f"{attack.name} ({budget}{levels})"
 
 
+def amounts(study, name):
+    # Source of a data set, how many points its first attack takes, and what was cut.
+    setting = GRAPH.study(study).datasets[name]
+    parts = [GRAPH.sources[name]]
+    attacks = GRAPH.attacks(study, name)
+    if attacks:
+        parts.append(f"n = {GRAPH.attack_points(study, name, next(iter(attacks)))} attacked points")
+    if setting.training_points is not None:
+        parts.append(f"{GRAPH.training_rows(study, name)} training points")
+    return ", ".join(parts)
+
+
 def about(study):
     # For captions: what a reader must know before he believes a number.
     config = GRAPH.resolved.config
     settings = GRAPH.study(study)
-    first = next(iter(settings.attacks))
     data = ", ".join(
-        f"{setting.published_name or name} ({GRAPH.sources[name]}, "
-        f"n = {GRAPH.attack_points(study, name, first)} attacked points)"
+        f"{setting.published_name or name} ({amounts(study, name)})"
         for name, setting in settings.datasets.items()
     )
     attacks = "; ".join(attack_in_words(study, name) for name in settings.attacks)
@@ -332,6 +350,10 @@ def training_params(wildcards):
     return layout.training_params(model_of(wildcards))
 
 
+def training_points(wildcards):
+    return study_of(wildcards).datasets[wildcards.dataset].training_points
+
+
 def training_code(wildcards):
     return layout.training_code(model_of(wildcards))
 
@@ -340,12 +362,24 @@ def members_of(wildcards):
     return GRAPH.member_files(cell_of(wildcards), wildcards.model)
 
 
+def extras_of(wildcards):
+    return GRAPH.extra_files(cell_of(wildcards), wildcards.model)
+
+
 def prediction_params(wildcards):
     return layout.prediction_params(model_of(wildcards))
 
 
 def prediction_code(wildcards):
     return layout.prediction_code(model_of(wildcards))
+
+
+def search_params(wildcards):
+    return layout.search_params(model_of(wildcards))
+
+
+def plane_code(wildcards):
+    return layout.plane_code(model_of(wildcards))
 
 
 def cohort_predictions(wildcards):

@@ -30,6 +30,87 @@ rule evaluate_clean:
         "../scripts/evaluate_clean.py"
 
 
+# What a method knows of the training points, of all members.
+rule join_margins:
+    input:
+        extras=extras_of,
+    output:
+        margins=f"{CELL}/{{model}}/margins.safetensors",
+    log:
+        f"{CELL}/{{model}}/margins.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_hash("medrobust.jobs.evaluate"),
+    message:
+        "Joining the margins of {wildcards.model}'s training points, {wildcards.dataset}"
+    script:
+        "../scripts/join_margins.py"
+
+
+# Of data sets of the plane: what a model says everywhere, and how ima searched at the end.
+rule map_plane:
+    input:
+        x=f"{DATA}/x.npy",
+        y=f"{DATA}/y.npy",
+        split=f"{DATA}/split_fold0.csv",
+        card=f"{DATA}/card.json",
+        members=members_of,
+    output:
+        plane=f"{CELL}/{{model}}/plane.safetensors",
+    log:
+        f"{CELL}/{{model}}/plane.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: CONFIG.compute_threads
+    resources:
+        mem_mb=data_mb,
+        runtime=20,
+        gpu=gpus,
+    params:
+        model=prediction_params,
+        compute_threads=CONFIG.compute_threads,
+        code=plane_code,
+    message:
+        "Mapping what {wildcards.model} says on the plane of {wildcards.dataset} ({wildcards.run})"
+    script:
+        "../scripts/map_plane.py"
+
+
+rule trace_search:
+    input:
+        x=f"{DATA}/x.npy",
+        y=f"{DATA}/y.npy",
+        split=f"{DATA}/split_fold0.csv",
+        card=f"{DATA}/card.json",
+        members=members_of,
+        margins=f"{CELL}/{{model}}/margins.safetensors",
+    output:
+        search=f"{CELL}/{{model}}/search.safetensors",
+    log:
+        f"{CELL}/{{model}}/search.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: CONFIG.compute_threads
+    resources:
+        mem_mb=data_mb,
+        runtime=20,
+    params:
+        model=search_params,
+        names=model_names,
+        seed=CONFIG.seed,
+        compute_threads=CONFIG.compute_threads,
+        code=plane_code,
+    message:
+        "Following the search of {wildcards.model} on {wildcards.dataset} ({wildcards.run})"
+    script:
+        "../scripts/trace_search.py"
+
+
 rule choose_cohort:
     input:
         unpack(cohort_predictions),

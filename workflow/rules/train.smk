@@ -9,6 +9,7 @@ rule train:
         members=f"{MODEL}/members_{{first}}-{{last}}.safetensors",
         card=f"{MODEL}/members_{{first}}-{{last}}.json",
         timing=f"{MODEL}/members_{{first}}-{{last}}.timing.json",
+        extras=f"{MODEL}/members_{{first}}-{{last}}.extras.safetensors",
     log:
         f"{MODEL}/members_{{first}}-{{last}}.log",
     benchmark:
@@ -22,6 +23,7 @@ rule train:
         gpu=training_gpus,
     params:
         model=training_params,
+        training_points=training_points,
         names=model_names,
         seed=CONFIG.seed,
         compute_threads=CONFIG.compute_threads,

@@ -11,6 +11,8 @@ run(
     out=snakemake.output.members,
     card=snakemake.output.card,
     timing=snakemake.output.timing,
+    extras=snakemake.output.extras,
+    training_points=snakemake.params.training_points,
     model=snakemake.params.model,
     members=[int(snakemake.wildcards.first), int(snakemake.wildcards.last)],
     names=snakemake.params.names,

@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "train members of a model", "study", "model")
     train.add_argument("--chunk", type=int, help="one training job only; default: all")
     add("evaluate", _evaluate, "predict the clean test points", "study", "model")
+    add("plane", _plane, "map what a model says on a plane of data", "study", "model")
+    add("search", _search, "follow the search of a model trained by ima", "study", "model")
     add("cohort", _cohort, "choose the points to attack", "study")
     attack = add("attack", _attack, "attack a model", "study", "model", "attack")
     attack.add_argument("--chunk", type=int, help="one chunk only; default: all, then join them")
@@ -107,9 +109,20 @@ def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
         name = getattr(options, kind, None)
         if name is not None and name not in known:
             raise unknown_name(kind, name, known, where="command line")
-    dataset = options.dataset or next(iter(study.datasets))
-    if dataset not in study.datasets:
-        raise unknown_name("data set", dataset, study.datasets, where="command line")
+    model = getattr(options, "model", None)
+    fit = [d for d in study.datasets if model is None or model in graph.models(options.study, d)]
+    attack = getattr(options, "attack", None)
+    if attack is not None:
+        fit = [d for d in fit if model in graph.attacked_models(options.study, attack, d)]
+    if not fit:
+        raise InputError(
+            f"The attack {attack!r} is not run on the model {model!r}.",
+            where="command line",
+            remedy=f"see `models` of the attack in config/studies/{options.study}.yaml.",
+        )
+    dataset = options.dataset or fit[0]
+    if dataset not in fit:
+        raise unknown_name("data set", dataset, fit, where="command line")
     cells = {(cell.dataset, cell.replicate): cell for cell in graph.cells(options.study)}
     if (dataset, options.replicate) not in cells:
         raise InputError(f"There is no replicate {options.replicate}.", where="--replicate")
@@ -158,6 +171,16 @@ def _train(options: argparse.Namespace, graph: Graph) -> None:
 def _evaluate(options: argparse.Namespace, graph: Graph) -> None:
     cell = _cell(options, graph)
     run_job("evaluate_clean", **graph.clean_arguments(cell, options.model))
+
+
+def _plane(options: argparse.Namespace, graph: Graph) -> None:
+    run_job("map_plane", **graph.plane_arguments(_cell(options, graph), options.model))
+
+
+def _search(options: argparse.Namespace, graph: Graph) -> None:
+    cell = _cell(options, graph)
+    run_job("join_margins", **graph.margins_arguments(cell, options.model))
+    run_job("trace_search", **graph.search_arguments(cell, options.model))
 
 
 def _cohort(options: argparse.Namespace, graph: Graph) -> None:

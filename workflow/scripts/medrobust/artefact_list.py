@@ -36,6 +36,7 @@ class Artefact:
         caption: file name of its caption in workflow/report, without suffix.
         attacks: the attacks whose results it shows, by their names in the study; empty: all.
         architectures: registered names of the architectures whose models it shows; empty: all.
+        datasets: registered names of the data sets that it shows; empty: all.
         first_cell: it shows the first data set and replicate only, and gets the cohort's file.
         alias: a short name to ask for, such as ``signnet_fig2``; empty for none.
     """
@@ -47,6 +48,7 @@ class Artefact:
     caption: str = ""
     attacks: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     first_cell: bool = False
     alias: str = ""
 
@@ -186,15 +188,20 @@ _IMA_NOISE = ("noise_covid", "noise_moons", "noise_fashion")
 
 def _ima() -> dict[str, Artefact]:
     def figure(
-        number: int, what: str, *needs: Need, caption: str, attacks: tuple[str, ...] = ()
+        number: int, what: str, *needs: Need, caption: str, **shown: tuple[str, ...]
     ) -> Artefact:
         label, alias = f"Figure {number}", f"ima_fig{number}"
-        return Artefact(label, what, "figure", needs, caption=caption, attacks=attacks, alias=alias)
+        return Artefact(label, what, "figure", needs, caption=caption, alias=alias, **shown)
 
-    images = ("ct_images",)
+    images, covid = ("ct_images",), ("covid_ct",)
     found = {
         "figure1": figure(
-            1, "a CT image and its noise", "attack_arrays", caption="ct_images", attacks=images
+            1,
+            "a CT image and its noise",
+            "attack_arrays",
+            caption="ct_images",
+            attacks=images,
+            datasets=covid,
         ),
         "figure2": figure(2, "search of a noisy point", "search", caption="search"),
         "figure3": figure(3, "bisection to the boundary", "search", caption="search"),
@@ -220,6 +227,7 @@ def _ima() -> dict[str, Artefact]:
             "margins",
             caption="margins",
             attacks=("pgd_covid",),
+            datasets=covid,
         ),
         # The text calls it Figure 10, a number that it gives to another one too.
         "panel": Artefact(
@@ -229,6 +237,7 @@ def _ima() -> dict[str, Artefact]:
             ("attack_arrays",),
             caption="ct_images",
             attacks=images,
+            datasets=covid,
             alias="ima_fig10",
         ),
     }

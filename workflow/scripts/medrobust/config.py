@@ -10,7 +10,7 @@ every key; config/README.md is generated from them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,7 +26,7 @@ from medrobust.io import sha256_of_json
 from medrobust.registry import module_of, parse_spec
 from medrobust.schema import Settings, checked, unknown_name
 
-STUDIES = ("signnet", "nsr")
+STUDIES = ("signnet", "nsr", "ima")
 SCALES = ("paper", "laptop", "smoke")
 CHUNKS_PER_ATTACK = 64
 
@@ -36,13 +36,13 @@ class Config(Settings):
 
     scale: Literal["paper", "laptop", "smoke"] = Field(
         default="paper",
-        description="how much: the published amounts, real data within an hour, or stand-ins",
+        description="how much: the published amounts, real data in an hour or some, or stand-ins",
     )
     protocol: Literal["code", "text"] = Field(
         default="code", description="what the authors' code did, or what the paper's text says"
     )
-    studies: list[Literal["signnet", "nsr"]] = Field(
-        default=["signnet", "nsr"], min_length=1, description="the studies to run"
+    studies: list[Literal["signnet", "nsr", "ima"]] = Field(
+        default=["signnet", "nsr", "ima"], min_length=1, description="the studies to run"
     )
     include_extras: bool | list[str] = Field(
         default=False,
@@ -113,6 +113,15 @@ class StudyDataset(Settings):
     points: int | None = Field(
         default=None, ge=1, description="points of the cohort; null: no attack takes a cohort"
     )
+    training_points: int | None = Field(
+        default=None,
+        ge=10,
+        description="train on so many points only, drawn at random, the same for every model and "
+        "replicate; null: all",
+    )
+    replicates: int | None = Field(
+        default=None, ge=1, description="repetitions of its trainings; null: the study's"
+    )
     protocol: Literal["code", "text"] | None = Field(
         default=None, description="the one protocol that uses it; null: both"
     )
@@ -136,6 +145,9 @@ class Model(Settings):
     vote: Literal["soft", "majority"] = Field(description="how members are joined")
     architecture: dict[str, Any] = Field(description="`name` and the architecture's own settings")
     method: dict[str, Any] = Field(description="`name` and the training method's own settings")
+    datasets: list[str] | None = Field(
+        default=None, min_length=1, description="data sets it is trained on; null: all of the study"
+    )
     extra: bool = Field(default=False, description="not in the paper; run with include_extras")
 
 
@@ -398,15 +410,29 @@ def _select(study: Study, config: Config, name: str) -> Study:
     """Returns a study with the data sets and models that are to run."""
     place = f"config/studies/{name}.yaml, key datasets"
     datasets = _of_protocol(study.datasets, config.protocol, place)
-    models = _chosen(study.models, config)
-    attacks = {}
-    for attack_name, attack in study.attacks.items():
-        aimed_at = attack.models and [model for model in attack.models if model in models]
-        if attack_name not in config.leave_out and aimed_at != []:
-            attacks[attack_name] = attack.model_copy(update={"models": aimed_at})
-    return study.model_copy(
-        update={"datasets": _chosen(datasets, config), "models": models, "attacks": attacks}
-    )
+    attacks = [attack for attack in study.attacks if attack not in config.leave_out]
+    return with_parts(study, _chosen(datasets, config), _chosen(study.models, config), attacks)
+
+
+def with_parts(
+    study: Study, datasets: Collection[str], models: Collection[str], attacks: Collection[str]
+) -> Study:
+    """Returns a study with these parts only, by their names.
+
+    Models of other data sets go too, and attacks on other models.
+    """
+    kept = {
+        name: model
+        for name, model in study.models.items()
+        if name in models and (model.datasets is None or set(model.datasets) & set(datasets))
+    }
+    aimed = {}
+    for name, attack in study.attacks.items():
+        aim = attack.models and [model for model in attack.models if model in kept]
+        if name in attacks and aim != []:
+            aimed[name] = attack.model_copy(update={"models": aim})
+    used = {name: use for name, use in study.datasets.items() if name in datasets}
+    return study.model_copy(update={"datasets": used, "models": kept, "attacks": aimed})
 
 
 Part = TypeVar("Part", StudyDataset, Model)
@@ -485,6 +511,10 @@ def _check_names(
 ) -> None:
     for model_name, model in study.models.items():
         model_specs(model, file=file, prefix=f"models.{model_name}")
+        for dataset in model.datasets or []:
+            if dataset not in study.datasets:
+                where = f"{file}, key models.{model_name}.datasets"
+                raise unknown_name("data set", dataset, study.datasets, where=where)
     for attack_name, attack in study.attacks.items():
         place = f"attacks.{attack_name}"
         attack_spec(attack, file=file, prefix=place)
@@ -528,11 +558,12 @@ def _check_cohort(study: Study, file: str) -> None:
             raise unknown_name(
                 "model", model_name, study.models, where=f"{file}, key cohort.models"
             )
-        if study.models[model_name].extra:
+        if study.models[model_name].extra or study.models[model_name].datasets is not None:
             raise InputError(
-                f"The extra model {model_name!r} cannot choose the points to attack.",
+                f"The model {model_name!r} cannot choose the points to attack: it is an extra, or "
+                "not trained on every data set.",
                 where=f"{file}, key cohort.models",
-                remedy="name models of the paper only.",
+                remedy="name models of the paper only, without `datasets`.",
             )
 
 

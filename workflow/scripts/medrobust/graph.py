@@ -26,12 +26,13 @@ from medrobust.config import (
     chunk_size,
     named_datasets,
     resolve,
+    with_parts,
 )
 from medrobust.data.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, Dataset, get_dataset
 from medrobust.errors import InputError
 from medrobust.io import read_json, sha256_of_json
-from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
+from medrobust.registry import ARCHITECTURES, ATTACKS, MARGINS, METHODS
 from medrobust.schema import checked, unknown_name
 
 DATA = "results/data/{dataset}@{source}"
@@ -107,9 +108,22 @@ class Graph:
         settings = self.study(study)
         return [
             Cell(self.resolved.run, study, dataset, self.sources[dataset], 0, replicate)
-            for dataset in settings.datasets
-            for replicate in range(settings.replicates)
+            for dataset, use in settings.datasets.items()
+            for replicate in range(use.replicates or settings.replicates)
         ]
+
+    def models(self, study: str, dataset: str) -> dict[str, Model]:
+        """Returns the models that are trained on a data set."""
+        return {
+            name: model
+            for name, model in self.study(study).models.items()
+            if model.datasets is None or dataset in model.datasets
+        }
+
+    def training_rows(self, study: str, dataset: str) -> int:
+        """Returns how many points models are trained on (val included where it has no place)."""
+        rows = self.rows(dataset, "train")
+        return min(rows, self.study(study).datasets[dataset].training_points or rows)
 
     def evaluations(self, study: str) -> str:
         """Returns the folder of a study's evaluations, or of committed records."""
@@ -149,11 +163,18 @@ class Graph:
             return self.registry[dataset].official_rows("train")
         return self.registry[dataset].official_rows(split)
 
-    def attacked_models(self, study: str, attack: str) -> list[str]:
-        """Returns the models that an attack is run on, in the order of the configuration."""
-        settings = self.study(study)
-        wanted = settings.attacks[attack].models
-        return [name for name in settings.models if wanted is None or name in wanted]
+    def attacked_models(self, study: str, attack: str, dataset: str) -> list[str]:
+        """Returns the models of a data set that an attack is run on, in configuration order."""
+        wanted = self.study(study).attacks[attack].models
+        return [name for name in self.models(study, dataset) if wanted is None or name in wanted]
+
+    def attacks(self, study: str, dataset: str) -> dict[str, Attack]:
+        """Returns the attacks that are run on models of a data set."""
+        return {
+            name: attack
+            for name, attack in self.study(study).attacks.items()
+            if self.attacked_models(study, name, dataset)
+        }
 
     def member_files(self, cell: Cell, model: str) -> list[str]:
         """Returns the files of a model's trained members in a cell."""
@@ -184,16 +205,25 @@ class Graph:
     def entries(self, study: str, artefact: Artefact) -> list[dict[str, Any]]:
         """Returns the results that an artefact shows, as :class:`medrobust.studies.Entry`.
 
-        Records, arrays and tallies are left out where the attack is not run on the model.
+        What there is not of a model is left out: results of attacks that are not run on it,
+        margins of training points where its method has none, and so on.
         """
-        settings = self.study(study)
         found = []
-        for cell in self.cells(study)[: 1 if artefact.first_cell else None]:
-            for name, model in settings.models.items():
+        for cell in self.shown_cells(study, artefact):
+            for name, model in self.models(study, cell.dataset).items():
                 shown = artefact.architectures
                 if not shown or model.architecture["name"] in shown:
                     found.append(self._entry(cell, name, artefact))
         return found
+
+    def shown_cells(self, study: str, artefact: Artefact) -> list[Cell]:
+        """Returns the cells that an artefact shows; none where a selection left them all out."""
+        cells = [
+            cell
+            for cell in self.cells(study)
+            if not artefact.datasets or cell.dataset in artefact.datasets
+        ]
+        return cells[:1] if artefact.first_cell else cells
 
     def _entry(self, cell: Cell, name: str, artefact: Artefact) -> dict[str, Any]:
         settings = self.study(cell.study)
@@ -216,14 +246,35 @@ class Graph:
             "attack_arrays": {
                 attack: f"{folder}/arrays.safetensors" for attack, folder in kept.items()
             },
+            **self._knowledge(cell, name),
         }
         return {
             "dataset": use.published_name or cell.dataset,
             "model": model.published_name or model.label,
             "source": cell.source,
             "replicate": cell.replicate,
-            **{need: files[need] for need in artefact.needs},
+            **{need: files[need] for need in artefact.needs if need in files},
         }
+
+    def _knowledge(self, cell: Cell, name: str) -> dict[str, str]:
+        """Returns the files of what is known of a model beside attacks, as far as there are any."""
+        method = self.study(cell.study).models[name].method["name"]
+        files: dict[str, str] = {}
+        if cell.replicate > 0:
+            return files  # one training is drawn: those of all would fill the evidence
+        if method in MARGINS:
+            files["margins"] = self.evaluation(cell, name, "margins.safetensors")
+        if self.registry[cell.dataset].shape == [2]:
+            files["plane"] = self.evaluation(cell, name, "plane.safetensors")
+            if method == "ima":
+                files["search"] = self.evaluation(cell, name, "search.safetensors")
+        return files
+
+    def knowledge_jobs(self, cell: Cell, name: str) -> int:
+        """Returns how many jobs make what artefacts show of a model beside attacks."""
+        settings = self.study(cell.study)
+        shown = {n for a in settings.artefacts for n in ARTEFACTS[cell.study][a].needs}
+        return sum(need in shown for need in self._knowledge(cell, name))
 
     # What a job is called with. The rules state the same as inputs, outputs and params, which
     # Snakemake must see; a test holds the two against each other.
@@ -263,6 +314,8 @@ class Graph:
             "out": f"{stem}.safetensors",
             "card": f"{stem}.json",
             "timing": f"{stem}.timing.json",
+            "extras": f"{stem}.extras.safetensors",
+            "training_points": self.study(cell.study).datasets[cell.dataset].training_points,
             "model": training_params(settings),
             "members": [first, last],
             "names": [*cell.names, model],
@@ -283,6 +336,44 @@ class Graph:
             "model": prediction_params(self.study(cell.study).models[model]),
             **common,
         }
+
+    def margins_arguments(self, cell: Cell, model: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``join_margins``."""
+        return {
+            "extras": self.extra_files(cell, model),
+            "out": self.evaluation(cell, model, "margins.safetensors"),
+        }
+
+    def plane_arguments(self, cell: Cell, model: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``map_plane``."""
+        common = self._common()
+        del common["seed"]
+        return {
+            "data": cell.data,
+            "members": self.member_files(cell, model),
+            "model": prediction_params(self.study(cell.study).models[model]),
+            "out": self.evaluation(cell, model, "plane.safetensors"),
+            **common,
+        }
+
+    def search_arguments(self, cell: Cell, model: str) -> dict[str, Any]:
+        """Returns the arguments of the job ``trace_search``."""
+        common = self._common()
+        del common["device"]
+        return {
+            "data": cell.data,
+            "members": self.member_files(cell, model),
+            "margins": self.evaluation(cell, model, "margins.safetensors"),
+            "model": search_params(self.study(cell.study).models[model]),
+            "out": self.evaluation(cell, model, "search.safetensors"),
+            "names": [*cell.names, model],
+            **common,
+        }
+
+    def extra_files(self, cell: Cell, model: str) -> list[str]:
+        """Returns the files of what the training jobs of a model know of the training points."""
+        files = self.member_files(cell, model)
+        return [file.replace(".safetensors", ".extras.safetensors") for file in files]
 
     def cohort_arguments(self, cell: Cell) -> dict[str, Any]:
         """Returns the arguments of the job ``choose_cohort``."""
@@ -330,12 +421,19 @@ class Graph:
         }
 
     def subset_per_class(self, study: str, attack: str) -> int | None:
-        """Returns the points per class of the study's smallest attack on a part of the test split.
+        """Returns the points per class of the smallest attack on a part of the test split.
 
-        The tallies of its other attacks tell these points apart, so that both can be compared.
+        The tallies of the other attacks on the same models tell these points apart, so that both
+        can be compared.
         """
-        attacks = self.study(study).attacks.values()
-        counts = [a.points_per_class for a in attacks if a.select == "test"]
+        attacks = self.study(study).attacks
+        aim = attacks[attack].models
+        counts = [
+            other.points_per_class
+            for other in attacks.values()
+            if other.select == "test"
+            and (aim is None or other.models is None or set(aim) & set(other.models))
+        ]
         return min((count for count in counts if count is not None), default=None)
 
     def attack_arguments(self, cell: Cell, model: str, attack: str, chunk: int) -> dict[str, Any]:
@@ -654,12 +752,7 @@ def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> 
     everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
     made = read_json(file)["study"]
     studies = {
-        name: study.model_copy(
-            update={
-                "datasets": {n: d for n, d in study.datasets.items() if n in made["datasets"]},
-                "models": {n: m for n, m in study.models.items() if n in made["models"]},
-            }
-        )
+        name: with_parts(study, made["datasets"], made["models"], made["attacks"])
         for name, study in everything.studies.items()
         if name in resolved.studies
     }
@@ -749,6 +842,16 @@ def attack_code(model: Model, attack: str) -> str:
     )
 
 
+def plane_code(model: Model) -> str:
+    """Returns the hash of the code that maps and traces of the plane depend on."""
+    return code_hash(
+        "medrobust.jobs.plane",
+        "medrobust.ensembles",
+        ARCHITECTURES[model.architecture["name"]],
+        METHODS[model.method["name"]],
+    )
+
+
 FORM_MODULES = {"msd": ("medrobust.data.prepare_volumes",)}
 """What writes the data sets of adapters that make no arrays."""
 
@@ -778,6 +881,11 @@ def training_params(model: Model) -> dict[str, Any]:
 def prediction_params(model: Model) -> dict[str, Any]:
     """Returns what a job that queries a model needs to know of it."""
     return {"architecture": model.architecture, "vote": model.vote}
+
+
+def search_params(model: Model) -> dict[str, Any]:
+    """Returns what a job that follows a training's search needs to know of its model."""
+    return prediction_params(model) | {"method": model.method}
 
 
 def attack_params(attack: Attack) -> dict[str, Any]:

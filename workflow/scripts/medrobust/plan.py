@@ -152,7 +152,7 @@ def training_seconds(
     settings = graph.study(cell.study).models[model]
     kind = f"train:{settings.method['name']}:{settings.architecture['name']}"
     unit = _unit(kind, UNKNOWN_TRAINING, measured)
-    rows = _rows(graph, cell.dataset, "train")
+    rows = graph.training_rows(cell.study, cell.dataset)
     passes = planned_passes(settings.method, len(graph.registry[cell.dataset].classes), rows)
     return unit * members * passes * rows
 
@@ -187,7 +187,7 @@ def queries_per_point(graph: Graph, study: str, attack: str) -> int:
 
 def dataset_megabytes(graph: Graph, dataset: str) -> int:
     """Returns the size of a data set's arrays in MB."""
-    rows = _rows(graph, dataset, "train") + _rows(graph, dataset, "test")
+    rows = graph.rows(dataset, "train") + graph.rows(dataset, "test")
     return math.ceil(4 * rows * math.prod(graph.registry[dataset].shape) / 1e6)
 
 
@@ -209,13 +209,6 @@ def _unit(kind: str, unknown: float, measured: Mapping[str, float] | None) -> fl
     job, _, architecture = kind.split(":")
     known = UNIT_SECONDS.get(kind, UNIT_SECONDS.get(f"{job}:*:{architecture}", unknown))
     return (measured or {}).get(kind, known)
-
-
-def _rows(graph: Graph, dataset: str, split: str) -> int:
-    if graph.sources.get(dataset) == STANDIN and graph.resolved.scale.standin is not None:
-        size = graph.resolved.scale.standin
-        return size.train if split == "train" else size.test
-    return graph.registry[dataset].official_rows(split)
 
 
 def _on_gpu(graph: Graph, model: Model) -> bool:
@@ -244,16 +237,17 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
     for cell in [] if redraw else cells:
         first = cell.replicate == 0
         jobs += first and settings.cohort is not None
-        jobs += first * sum(a.select != "cohort" for a in settings.attacks.values())
-        for name, model in settings.models.items():
+        attacks = graph.attacks(study, cell.dataset)
+        jobs += first * sum(a.select != "cohort" for a in attacks.values())
+        for name, model in graph.models(study, cell.dataset).items():
             for first, last in graph.member_ranges(cell, name):
                 jobs += 1
                 seconds = training_seconds(graph, cell, name, last - first + 1, measured)
                 add(_trains_on_gpu(graph, model), seconds)
-            jobs += 1  # clean predictions
+            jobs += 1 + graph.knowledge_jobs(cell, name)  # clean predictions, margins, maps
             add(_on_gpu(graph, model), 0.0)
-            for attack, chosen in settings.attacks.items():
-                if name not in graph.attacked_models(study, attack):
+            for attack, chosen in attacks.items():
+                if name not in graph.attacked_models(study, attack, cell.dataset):
                     continue
                 points = graph.attack_points(study, cell.dataset, attack)
                 records = points * len(grid_variants(chosen.grid))

@@ -40,6 +40,9 @@ METHODS: dict[str, str] = {
     "ddn_training": "medrobust.training.ddn_training",
 }
 
+#: Methods that hand back a margin of each training point.
+MARGINS = frozenset({"ima", "mma"})
+
 ATTACKS: dict[str, str] = {
     "hopskipjump": "medrobust.attacks.hopskipjump",
     "pgd": "medrobust.attacks.pgd",

@@ -71,6 +71,30 @@ def evaluate_clean(
     )
 
 
+def join_margins(*, extras: Sequence[str], out: str) -> None:
+    """Joins what the training jobs of a model say of the margins of its training points.
+
+    Args:
+        extras: safetensors files of the jobs: ``margin`` float32 ``[members, n]``, ``point_id`` and
+            ``label`` int32 ``[n]``.
+        out: safetensors file to write, with the same arrays, the members of all jobs in turn.
+
+    Raises:
+        InputError: a file holds no margins, or the jobs saw other points.
+    """
+    parts = [io.read_tensors(file) for file in extras]
+    for file, part in zip(extras, parts, strict=True):
+        missing = {"margin", "point_id", "label"} - set(part)
+        if missing or any((part[n] != parts[0][n]).any() for n in ("point_id", "label")):
+            raise InputError(
+                "This file holds no margins of the points that the other members were trained on.",
+                where=file,
+                remedy="train the model again: delete the file and run the same command.",
+            )
+    margin = np.concatenate([part["margin"] for part in parts])
+    io.write_tensors(out, {**parts[0], "margin": margin})
+
+
 def choose_cohort(
     *,
     predictions: Mapping[str, str],

@@ -13,7 +13,7 @@ from medrobust.devices import choose_device, fix_threads, gpu_slot, trains_on_gp
 from medrobust.machine import hardware, versions
 from medrobust.progress import Checkpoint, Journal, mark_done, progress_key
 from medrobust.registry import module_of, parse_spec
-from medrobust.seeds import derive_seed
+from medrobust.seeds import derive_seed, generator
 
 
 def train_members(
@@ -30,7 +30,8 @@ def train_members(
     compute_threads: int,
     code: str,
     progress_dir: str,
-    extras: str | None = None,
+    extras: str,
+    training_points: int | None = None,
 ) -> None:
     """Trains members ``members[0] .. members[1]`` and writes them as safetensors.
 
@@ -48,8 +49,10 @@ def train_members(
         code: hash of the code, part of the progress key.
         progress_dir: folder of journals and checkpoints.
         extras: safetensors file to write: what the method knows of each training point, arrays
-            ``[members, n_train]`` in the order of the training split, such as ``margin``; without
-            arrays where it knows nothing.
+            ``[members, n]`` such as ``margin``, beside them ``point_id`` (row of ``x.npy``) and
+            ``label`` of the points, int32 ``[n]``; without arrays where it knows nothing.
+        training_points: train on so many points only, drawn at random; every model and replicate
+            of a data set gets the same. None: on all.
     """
     fix_threads(compute_threads)
     from medrobust.data.store import load_dataset
@@ -63,6 +66,7 @@ def train_members(
         for kind in ("architecture", "method")
     )
     dataset = load_dataset(data)
+    rows = _training_rows(dataset.train_index, training_points, seed, names)
     numbers = list(range(members[0], members[1] + 1))
     seeds = [derive_seed(seed, "train", *names, number) for number in numbers]
     architecture_name, method_name = model["architecture"]["name"], model["method"]["name"]
@@ -70,7 +74,8 @@ def train_members(
     kind = choose_device(device, architecture_name) if on_gpu else "cpu"
     key = progress_key(
         {"model": dict(model), "seeds": seeds, "threads": compute_threads}
-        | {"device": kind, "versions": versions()},
+        | {"device": kind, "versions": versions()}
+        | ({} if training_points is None else {"training_points": training_points}),
         dataset.hashes(),
         code,
     )
@@ -81,8 +86,8 @@ def train_members(
         journal = stack.enter_context(Journal(places[0], key))
         checkpoint = stack.enter_context(Checkpoint(places[1], key))
         work = Work(
-            x=dataset.x_train,
-            y=dataset.y_train,
+            x=dataset.points(rows),
+            y=dataset.y[rows],
             n_classes=dataset.n_classes,
             members=numbers,
             seeds=seeds,
@@ -96,8 +101,9 @@ def train_members(
         trained = trainer.train(method, architecture_name, architecture, work)
         accuracies = _member_accuracies(model, architecture, trained.parameters, dataset)
         io.write_tensors(out, trained.parameters)
-        if extras is not None:
-            io.write_tensors(extras, trained.extras)
+        known = {"point_id": rows, "label": work.y} if trained.extras else {}
+        of_points = {name: value.astype(np.int32) for name, value in known.items()}
+        io.write_tensors(extras, trained.extras | of_points)
     io.write_json(
         card,
         {
@@ -124,6 +130,17 @@ def train_members(
     share = 1.0 if None in epochs or not longest else float(np.mean(epochs)) / longest
     work_kind = f"train:{method_name}:{architecture_name}"
     watch.write(timing, work_kind, len(numbers) * len(work.y) * most * share)
+
+
+def _training_rows(
+    train: np.ndarray, points: int | None, seed: int, names: Sequence[object]
+) -> np.ndarray:
+    """Returns the rows to train on: those of the split, or a draw of them in the same order."""
+    if points is None or points >= len(train):
+        return train
+    # The names are study, data set, fold, replicate and model.
+    chosen = generator(seed, "training points", *names[:3]).choice(len(train), points, False)
+    return train[np.sort(chosen)]
 
 
 def _member_accuracies(

@@ -20,7 +20,7 @@ from medrobust.artefacts import NOT_RUN, Panel, RunContext, number, with_interva
 from medrobust.evaluation.statistics import Estimate
 from medrobust.evaluation.tally import FIRST_PER_CLASS, WORST_CASE
 from medrobust.plotting import model_label
-from medrobust.studies import Request, shared
+from medrobust.studies import Request, ima_drawings, shared
 from medrobust.studies.ima_results import (
     DATASETS,
     METRIC,
@@ -442,8 +442,7 @@ def _claims(request: Request) -> list[Path]:
     return ima_claims.build_ima_claims(request)
 
 
-#: Tables, curves, margins and claims. Drawings of the method (Figures 1 to 5, the panel of CT
-#: images) are added below.
+#: Tables, curves, margins and claims; the drawings of the method are in a module of their own.
 _RESULTS: dict[str, Callable[[Request], Sequence[Path]]] = {
     **{f"table{table.number}": partial(build_table, table) for table in TABLES},
     "figure6": _figure6,
@@ -456,4 +455,4 @@ _RESULTS: dict[str, Callable[[Request], Sequence[Path]]] = {
     "claims": _claims,
 }
 
-BUILDERS: dict[str, Callable[[Request], Sequence[Path]]] = {**_RESULTS}
+BUILDERS: dict[str, Callable[[Request], Sequence[Path]]] = {**ima_drawings.BUILDERS, **_RESULTS}

@@ -337,11 +337,14 @@ def build_beat(request: Request) -> list[Path]:
     """Writes Figure 8: one heartbeat without noise and at each noise level.
 
     Raises:
-        InputError: no or several models kept arrays, or the arrays are not of one beat.
+        InputError: several models kept arrays, or the arrays are not of one beat.
     """
     from medrobust import plotting
 
-    entry, path = _beat_file(request)
+    title = "Figure 8. One heartbeat at all noise levels"
+    if (found := _beat_file(request)) is None:
+        return shared.draw_not_run(request, title, "the attack of one heartbeat")
+    entry, path = found
     x, adversarial, levels, point = _read_beat(path)
     _, method = split_name(entry.model)
     with plotting.style():
@@ -350,7 +353,7 @@ def build_beat(request: Request) -> list[Path]:
             request.out_stem,
             figure,
             _beat_rows(x, adversarial, levels),
-            title="Figure 8. One heartbeat at all noise levels",
+            title=title,
             caption=(
                 f"Heartbeat {point} and what the attack makes of it in the model "
                 f"{model_label(method)} ({entry.model.partition(':')[0]}), one panel per noise "
@@ -366,19 +369,19 @@ def build_beat(request: Request) -> list[Path]:
         )
 
 
-def _beat_file(request: Request) -> tuple[Any, str]:
+def _beat_file(request: Request) -> tuple[Any, str] | None:
     found = [
         (entry, entry.attack_arrays["beat"])
         for entry in request.entries
         if "beat" in entry.attack_arrays
     ]
-    if len(found) != 1:
+    if len(found) > 1:
         raise InputError(
             f"Figure 8 needs the arrays of one attacked beat, found {len(found)}.",
             where="attack 'beat' of the study",
             remedy="attack one beat in one model.",
         )
-    return found[0]
+    return found[0] if found else None
 
 
 def _read_beat(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:

@@ -13,6 +13,8 @@ from medrobust.evaluation.comparison import OUTSIDE, normal_epsilon, verdict
 from medrobust.evaluation.tally import Tally
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from medrobust.studies import Request
@@ -122,6 +124,35 @@ def typed(
         else:
             frame[name] = frame[name].astype("float64")
     return frame
+
+
+def draw_not_run(request: Request, title: str, what: str) -> list[Path]:
+    """Writes a figure that only says what was not run, where a selection left its results out.
+
+    Args:
+        request: of the figure.
+        title: the figure's.
+        what: that was not run, in words.
+    """
+    import pandas as pd
+
+    from medrobust import plotting
+
+    with plotting.style():
+        figure = plotting.new_figure(height=1.2)
+        text = f"{artefacts.NOT_RUN}: {what}"
+        figure.text(0.5, 0.6, text, ha="center", va="center")
+        return artefacts.write_figure_artefact(
+            request.out_stem,
+            figure,
+            pd.DataFrame({"status": [text]}),
+            title=title,
+            caption=f"{text[0].upper()}{text[1:]}.",
+            context=request.context,
+            sources={entry.dataset: entry.source for entry in request.entries},
+            n="0",
+            budget=artefacts.NOT_RUN,
+        )
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ them finds it. Details as the authors' code of 2020 has them: docs/ima-training.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ class BoundarySearch:
         start_radius: Tensor,
         n_classes: int,
         generator: Generator,
+        path: SearchPath | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns noisy points on the boundary, and whose they are.
 
@@ -57,13 +59,14 @@ class BoundarySearch:
             start_radius: of the noise of the start, ``[n]``, at most the radius.
             n_classes: number of classes.
             generator: of the noise.
+            path: keeps what was gone through; the points found are the same with and without.
 
         Returns:
             rows int64 ``[m]`` of the points with a wrong one in their ball, as far as was found,
             and for each of these the noisy point, ``[m, d]``: the middle of the last segment, to
             either side of the boundary.
         """
-        crossing = _Crossing(x, y)
+        crossing = _Crossing(x, y, path)
         ascend(
             network,
             away_from(y, self.loss, n_classes),
@@ -72,25 +75,59 @@ class BoundarySearch:
             radius * (self.reach / self.steps),
             self.steps,
             watch=crossing,
+            to_the_end=path is not None,
         )
         rows = crossing.found.nonzero()[:, 0]
         right, wrong = crossing.right[rows], crossing.wrong[rows]
-        return rows, bisect(network, right, wrong, y[rows], self.bisections)
+        noisy = right
+        for noisy in middles(network, right, wrong, y[rows], self.bisections):
+            if path is not None:
+                path.middles.append(noisy)
+        if path is not None:
+            path.rows, path.right, path.wrong = rows, right, wrong
+        return rows, noisy
+
+
+class SearchPath:
+    """What one search goes through, to be drawn.
+
+    Attributes:
+        points: of each step, the start first, ``[n, d]``; NaN in rows after their first wrong
+            point.
+        rows: of the points with a wrong one in their ball, int64 ``[m]``.
+        right, wrong: ends of their segments, ``[m, d]``.
+        middles: of these, halving after halving, each ``[m, d]``.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[Tensor] = []
+        self.middles: list[Tensor] = []
+        self.rows: Tensor
+        self.right: Tensor
+        self.wrong: Tensor
+
+    def see(self, like: Tensor, rows: Tensor, points: Tensor) -> None:
+        """Keeps the points of rows that are still on their way."""
+        import torch
+
+        self.points.append(torch.full_like(like, torch.nan).index_copy_(0, rows, points))
 
 
 class _Crossing:
     """Watches an ascent: the first wrong point of each row and the right one before it."""
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
+    def __init__(self, x: Tensor, y: Tensor, path: SearchPath | None) -> None:
         import torch
 
-        self._y = y
+        self._y, self._path = y, path
         self.found = torch.zeros_like(y, dtype=torch.bool)
         # Before the start comes the point itself.
         self.right, self.wrong = x.clone(), x.clone()
         self._first = True
 
     def __call__(self, rows: Tensor, before: Tensor, points: Tensor, logits: Tensor) -> Tensor:
+        if self._path is not None:
+            self._path.see(self.right, rows, points)
         wrong = logits.argmax(dim=1) != self._y[rows]
         hit = wrong.nonzero()[:, 0]
         if len(hit):
@@ -103,26 +140,28 @@ class _Crossing:
         return wrong
 
 
-def bisect(network: Network, right: Tensor, wrong: Tensor, y: Tensor, halvings: int) -> Tensor:
-    """Returns points near the boundary on segments across it, ``[m, d]``.
+def middles(
+    network: Network, right: Tensor, wrong: Tensor, y: Tensor, halvings: int
+) -> Iterator[Tensor]:
+    """Yields points nearer and nearer to the boundary on segments across it, each ``[m, d]``.
 
     Args:
         network: the member.
         right: ends that are called right, ``[m, d]``.
         wrong: ends that are not.
         y: labels, int64 ``[m]``.
-        halvings: number of middles; the last is returned, whatever it is called.
+        halvings: number of middles; none where there are no segments. The last is not called.
     """
     import torch
 
     low = right.new_zeros((len(right), 1))
     high = torch.ones_like(low)
-    with torch.no_grad():
-        if not len(right):
-            return right
-        for _ in range(halvings - 1):
-            middle = (low + high) * 0.5
-            called_right = network.logits(torch.lerp(right, wrong, middle)).argmax(dim=1) == y
+    for left in reversed(range(halvings if len(right) else 0)):
+        middle = (low + high) * 0.5
+        points = torch.lerp(right, wrong, middle)
+        yield points
+        if left:
+            with torch.no_grad():
+                called_right = network.logits(points).argmax(dim=1) == y
             low = torch.where(called_right[:, None], middle, low)
             high = torch.where(called_right[:, None], high, middle)
-        return torch.lerp(right, wrong, (low + high) * 0.5)

@@ -57,6 +57,7 @@ def ascend(
     steps: int,
     *,
     watch: Watch | None = None,
+    to_the_end: bool = False,
 ) -> Tensor:
     """Returns the points after ``steps`` steps; any on the way, where the watcher was done.
 
@@ -68,6 +69,8 @@ def ascend(
         sizes: length of each row's steps, ``[n]``.
         steps: number of steps, at least one.
         watch: sees every point on the way once, the start and the last one included.
+        to_the_end: rows walk on where more steps change nothing, for a watcher that wants to see
+            the points that repeat too.
     """
     import torch
 
@@ -77,9 +80,11 @@ def ascend(
         for step in range(steps):
             logits, pattern = network.logits_and_pattern(points)
             moved = balls.step(points, network.pull_back(pattern, slopes(logits, rows)), sizes)
-            over = (moved == points).all(dim=1)
-            if step > 0:
-                over |= (moved == before).all(dim=1)
+            over = torch.zeros_like(rows, dtype=torch.bool)
+            if not to_the_end:
+                over |= (moved == points).all(dim=1)
+                if step > 0:
+                    over |= (moved == before).all(dim=1)
             if watch is not None:
                 over |= watch(rows, before, points, logits)
             before, points = points, moved

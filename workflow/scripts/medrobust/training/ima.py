@@ -11,13 +11,14 @@ What the paper leaves open is taken from the authors' code of 2020: docs/ima-tra
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from medrobust.schema import Settings
-from medrobust.training.boundary_search import BoundarySearch
-from medrobust.training.gradient_ascent import AttackLoss
+from medrobust.training.boundary_search import BoundarySearch, SearchPath
+from medrobust.training.gradient_ascent import AttackLoss, Network
 from medrobust.training.norm_balls import Norm, lengths
 from medrobust.training.point_values import PerPoint, Sweep
 from medrobust.training.robust_descent import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from medrobust.training.flat_updates import FlatMember
 
-__all__ = ["ARCHITECTURES", "Spec", "train", "updated_margins"]
+__all__ = ["ARCHITECTURES", "Spec", "Swept", "search_of", "swept", "train", "updated_margins"]
 
 
 class Spec(DescentSettings):
@@ -87,14 +88,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
     from torch.nn.functional import cross_entropy
 
     networks = networks_of(architecture, architecture_spec)
-    search = BoundarySearch(
-        spec.norm, spec.steps, spec.reach, spec.bisections, spec.loss, work.input_range
-    )
-
-    def start_radius(margins: Tensor, least: float) -> Tensor:
-        if spec.start == "full":
-            return margins
-        return (margins - spec.margin_step).clamp_(min=least)
+    search = search_of(spec, work.input_range)
 
     def loss(
         member: FlatMember, x: Tensor, y: Tensor, draws: Generator, points: PerPoint
@@ -104,7 +98,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         right = (logits.detach().argmax(dim=1) == y).nonzero()[:, 0]
         margins = points.of("margin")[right]
         own, labels = x[right], y[right]
-        least = start_radius(margins, spec.margin_step)
+        least = _start_radius(spec, margins, spec.margin_step)
         rows, noisy = search(fixed, own, labels, margins, least, work.n_classes, draws)
         total = (1 - spec.beta) * cross_entropy(logits, y, reduction="sum")
         if len(rows):
@@ -117,19 +111,8 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
     ) -> None:
         _, fixed = networks(member)
         margins = points.of("margin")
-        right = fixed.logits(x).argmax(dim=1) == y
-        rows = right.nonzero()[:, 0]
-        own, inner = x[rows], margins[rows]
-        least = start_radius(inner, 0.0)
-        hit, noisy = search(fixed, own, y[rows], inner, least, work.n_classes, draws)
-        distances = torch.full_like(margins, torch.inf)
-        distances[rows[hit]] = lengths(noisy - own[hit], spec.norm)
-        points.set(
-            "margin",
-            updated_margins(
-                margins, right, distances, step=spec.margin_step, largest=spec.largest_margin
-            ),
-        )
+        after = swept(spec, search, fixed, x, y, margins, work.n_classes, draws)
+        points.set("margin", after.margins)
 
     return descend(
         spec,
@@ -140,6 +123,78 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         per_point={"margin": spec.margin_step},
         sweep=Sweep(update, spec.sweep_batch_size),
     )
+
+
+def search_of(spec: Spec, input_range: tuple[float, float]) -> BoundarySearch:
+    """Returns BPGD with the settings of a training."""
+    return BoundarySearch(
+        spec.norm, spec.steps, spec.reach, spec.bisections, spec.loss, input_range
+    )
+
+
+def _start_radius(spec: Spec, margins: Tensor, least: float) -> Tensor:
+    if spec.start == "full":
+        return margins
+    return (margins - spec.margin_step).clamp_(min=least)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What Algorithm 2 finds of ``n`` points.
+
+    Attributes:
+        rows: of the points that are called right and were searched, int64 ``[k]``.
+        start_radius: of the noise of their starts, ``[k]``.
+        hit: of these, those with a noisy point on the boundary, positions in ``rows``, int64
+            ``[m]``.
+        noisy: the noisy points, ``[m, d]``.
+        margins: of all points after the update, ``[n]``.
+    """
+
+    rows: Tensor
+    start_radius: Tensor
+    hit: Tensor
+    noisy: Tensor
+    margins: Tensor
+
+
+def swept(
+    spec: Spec,
+    search: BoundarySearch,
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    margins: Tensor,
+    n_classes: int,
+    generator: Generator,
+    path: SearchPath | None = None,
+) -> Swept:
+    """Returns what Algorithm 2 finds of a batch.
+
+    Args:
+        spec: settings of the training.
+        search: BPGD (:func:`search_of`).
+        network: the member.
+        x: points, ``[n, d]``.
+        y: labels, int64 ``[n]``.
+        margins: ``[n]``.
+        n_classes: number of classes.
+        generator: of the noise of the starts.
+        path: keeps what the search went through.
+    """
+    import torch
+
+    right = network.logits(x).argmax(dim=1) == y
+    rows = right.nonzero()[:, 0]
+    own, inner = x[rows], margins[rows]
+    least = _start_radius(spec, inner, 0.0)
+    hit, noisy = search(network, own, y[rows], inner, least, n_classes, generator, path)
+    distances = torch.full_like(margins, torch.inf)
+    distances[rows[hit]] = lengths(noisy - own[hit], spec.norm)
+    after = updated_margins(
+        margins, right, distances, step=spec.margin_step, largest=spec.largest_margin
+    )
+    return Swept(rows, least, hit, noisy, after)
 
 
 def updated_margins(
