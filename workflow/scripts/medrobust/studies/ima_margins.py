@@ -394,7 +394,7 @@ def build_covid(request: Request) -> list[Path]:
         axes = left.subplots()
         draw_curves(axes, drawn, norm=LINF)
         axes.set_ylabel("Accuracy")
-        axes.set_title("(a) Accuracy under attack\n ")
+        axes.set_title("(a) Accuracy under attack\n \n ")
         legend_of(left, drawn, loc="outside lower center", ncols=4)
         panels = right.subplots(1, 2, sharex=True)
         for letter, panel, method in zip("bc", panels, ESTIMATING, strict=True):
@@ -451,7 +451,7 @@ def _draw_bars(
 ) -> None:
     from medrobust import plotting
 
-    axes.set_title(f"{title}\n ")
+    axes.set_title(f"{title}\n \n ")
     axes.set_xlim(0, _BEYOND * level)
     axes.axvline(level, color=plotting.ORIGINAL, linewidth=0.9, linestyle=(0, (4, 2)))
     if bars.empty:
@@ -472,4 +472,4 @@ def _draw_bars(
     axes.axvline(median, color=plotting.ADVERSARIAL, linewidth=1.1)
     axes.set_ylim(0, 1.06 * bars["value"].max())
     share = float(lies_above(margins, level).mean())
-    axes.set_title(f"{title}\nmedian {median:.3f}, {100 * share:.0f} % above {level:g}")
+    axes.set_title(f"{title}\nmedian {median:.3f}\n{100 * share:.0f} % above {level:g}")
