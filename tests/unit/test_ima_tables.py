@@ -270,7 +270,7 @@ def test_a_share_has_a_width_at_its_ends(published, tmp_path):
     )
     # From three trainings on these are drawn, and nothing else.
     three = ima_results.share_draws([(1, 10), (3, 10), (8, 10)], random, 20000)
-    assert three.min() == 0.1 and three.max() == pytest.approx(0.8)
+    assert three.min() == pytest.approx(0.1) and three.max() == pytest.approx(0.8)
     assert three.mean() == pytest.approx(0.4, abs=0.01)
     results = read_results(made_request(tmp_path, "x", published, []))
     assert results.estimate(MOONS, "IMA", "pgd_moons", 0.1) is None
