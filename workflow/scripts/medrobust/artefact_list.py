@@ -206,7 +206,7 @@ def _ima() -> dict[str, Artefact]:
         "figure2": figure(2, "search of a noisy point", "search", caption="search"),
         "figure3": figure(3, "bisection to the boundary", "search", caption="search"),
         "figure4": figure(4, "a margin that shrinks", "search", caption="search"),
-        "figure5": figure(5, "equilibrium of margins", "search", caption="search"),
+        "figure5": figure(5, "equilibrium of margins", "search", caption="equilibrium"),
         "figure6": figure(
             6, "Moons", "tallies", "plane", caption="regions", attacks=("pgd_moons",)
         ),
@@ -286,7 +286,10 @@ def _ima() -> dict[str, Artefact]:
     }
 
 
-_STUDIES = {"signnet": _SIGNNET, "nsr": _nsr(), "ima": _ima()}
-ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = _STUDIES
+ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = {
+    "signnet": _SIGNNET,
+    "nsr": _nsr(),
+    "ima": _ima(),
+}
 #: Studies whose papers print averages beside their terms, which are recomputed.
 PRINTED_AVERAGES = frozenset({"signnet"})
