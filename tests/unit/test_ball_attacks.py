@@ -58,21 +58,26 @@ def labels_with_errors(model, x) -> np.ndarray:
     st.booleans(),
     st.booleans(),
     st.floats(1e-4, 0.9),
+    st.sampled_from(["linf", "l2"]),
 )
 def test_what_holds_for_every_result(
-    name, seed, optimizer, loss, early_stop, random_start, epsilon
+    name, seed, optimizer, loss, early_stop, random_start, epsilon, norm
 ):
+    if (name, norm) == ("pgd", "l2"):
+        optimizer = "sign"
     model, x = network(seed % 3), points_of(9, D, seed)
     y = labels_with_errors(model, x)
     spec = make_spec(
         name, epsilon=epsilon, optimizer=optimizer, loss=loss, early_stop=early_stop,
-        random_start=random_start, restarts=2, step_size=0.05,
+        random_start=random_start, restarts=2, step_size=0.05, norm=norm,
     )  # fmt: skip
     result = run(name, model, x, y, spec)
     assert result.x_adv.dtype == np.float32 and result.x_adv.shape == (9, 2, D)
     # The difference of two float32 numbers is exact in float64, or nearly so.
     moves = result.x_adv.astype(np.float64) - x[:, None]
     assert np.abs(moves).max() <= epsilon
+    if getattr(spec, "norm", "linf") == "l2":
+        assert np.linalg.norm(moves, axis=2).max() <= epsilon
     assert result.x_adv.min() >= 0 and result.x_adv.max() <= 1
     wrong = model.predict(x) != y
     assert wrong[::4].all()
@@ -92,10 +97,17 @@ def test_what_holds_for_every_result(
 
 
 @every_attack
-def test_results_depend_on_no_other_point(name):
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_results_depend_on_no_other_point(name, norm):
+    if norm == "l2" and name != "pgd":
+        pytest.skip("has one norm")
     model, x = network(), points_of(50, D)
     y, seeds = labels_with_errors(model, x), seeds_for(50, 2)
-    spec = make_spec(name, epsilon=0.1, restarts=2, step_size=0.04, directions=40)
+    epsilon = {"linf": 0.1, "l2": 0.3}[norm]
+    spec = make_spec(
+        name, epsilon=epsilon, restarts=2, step_size=0.04, directions=40, norm=norm,
+        optimizer="sign" if name == "pgd" else "adamax",
+    )  # fmt: skip
     everything = run(name, model, x, y, spec, seeds)
     assert_same(run(name, model, x, y, spec, seeds), everything)
     if name != "uniform_noise":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medrobust import gradients, loss_kernels
 from medrobust.ensembles import Ensemble, build_ensemble
 from medrobust.errors import InputError
-from medrobust.models import binary_mlp, cnn1d, forest, mlp
+from medrobust.models import binary_mlp, cnn1d, forest, kachuee_cnn, layer_norm_mlp, mlp, relu_mlp
 from numpy.testing import assert_allclose
 
 from tests.gradient_models import ensemble_of, points_of, relu_module
@@ -86,6 +86,33 @@ def test_rows_depend_neither_on_place_nor_on_neighbours():
     few = network.loss_gradients(x[7:10], y[7:10], "cross_entropy")
     assert few[0].tobytes() == logits[7:10].tobytes()
     assert few[1].tobytes() == slopes[7:10].tobytes()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+@pytest.mark.parametrize(
+    ("module", "shape", "classes"),
+    [(relu_mlp, (187,), 5), (kachuee_cnn, (187,), 5), (layer_norm_mlp, (2,), 2)],
+    ids=["relu_mlp", "kachuee_cnn", "layer_norm_mlp"],
+)
+def test_the_way_back_that_is_written_out_gives_the_bytes_of_autograd(module, shape, classes, loss):
+    spec, name = module.Spec(), module.__name__.rsplit(".")[-1]
+    parameters = module.initial_parameters(spec, shape, classes, [4])
+    ensemble = build_ensemble(
+        name, spec, [parameters], vote="soft", input_shape=shape, n_classes=classes,
+        input_range=(0.0, 1.0),
+    )  # fmt: skip
+    tensors = {key: torch.from_numpy(value) for key, value in parameters.items()}
+    plain = gradients.InputGradients(
+        lambda x: module.forward(spec, tensors, x)[0],
+        input_shape=shape,
+        block=ensemble.gradient_block,
+    )
+    rows = ensemble.gradient_block + 3
+    x, y = points_of(rows, *shape), np.arange(rows) % classes
+    for found, expected in zip(
+        ensemble.loss_gradients(x, y, loss), plain.loss_gradients(x, y, loss), strict=True
+    ):
+        assert np.abs(expected).max() > 0 and found.tobytes() == expected.tobytes()
 
 
 def test_the_largest_logit_is_the_label():

@@ -200,6 +200,60 @@ def test_several_functions_and_gradients_of_their_slopes(case):
 
 
 @each
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_ensembles_give_the_gradients_of_pytorchs_layers(case, loss):
+    module, spec, shape, classes, _ = case
+    member, x = member_of(case), points(case, 3)
+    y = torch.tensor([0, classes - 1, 1])
+    leaf = x.clone().requires_grad_()
+    logits = loaded(case, member)(leaf)
+    if loss == "cross_entropy":
+        total = nn.functional.cross_entropy(logits, y, reduction="sum")
+    else:
+        others = logits.masked_fill(nn.functional.one_hot(y, classes).bool(), -np.inf)
+        total = (others.amax(dim=1) - logits.gather(1, y[:, None])[:, 0]).sum()
+    (expected,) = torch.autograd.grad(total, leaf)
+    arrays = {k: v.detach().numpy()[None].astype(np.float32) for k, v in member.items()}
+    model = build_ensemble(
+        module.__name__.rsplit(".")[-1], spec, [arrays], vote="soft", input_shape=shape,
+        n_classes=classes, input_range=(0.0, 1.0),
+    )  # fmt: skip
+    assert model.has_gradients
+    rows = x.numpy().astype(np.float32).reshape(3, *shape)
+    found, slopes = model.loss_gradients(rows, y.numpy(), loss)
+    assert slopes.shape == rows.shape
+    np.testing.assert_allclose(found, logits.detach(), rtol=1e-4, atol=1e-4)
+    largest = float(expected.abs().max())
+    np.testing.assert_allclose(slopes.reshape(3, -1), expected, atol=1e-4 * largest)
+    np.testing.assert_array_equal(model.predict(rows), logits.argmax(dim=1))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_one_output_has_the_gradient_of_two(loss):
+    """Logits 0 and z: the binary cross-entropy; the way back takes the slope of class 1."""
+    spec = SMALL.model_copy(update={"outputs": "one"})
+    case = (resnet18, spec, (1, 64, 64), 2, None)
+    member, x = member_of(case), points(case, 2)
+    leaf = x.clone().requires_grad_()
+    z = loaded((*case[:4], lambda: resnet_reference(SMALL.stages, 64, 1)), member)(leaf)[:, 0]
+    if loss == "cross_entropy":
+        target = torch.tensor([0.0, 1.0], dtype=z.dtype)
+        total = nn.functional.binary_cross_entropy_with_logits(z, target, reduction="sum")
+    else:
+        total = z[0] - z[1]
+    (expected,) = torch.autograd.grad(total, leaf)
+    arrays = {k: v.detach().numpy()[None].astype(np.float32) for k, v in member.items()}
+    model = build_ensemble(
+        "resnet18", spec, [arrays], vote="soft", input_shape=(1, 64, 64), n_classes=2,
+        input_range=(0.0, 1.0),
+    )  # fmt: skip
+    rows = x.numpy().astype(np.float32).reshape(2, 1, 64, 64)
+    _, slopes = model.loss_gradients(rows, np.array([0, 1]), loss)
+    largest = float(expected.abs().max())
+    np.testing.assert_allclose(slopes.reshape(2, -1), expected, atol=1e-4 * largest)
+
+
+@each
 def test_first_values(case):
     """Uniform in +-1/sqrt(fan in), as PyTorch draws them; ResNet's blocks as He et al. do."""
     module, spec, shape, classes, _ = case

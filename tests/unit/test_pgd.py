@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.attacks import ball_kernels, pgd, run_attack
-from medrobust.attacks.slots import Ascent
+from medrobust.attacks.moves import Ascent
 from medrobust.ensembles import build_ensemble
 from medrobust.models import cnn1d, mlp
 from numpy.testing import assert_allclose
@@ -167,6 +168,29 @@ def test_starts_are_uniform_and_of_their_own_seed():
     np.testing.assert_array_equal(swapped, starts[:, ::-1])
     still = run(model, x, y, spec.model_copy(update={"random_start": False}))
     np.testing.assert_array_equal(still.x_adv[:, 0], x)
+
+
+#: Of rows, queries and steps as the first version made them.
+DIGESTS = {
+    ("sign", True): "fff6ab4ad89da32c",
+    ("sign", False): "50fa82022fb68d16",
+    ("adam", True): "73cfdcbe49ee32de",
+    ("adamax", False): "50fa82022fb68d16",
+}
+
+
+@pytest.mark.parametrize(("optimizer", "early_stop"), DIGESTS)
+def test_records_made_earlier_would_be_made_again(optimizer, early_stop):
+    model, x = LinearLogits(D, 3), points_of(40, D)
+    y = model.predict(x)
+    spec = make_spec(
+        epsilon=0.05, num_steps=30, step_size=0.011, optimizer=optimizer, loss="margin",
+        early_stop=early_stop, restarts=2,
+    )  # fmt: skip
+    result = run(model, x, y, spec)
+    content = b"".join(a.tobytes() for a in (result.x_adv, result.queries, result.iterations))
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest[:16] == DIGESTS[optimizer, early_stop]
 
 
 def test_a_run_ends_where_predict_says_so():

@@ -34,7 +34,7 @@ def draw_artefact(study, name):
             attack=attack_facts(study),
             attacks=all_attacks(study),
             cohort_rule=cohort_rule(study),
-            class_names=first_classes(study),
+            class_names=first_classes(study, name),
             run=run_facts(study),
             about=about(study),
             code=code_hash("medrobust.jobs.artefacts", f"medrobust.studies.{study}"),

@@ -84,7 +84,11 @@ def study_of(wildcards):
 
 
 def model_of(wildcards):
-    return study_of(wildcards).models[wildcards.model]
+    models = study_of(wildcards).models
+    if wildcards.model not in GRAPH.models(wildcards.study, wildcards.dataset):
+        known = "is not trained on" if wildcards.model in models else "is unknown; asked for on"
+        raise WorkflowError(f"The model {wildcards.model!r} {known} {wildcards.dataset}.")
+    return models[wildcards.model]
 
 
 def attack_of(wildcards):
@@ -233,8 +237,9 @@ def all_attacks(study):
     return {name: layout.attack_facts(attack) for name, attack in attacks.items()}
 
 
-def first_classes(study):
-    return GRAPH.registry[GRAPH.cells(study)[0].dataset].classes
+def first_classes(study, name):
+    cells = GRAPH.shown_cells(study, artefact_of(study, name)) or GRAPH.cells(study)
+    return GRAPH.registry[cells[0].dataset].classes
 
 
 def cohort_rule(study):

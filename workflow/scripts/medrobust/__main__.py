@@ -109,9 +109,20 @@ def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
         name = getattr(options, kind, None)
         if name is not None and name not in known:
             raise unknown_name(kind, name, known, where="command line")
-    dataset = options.dataset or next(iter(study.datasets))
-    if dataset not in study.datasets:
-        raise unknown_name("data set", dataset, study.datasets, where="command line")
+    model = getattr(options, "model", None)
+    fit = [d for d in study.datasets if model is None or model in graph.models(options.study, d)]
+    attack = getattr(options, "attack", None)
+    if attack is not None:
+        fit = [d for d in fit if model in graph.attacked_models(options.study, attack, d)]
+    if not fit:
+        raise InputError(
+            f"The attack {attack!r} is not run on the model {model!r}.",
+            where="command line",
+            remedy=f"see `models` of the attack in config/studies/{options.study}.yaml.",
+        )
+    dataset = options.dataset or fit[0]
+    if dataset not in fit:
+        raise unknown_name("data set", dataset, fit, where="command line")
     cells = {(cell.dataset, cell.replicate): cell for cell in graph.cells(options.study)}
     if (dataset, options.replicate) not in cells:
         raise InputError(f"There is no replicate {options.replicate}.", where="--replicate")

@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Need = Literal["summary", "predictions", "records", "arrays", "tallies", "attack_arrays"]
+Need = Literal[
+    "summary",
+    "predictions",
+    "records",
+    "arrays",
+    "tallies",
+    "attack_arrays",
+    "margins",
+    "plane",
+    "search",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Artefact:
         caption: file name of its caption in workflow/report, without suffix.
         attacks: the attacks whose results it shows, by their names in the study; empty: all.
         architectures: registered names of the architectures whose models it shows; empty: all.
+        datasets: registered names of the data sets that it shows; empty: all.
         first_cell: it shows the first data set and replicate only, and gets the cohort's file.
         alias: a short name to ask for, such as ``signnet_fig2``; empty for none.
     """
@@ -37,6 +48,7 @@ class Artefact:
     caption: str = ""
     attacks: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     first_cell: bool = False
     alias: str = ""
 
@@ -155,6 +167,126 @@ def _nsr() -> dict[str, Artefact]:
     }
 
 
-ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = {"signnet": _SIGNNET, "nsr": _nsr()}
+#: Tables of ima: number, data set and norm in a few words, attack.
+_IMA_TABLES = (
+    ("8", "Moons", "pgd_moons"),
+    ("9", "Fashion-MNIST, Linf", "pgd_fashion"),
+    ("10", "Fashion-MNIST, L2", "pgd_fashion_l2"),
+    ("11", "SVHN, Linf", "pgd_svhn"),
+    ("12", "SVHN, L2", "pgd_svhn_l2"),
+    ("13", "COVID-19 CT", "pgd_covid"),
+    ("B1", "IMA's beta, Fashion-MNIST, L2", "pgd_fashion_l2"),
+    ("B2", "IMA's beta, Fashion-MNIST, Linf", "pgd_fashion"),
+    ("C4", "IMA's largest margin, Fashion-MNIST, L2", "pgd_fashion_l2"),
+    ("C5", "IMA's largest margin, Fashion-MNIST, Linf", "pgd_fashion"),
+    ("C6", "IMA's largest margin, SVHN, L2", "pgd_svhn_l2"),
+    ("C7", "IMA's largest margin, SVHN, Linf", "pgd_svhn"),
+)
+_IMA_PGD = tuple(dict.fromkeys(attack for *_, attack in _IMA_TABLES))
+_IMA_NOISE = ("noise_covid", "noise_moons", "noise_fashion")
+
+
+def _ima() -> dict[str, Artefact]:
+    def figure(
+        number: int, what: str, *needs: Need, caption: str, **shown: tuple[str, ...]
+    ) -> Artefact:
+        label, alias = f"Figure {number}", f"ima_fig{number}"
+        return Artefact(label, what, "figure", needs, caption=caption, alias=alias, **shown)
+
+    images, covid = ("ct_images",), ("covid_ct",)
+    found = {
+        "figure1": figure(
+            1,
+            "a CT image and its noise",
+            "attack_arrays",
+            caption="ct_images",
+            attacks=images,
+            datasets=covid,
+        ),
+        "figure2": figure(2, "search of a noisy point", "search", caption="search"),
+        "figure3": figure(3, "bisection to the boundary", "search", caption="search"),
+        "figure4": figure(4, "a margin that shrinks", "search", caption="search"),
+        "figure5": figure(5, "equilibrium of margins", "search", caption="search"),
+        "figure6": figure(
+            6, "Moons", "tallies", "plane", caption="regions", attacks=("pgd_moons",)
+        ),
+        "figure7": figure(
+            7,
+            "Fashion-MNIST",
+            "tallies",
+            caption="robust_curves",
+            attacks=("pgd_fashion", "pgd_fashion_l2"),
+        ),
+        "figure8": figure(
+            8, "SVHN", "tallies", caption="robust_curves", attacks=("pgd_svhn", "pgd_svhn_l2")
+        ),
+        "figure9": figure(
+            9,
+            "COVID-19 CT, accuracy and margins",
+            "tallies",
+            "margins",
+            caption="margins",
+            attacks=("pgd_covid",),
+            datasets=covid,
+        ),
+        # The text calls it Figure 10, a number that it gives to another one too.
+        "panel": Artefact(
+            "Noisy CT images",
+            "one CT image at all noise levels",
+            "figure",
+            ("attack_arrays",),
+            caption="ct_images",
+            attacks=images,
+            datasets=covid,
+            alias="ima_fig10",
+        ),
+    }
+    for number, what, attack in _IMA_TABLES:
+        found[f"table{number}"] = Artefact(
+            f"Table {number}",
+            what,
+            "table",
+            ("tallies",),
+            attacks=(attack,),
+            alias=f"ima_tab{number.lower()}",
+        )
+    return found | {
+        "margins": Artefact(
+            "Margins",
+            "margins of training points, and the epsilon that they recommend",
+            "table",
+            ("tallies", "margins"),
+            caption="margins",
+            attacks=_IMA_PGD,
+        ),
+        "noise": Artefact(
+            "Noise",
+            "uniform noise, and other numbers of the text",
+            "table",
+            ("tallies",),
+            caption="noise",
+            attacks=(*_IMA_NOISE, "pgd_covid"),
+        ),
+        "matrix": Artefact(
+            "Matrix",
+            "all published numbers on classification against this run",
+            "figure",
+            ("tallies",),
+            caption="matrix",
+            attacks=_IMA_PGD,
+        ),
+        "claims": Artefact(
+            "Claims",
+            "what the paper says, and what this run says",
+            "claims",
+            ("summary", "tallies", "margins"),
+            attacks=(*_IMA_PGD, "noise_covid"),
+            alias="ima_claims",
+        ),
+    }
+
+
+_STUDIES = {"signnet": _SIGNNET, "nsr": _nsr(), "ima": _ima()}
+ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = _STUDIES
 #: Studies whose papers print averages beside their terms, which are recomputed.
 PRINTED_AVERAGES = frozenset({"signnet"})

@@ -10,7 +10,7 @@ every key; config/README.md is generated from them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -36,7 +36,7 @@ class Config(Settings):
 
     scale: Literal["paper", "laptop", "smoke"] = Field(
         default="paper",
-        description="how much: the published amounts, real data within an hour, or stand-ins",
+        description="how much: the published amounts, real data in an hour or some, or stand-ins",
     )
     protocol: Literal["code", "text"] = Field(
         default="code", description="what the authors' code did, or what the paper's text says"
@@ -410,18 +410,29 @@ def _select(study: Study, config: Config, name: str) -> Study:
     """Returns a study with the data sets and models that are to run."""
     place = f"config/studies/{name}.yaml, key datasets"
     datasets = _of_protocol(study.datasets, config.protocol, place)
-    datasets = _chosen(datasets, config)
-    models = {
+    attacks = [attack for attack in study.attacks if attack not in config.leave_out]
+    return with_parts(study, _chosen(datasets, config), _chosen(study.models, config), attacks)
+
+
+def with_parts(
+    study: Study, datasets: Collection[str], models: Collection[str], attacks: Collection[str]
+) -> Study:
+    """Returns a study with these parts only, by their names.
+
+    Models of other data sets go too, and attacks on other models.
+    """
+    kept = {
         name: model
-        for name, model in _chosen(study.models, config).items()
-        if model.datasets is None or any(dataset in datasets for dataset in model.datasets)
+        for name, model in study.models.items()
+        if name in models and (model.datasets is None or set(model.datasets) & set(datasets))
     }
-    attacks = {}
-    for attack_name, attack in study.attacks.items():
-        aimed_at = attack.models and [model for model in attack.models if model in models]
-        if attack_name not in config.leave_out and aimed_at != []:
-            attacks[attack_name] = attack.model_copy(update={"models": aimed_at})
-    return study.model_copy(update={"datasets": datasets, "models": models, "attacks": attacks})
+    aimed = {}
+    for name, attack in study.attacks.items():
+        aim = attack.models and [model for model in attack.models if model in kept]
+        if name in attacks and aim != []:
+            aimed[name] = attack.model_copy(update={"models": aim})
+    used = {name: use for name, use in study.datasets.items() if name in datasets}
+    return study.model_copy(update={"datasets": used, "models": kept, "attacks": aimed})
 
 
 Part = TypeVar("Part", StudyDataset, Model)

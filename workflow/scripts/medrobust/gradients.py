@@ -28,6 +28,10 @@ BLOCK = 512
 
 Loss = Literal["cross_entropy", "margin"]
 
+#: From points ``[n, d]`` to joined logits ``[n, c]`` and the way back: a function from slopes with
+#: respect to these logits to slopes with respect to the points, ``[n, d]``.
+Pass = Callable[["torch.Tensor"], "tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]"]
+
 
 class InputGradients:
     """Logits of one model, and gradients of losses with respect to its inputs.
@@ -38,6 +42,7 @@ class InputGradients:
         input_shape: shape of one point.
         device: "cpu" or "cuda[:k]".
         block: rows of a pass.
+        recorded: the same logits with the way back; None: automatic differentiation of ``logits``.
     """
 
     def __init__(
@@ -47,8 +52,10 @@ class InputGradients:
         input_shape: tuple[int, ...],
         device: str = "cpu",
         block: int = BLOCK,
+        recorded: Pass | None = None,
     ) -> None:
         self._logits, self._device = logits, device
+        self._recorded = recorded or self._differentiated
         self.input_shape, self.block = tuple(input_shape), block
 
     def logits(self, x: np.ndarray) -> np.ndarray:
@@ -110,14 +117,21 @@ class InputGradients:
             "cross_entropy": loss_kernels.cross_entropy_slopes,
             "margin": loss_kernels.margin_slopes,
         }[loss]
-        leaf = x.detach().requires_grad_()
-        with torch.enable_grad():
-            joined = self._logits(leaf)
+        joined, back = self._recorded(x)
         logits = joined.detach().cpu().numpy()
         slopes = np.empty(logits.shape, dtype=np.float32)
         slopes_of(np.ascontiguousarray(logits), y, slopes)
-        (gradient,) = torch.autograd.grad(joined, leaf, torch.from_numpy(slopes).to(self._device))
-        return logits, gradient.cpu().numpy()
+        return logits, back(torch.from_numpy(slopes).to(self._device)).cpu().numpy()
+
+    def _differentiated(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        import torch
+
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            joined = self._logits(leaf)
+        return joined, lambda slopes: torch.autograd.grad(joined, leaf, slopes)[0]
 
 
 def joined_logits(outputs: torch.Tensor, n_classes: int) -> torch.Tensor:

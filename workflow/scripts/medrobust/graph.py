@@ -26,6 +26,7 @@ from medrobust.config import (
     chunk_size,
     named_datasets,
     resolve,
+    with_parts,
 )
 from medrobust.data.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, Dataset, get_dataset
@@ -208,12 +209,21 @@ class Graph:
         margins of training points where its method has none, and so on.
         """
         found = []
-        for cell in self.cells(study)[: 1 if artefact.first_cell else None]:
+        for cell in self.shown_cells(study, artefact):
             for name, model in self.models(study, cell.dataset).items():
                 shown = artefact.architectures
                 if not shown or model.architecture["name"] in shown:
                     found.append(self._entry(cell, name, artefact))
         return found
+
+    def shown_cells(self, study: str, artefact: Artefact) -> list[Cell]:
+        """Returns the cells that an artefact shows; none where a selection left them all out."""
+        cells = [
+            cell
+            for cell in self.cells(study)
+            if not artefact.datasets or cell.dataset in artefact.datasets
+        ]
+        return cells[:1] if artefact.first_cell else cells
 
     def _entry(self, cell: Cell, name: str, artefact: Artefact) -> dict[str, Any]:
         settings = self.study(cell.study)
@@ -742,12 +752,7 @@ def _as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> 
     everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
     made = read_json(file)["study"]
     studies = {
-        name: study.model_copy(
-            update={
-                "datasets": {n: d for n, d in study.datasets.items() if n in made["datasets"]},
-                "models": {n: m for n, m in study.models.items() if n in made["models"]},
-            }
-        )
+        name: with_parts(study, made["datasets"], made["models"], made["attacks"])
         for name, study in everything.studies.items()
         if name in resolved.studies
     }

@@ -49,6 +49,19 @@ _MODELS: dict[str, tuple[str, Any, str]] = {
     "adv0.1": ("#7FB800", _DOTTED, "P"),
     "adv0.2": ("#2CA25F", _DASHDOT, "X"),
     "adv0.3": ("#00441B", _DASHED, "p"),
+    # Trainings of ima, likewise: each data set has three or four of the radii.
+    "IMA": ("#0072B2", _SOLID, "o"),
+    "MMA": ("#D55E00", _SOLID, "s"),
+    "TRADES": ("#AA4499", _DASHDOT, "D"),
+    "DDN": ("#56B4E9", _DASHED, "v"),
+    "adv": ("#00441B", _DASHED, "p"),
+    "adv0.15": ("#57B52E", _DOTTED, "h"),
+    **dict.fromkeys(("adv1", "adv0.01", "adv0.5"), ("#7FB800", _DOTTED, "P")),
+    **dict.fromkeys(("adv3", "adv0.06", "adv1.0"), ("#2CA25F", _DASHDOT, "X")),
+    **dict.fromkeys(("adv5", "adv0.10", "adv2.0"), ("#00441B", _DASHED, "p")),
+    "rand0.1": ("#E6C229", _DOTTED, "1"),
+    "rand0.2": ("#C2912E", _DASHDOT, "2"),
+    "rand0.3": ("#7A5C1E", _DASHED, "3"),
 }
 # For models that a user adds; a name always gets the same one, whatever else is drawn.
 _FURTHER_COLOURS = ("#332288", "#882255", "#999933", "#44AA99", "#661100", "#6699CC", "#DDAA33")

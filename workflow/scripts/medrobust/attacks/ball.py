@@ -1,8 +1,9 @@
-"""What the attacks within a ball of the maximum norm share: settings, checks, starting rows."""
+"""What the attacks within a ball share: settings, checks, starting rows in the maximum norm."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 #: Streams of random numbers that a run's seed gives; those from STEP_STREAMS on are for its steps.
 START_STREAM, STEP_STREAMS = 1, 16
 
+Norm = Literal["linf", "l2"]
 Optimizer = Literal["sign", "adam", "adamax"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -44,11 +46,9 @@ class GradientModel(LabelModel, Protocol):
 
 
 class BallSpec(Settings):
-    """Settings of an attack within a ball of the maximum norm."""
+    """Settings of an attack within a ball, of the maximum norm unless it says otherwise."""
 
-    epsilon: Positive = Field(
-        description="radius of the ball in the maximum norm, in the units of the data"
-    )
+    epsilon: Positive = Field(description="radius of the ball, in the units of the data")
     clip_min: Finite | None = Field(
         default=None,
         description="lower end of the box that no value leaves, in the units of the data; null: "
@@ -76,9 +76,13 @@ class SteppedSpec(BallSpec):
     """Settings of an attack within a ball that takes steps."""
 
     num_steps: Count = Field(default=100, description="most steps of a run")
-    step_size: Positive = Field(
+    step_size: Positive | None = Field(
         default=0.01,
-        description="length of a step in the units of the data; learning rate of adam and adamax",
+        description="length of a step in the units of the data; learning rate of adam and adamax; "
+        "null, the default beside step_share: a share of epsilon",
+    )
+    step_share: Positive | None = Field(
+        default=None, description="the same as a share of epsilon, in place of step_size"
     )
     optimizer: Optimizer = Field(
         default="sign",
@@ -92,6 +96,26 @@ class SteppedSpec(BallSpec):
     early_stop: bool = Field(
         default=True, description="whether a run ends as soon as its label changes"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_replaces_the_default(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("step_share") is not None:
+            return {"step_size": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_step_is_given(self) -> SteppedSpec:
+        if (self.step_size is None) == (self.step_share is None):
+            raise ValueError("give exactly one of step_size and step_share")
+        return self
+
+    def step_length(self) -> float:
+        """Returns the length of a step, in the units of the data."""
+        if self.step_size is not None:
+            return self.step_size
+        assert self.step_share is not None  # checked when the settings were made
+        return self.step_share * self.epsilon
 
 
 def check_attack(spec: BallSpec, seeds: np.ndarray, x_start: np.ndarray | None) -> None:

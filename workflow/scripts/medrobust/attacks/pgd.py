@@ -1,9 +1,14 @@
-"""Projected gradient descent in the maximum norm (Madry et al. 2018), many runs side by side.
+"""Projected gradient descent (Madry et al. 2018) in the maximum norm or L2, runs side by side.
 
-A step goes up the sign of the input gradient of a loss, by ``step_size`` (``optimizer: sign``) or
-as Adam or Adamax move a perturbation whose gradient is minus that sign. Then the row is projected
-to the ball around its point and to the clip box. The noise-to-signal-ratio paper says sign steps
-(section 3.1, equation 12); its authors' code evaluates with Adamax, learning rate 0.01.
+In the maximum norm a step goes up the sign of the input gradient of a loss, by ``step_size``
+(``optimizer: sign``) or as Adam or Adamax move a perturbation whose gradient is minus that sign.
+Then the row is projected to the ball around its point and to the clip box. The noise-to-signal-
+ratio paper says sign steps (section 3.1, equation 12); its authors' code evaluates with Adamax,
+learning rate 0.01.
+
+In L2 a step goes along the gradient divided by its length; see
+:class:`medrobust.attacks.moves.L2Moves`. Ima (section "Experiments"; its authors' code) attacks in
+both norms: 100 steps of epsilon / 10, once by the cross-entropy and once by the margin.
 
 Points that the model gets wrong are not attacked. A run ends when the model's own ``predict``
 gives its row another label (``early_stop``), or after ``num_steps`` steps; where it fails, its last
@@ -18,11 +23,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medrobust.attacks import AttackResult, ProgressSink
-from medrobust.attacks.ball import GradientModel, SteppedSpec, check_attack, check_logits
+from medrobust.attacks.ball import (
+    GradientModel,
+    Norm,
+    Optimizer,
+    SteppedSpec,
+    check_attack,
+    check_logits,
+)
 from medrobust.attacks.ledger import Ledger
+from medrobust.attacks.moves import L2Moves, LinfMoves, Moves
 from medrobust.attacks.slots import Slots
 
 if TYPE_CHECKING:
@@ -31,17 +44,36 @@ if TYPE_CHECKING:
 
 
 class Spec(SteppedSpec):
-    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083), maximum norm, untargeted.
+    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083), untargeted.
 
     Defaults are those of the noise-to-signal-ratio paper's text; its authors' code uses
-    `optimizer: adamax`.
+    `optimizer: adamax`. Ima uses `step_share: 0.1`, both norms, and both losses.
     """
+
+    norm: Norm = Field(
+        default="linf", description="of the ball: linf, the largest value, or l2, the length"
+    )
+    optimizer: Optimizer = Field(
+        default="sign",
+        description="sign: steps of step_size, in linf along the sign of the gradient, in l2 along "
+        "the gradient divided by its length; adam, adamax (linf only): these optimisers, given "
+        "minus the sign of the gradient",
+    )
 
     loss: Literal["cross_entropy", "margin"] = Field(
         default="cross_entropy",
         description="what is raised: cross_entropy, or margin, the largest other logit less the "
         "label's",
     )
+
+    @model_validator(mode="after")
+    def _steps_fit_the_norm(self) -> Spec:
+        if self.norm == "l2" and self.optimizer != "sign":
+            raise ValueError(
+                f"norm l2 takes steps along the gradient itself: set `optimizer: sign`, not "
+                f"{self.optimizer}"
+            )
+        return self
 
     def expected_queries(self) -> int:
         """Returns the most queries and gradients of one point, all restarts (for plans)."""
@@ -73,9 +105,14 @@ def attack(
     check_logits(model, "pgd")
     ledger = Ledger(x, y, seeds, spec, gradients=True, journal=journal, progress=progress)
     if (left := ledger.start(model)).size:
-        guide = _Gradients(model, spec.loss)
-        Slots(model.gradient_block, guide, model, spec, ledger, left).run()
+        size = model.gradient_block
+        guide, moves = _Gradients(model, spec.loss), _moves(spec, (size, ledger.x.shape[1]))
+        Slots(size, guide, moves, model, spec, ledger, left).run()
     return ledger.result()
+
+
+def _moves(spec: Spec, shape: tuple[int, int]) -> Moves:
+    return L2Moves(spec, shape) if spec.norm == "l2" else LinfMoves(spec, shape)
 
 
 class _Gradients:

@@ -1,7 +1,7 @@
 """Runs side by side, each in a slot of its own: steps, ends, and the next run in its place.
 
 All slots advance together, so the rows of a pass are always as many as there are slots; each
-counts its own steps. What leads the rows is a :class:`Guide`; one compiled kernel moves them.
+counts its own steps. What leads the rows is a :class:`Guide`; :class:`Moves` take them there.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from medrobust.attacks import LabelModel
-from medrobust.attacks.ball import Optimizer, SteppedSpec, starting_rows
+from medrobust.attacks.ball import SteppedSpec
 from medrobust.attacks.ledger import Ended, Ledger
+from medrobust.attacks.moves import Moves
 
 
 class Guide(Protocol):
@@ -54,68 +55,13 @@ class Guide(Protocol):
         ...
 
 
-class Ascent:
-    """Steps of many rows by an optimiser, each row at its own step.
-
-    Args:
-        optimizer: "sign", "adam" or "adamax".
-        step_size: length of a step, or learning rate.
-        num_steps: most steps of a row.
-        shape: rows and values per row.
-    """
-
-    def __init__(
-        self, optimizer: Optimizer, step_size: float, num_steps: int, shape: tuple[int, int]
-    ) -> None:
-        from medrobust.attacks import ball_kernels as kernels
-
-        self._kernels = kernels
-        self._code = {"sign": kernels.SIGN, "adam": kernels.ADAM, "adamax": kernels.ADAMAX}[
-            optimizer
-        ]
-        t = np.arange(1, num_steps + 1)
-        sizes = np.full(num_steps, step_size)
-        if optimizer != "sign":
-            sizes /= 1 - kernels.FIRST_DECAY**t
-        self._sizes = sizes.astype(np.float32)
-        self._corrections = np.sqrt(1 - kernels.SECOND_DECAY**t).astype(np.float32)
-        self._first = np.zeros(shape, dtype=np.float32)
-        self._second = np.zeros(shape, dtype=np.float32)
-
-    def reset(self, rows: np.ndarray) -> None:
-        """Forgets the moments of rows, int64 ``[k]``."""
-        self._first[rows] = 0
-        self._second[rows] = 0
-
-    def step(
-        self,
-        active: np.ndarray,
-        taken: np.ndarray,
-        slopes: np.ndarray,
-        least: np.ndarray,
-        most: np.ndarray,
-        rows: np.ndarray,
-    ) -> None:
-        """Moves rows up their slopes, within limits.
-
-        Args:
-            active: bool ``[k]``, which rows move.
-            taken: int64 ``[k]``, steps that each row has taken.
-            slopes, least, most, rows: float32 ``[k, d]``; rows are changed.
-        """
-        now = np.where(active, taken, 0)
-        self._kernels.ascend(
-            self._code, active, slopes, self._sizes[now], self._corrections[now], least, most,
-            rows, self._first, self._second,
-        )  # fmt: skip
-
-
 class Slots:
     """A fixed number of places for runs.
 
     Args:
         size: number of places.
         guide: leads the runs.
+        moves: starts and moves the rows of as many places.
         model: is asked for the labels that end a run.
         spec: the attack's settings.
         ledger: the attack's runs.
@@ -126,18 +72,19 @@ class Slots:
         self,
         size: int,
         guide: Guide,
+        moves: Moves,
         model: LabelModel,
         spec: SteppedSpec,
         ledger: Ledger,
         waiting: np.ndarray,
     ) -> None:
         d = ledger.x.shape[1]
-        self._guide, self._model, self._spec, self._ledger = guide, model, spec, ledger
+        self._guide, self._moves, self._model = guide, moves, model
+        self._spec, self._ledger = spec, ledger
         self._waiting, self._next = waiting, 0
-        self._ascent = Ascent(spec.optimizer, spec.step_size, spec.num_steps, (size, d))
         self._taken = np.zeros(size, dtype=bool)
         self._runs, self._labels, self._steps, self._queries = np.zeros((4, size), dtype=np.int64)
-        self._rows, self._least, self._most = np.zeros((3, size, d), dtype=np.float32)
+        self._rows = np.zeros((size, d), dtype=np.float32)
         self._fill(np.arange(size))
 
     def run(self) -> None:
@@ -156,7 +103,7 @@ class Slots:
         if active.any():
             seeds = self._ledger.seeds[self._runs]
             slopes = self._guide.slopes(rows, labels, queries, active, seeds, self._steps)
-            self._ascent.step(active, self._steps, slopes, self._least, self._most, rows)
+            self._moves.step(active, self._steps, slopes, rows)
             self._steps += active
         if over.any():
             places = np.flatnonzero(over)
@@ -188,12 +135,9 @@ class Slots:
             return
         self._next += len(runs)
         places = places[: len(runs)]
-        ledger, spec = self._ledger, self._spec
+        ledger = self._ledger
         points = runs // ledger.restarts
-        self._rows[places], self._least[places], self._most[places] = starting_rows(
-            ledger.x[points], ledger.seeds[runs], spec, random=spec.random_start
-        )
+        self._rows[places] = self._moves.start(places, ledger.x[points], ledger.seeds[runs])
         self._runs[places], self._labels[places] = runs, ledger.y[points]
         self._queries[places] = self._steps[places] = 0
-        self._ascent.reset(places)
         self._taken[places] = True

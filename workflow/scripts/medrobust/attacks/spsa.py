@@ -29,6 +29,7 @@ from medrobust.attacks.ball import (
     check_logits,
 )
 from medrobust.attacks.ledger import Ledger
+from medrobust.attacks.moves import LinfMoves
 from medrobust.attacks.slots import Slots
 from medrobust.attacks.spec import Count
 
@@ -87,7 +88,8 @@ def attack(
     check_logits(model, "spsa")
     ledger = Ledger(x, y, seeds, spec, gradients=False, journal=journal, progress=progress)
     if (left := ledger.start(model)).size:
-        Slots(_SLOTS, _Estimates(model, spec), model, spec, ledger, left).run()
+        moves = LinfMoves(spec, (_SLOTS, ledger.x.shape[1]))
+        Slots(_SLOTS, _Estimates(model, spec), moves, model, spec, ledger, left).run()
     return ledger.result()
 
 

@@ -270,6 +270,59 @@ def draws_above_zero(
     return Statement(label, p_for=chance(draws <= 0), p_against=chance(draws >= 0), figures=figures)
 
 
+def against_rivals(
+    label: str,
+    first: tuple[float, np.ndarray],
+    rivals: Sequence[tuple[float, np.ndarray]],
+    low: float = 0.0,
+    high: float = np.inf,
+    *,
+    n: int,
+    decimals: int,
+) -> Statement:
+    """Tests whether a quantity minus the largest of its rivals lies in [low, high].
+
+    Without rivals, the quantity itself. With rivals, low 0 and no bound above, a difference of 0
+    is not above 0 (:func:`draws_above_zero`).
+
+    Args:
+        label: the statement in words.
+        first: estimate and bootstrap draws ``[resamples]`` of the quantity.
+        rivals: the same of each rival; draws are independent of each other.
+        low, high: the bounds; an infinite one is no bound.
+        n: points behind it.
+        decimals: to print the difference with.
+    """
+    estimate, draws = first
+    if not rivals:
+        return between(label, estimate, draws, low, high, n=n, decimals=decimals)
+    estimate = estimate - max(value for value, _ in rivals)
+    draws = draws - np.max([one for _, one in rivals], axis=0)
+    if low == 0 and np.isposinf(high):
+        return draws_above_zero(label, estimate, draws, n=n, decimals=decimals)
+    return between(label, estimate, draws, low, high, n=n, decimals=decimals)
+
+
+def printed_against_rivals(
+    label: str,
+    first: float,
+    rivals: Sequence[float],
+    rounding: float,
+    low: float = 0.0,
+    high: float = np.inf,
+) -> Statement:
+    """Returns what :func:`against_rivals` asks, of printed numbers.
+
+    Args:
+        label, low, high: as there.
+        first, rivals: the printed numbers.
+        rounding: half of the last printed digit.
+    """
+    slack = rounding * (2 if rivals else 1)
+    value = first - max(rivals, default=0.0)
+    return printed_between(label, value - slack, value + slack, low, high)
+
+
 def printed_between(
     label: str, lowest: float, highest: float, low: float, high: float
 ) -> Statement:

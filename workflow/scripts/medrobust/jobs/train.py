@@ -86,7 +86,7 @@ def train_members(
         journal = stack.enter_context(Journal(places[0], key))
         checkpoint = stack.enter_context(Checkpoint(places[1], key))
         work = Work(
-            x=dataset.x[rows],
+            x=dataset.points(rows),
             y=dataset.y[rows],
             n_classes=dataset.n_classes,
             members=numbers,

@@ -9,7 +9,8 @@ For methods that descend a loss it has ``initial_parameters`` and ``forward``, a
 ``training_forward`` (where training differs from evaluation), ``UNTRAINED`` (names of arrays that
 the optimizer leaves alone), ``after_step(parameters)`` (changes the tensors in place after each
 step) and ``MEMBERS_APART = True`` (members are computed one after the other). Where ``SCORES`` is
-"logits", gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``;
+"logits", gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``, and go the
+way back of :mod:`medrobust.models.apart` where there is one member and its module has one;
 ``GRADIENT_BLOCK`` is then the number of rows of their passes, if that of
 :mod:`medrobust.gradients` is too large for this architecture. What ``composed_loss`` asks for is
 in :mod:`medrobust.models.apart`.

@@ -32,9 +32,9 @@ class Entry:
         arrays: the arrays beside them.
         tallies: name of an attack on a split to its ``tally.csv``.
         attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
-        margins: ``margins.safetensors``, of the training points.
-        plane: ``plane.safetensors``, what the model says on a plane of data.
-        search: ``search.safetensors``, what ima's search went through.
+        margins: ``margins.safetensors``, of models whose training estimates margins.
+        plane: ``plane.safetensors``, of models of two-dimensional data.
+        search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
     """
 
     dataset: str

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrobust import artefacts
 from medrobust.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
-from medrobust.evaluation.comparison import OUTSIDE, read_published, verdict
+from medrobust.evaluation.comparison import read_published
 from medrobust.evaluation.tally import WORST_CASE
 from medrobust.plotting import model_label
 from medrobust.studies import Request, shared
@@ -31,13 +31,13 @@ from medrobust.studies.nsr_results import (
     PrintedTable,
     Results,
     attack_text,
-    level_text,
     printed_dataset,
     read_results,
     remark,
     sample_text,
     split_name,
 )
+from medrobust.studies.shared import level_text, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +57,7 @@ _TEXT = frozenset({"interval", "selection"})
 _WHOLE = frozenset({"non_monotone", "attacked"})
 #: Decimals of a reproduced number: one more than the paper's.
 DECIMALS = 3
+PRINTED_DECIMALS = 2
 
 
 # --- rows -------------------------------------------------------------------------------
@@ -299,22 +300,9 @@ def _difference_text(row: Mapping[str, Any]) -> str:
     return signed(row["difference"], DECIMALS) + ("*" if outside(row) else "")
 
 
-def signed(value: float, decimals: int) -> str:
-    """Returns a number with its sign, "+0.012" or "−0.012"; without one if it rounds to 0."""
-    text = number(abs(value), decimals)
-    if float(text) == 0:
-        return text
-    return f"+{text}" if value > 0 else f"−{text}"
-
-
 def outside(row: Mapping[str, Any]) -> bool:
-    """Tells whether a published number (printed with 2 decimals) lies outside the interval.
-
-    Whatever data the reproduced number rests on: only the comparison refuses to judge
-    stand-ins.
-    """
-    ends = (row["reproduced"], row["ci_low"], row["ci_high"])
-    return verdict(row["published"], 2, *ends, source="kaggle") == OUTSIDE
+    """Tells whether a published number lies outside the interval of the reproduced one."""
+    return shared.outside(row, PRINTED_DECIMALS)
 
 
 # --- what the workflow calls --------------------------------------------------------------

@@ -27,14 +27,13 @@ from medrobust.evaluation.claims import (
     Claim,
     Finding,
     Statement,
+    against_rivals,
     all_of,
     any_of,
-    between,
     build_claims,
-    draws_above_zero,
     exact,
     open_statement,
-    printed_between,
+    printed_against_rivals,
 )
 from medrobust.studies import Request
 from medrobust.studies.nsr_results import (
@@ -46,12 +45,12 @@ from medrobust.studies.nsr_results import (
     Printed,
     Results,
     budget_text,
-    level_text,
     model_name,
     read_printed,
     read_results,
     remark,
 )
+from medrobust.studies.shared import level_text
 
 PROPOSED = ("loss1", "loss2")
 ADVERSARIAL = ("adv0.1", "adv0.2", "adv0.3")
@@ -155,14 +154,8 @@ class RunEvidence:
         missing = [one for one in found if isinstance(one, str)]
         if missing:
             return open_statement(label, missing[0])
-        estimate, draws = found[0]
-        if rivals:
-            estimate -= max(value for value, _ in found[1:])
-            draws = draws - np.max([one for _, one in found[1:]], axis=0)
         n = self.points(first)
-        if rivals and low == 0 and np.isposinf(high):
-            return draws_above_zero(label, estimate, draws, n=n, decimals=3)
-        return between(label, estimate, draws, low, high, n=n, decimals=3)
+        return against_rivals(label, found[0], found[1:], low, high, n=n, decimals=3)
 
     def points(self, quantity: Quantity) -> int:
         """Returns the number of test points behind a quantity."""
@@ -188,9 +181,8 @@ class PrintEvidence:
         high: float = np.inf,
     ) -> Statement:
         """See :class:`Evidence`."""
-        slack = ROUNDING * (2 if rivals else 1)
-        value = self._mean(first) - max((self._mean(one) for one in rivals), default=0.0)
-        return printed_between(label, value - slack, value + slack, low, high)
+        others = [self._mean(one) for one in rivals]
+        return printed_against_rivals(label, self._mean(first), others, ROUNDING, low, high)
 
 
 Test = Callable[[Evidence], Statement]

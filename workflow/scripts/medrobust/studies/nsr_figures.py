@@ -13,7 +13,7 @@ from medrobust import artefacts, io
 from medrobust.errors import InputError
 from medrobust.evaluation.comparison import read_published
 from medrobust.plotting import model_label
-from medrobust.studies import Request, shared
+from medrobust.studies import Request, matrix, shared
 from medrobust.studies.nsr import outside, table_rows
 from medrobust.studies.nsr_results import (
     DATASET,
@@ -29,14 +29,13 @@ from medrobust.studies.nsr_results import (
     Results,
     attack_text,
     budget_text,
-    level_text,
     model_name,
     read_printed,
     read_results,
     sample_text,
     split_name,
 )
-from medrobust.studies.shared import MITBIH_SAMPLING_RATE
+from medrobust.studies.shared import MITBIH_SAMPLING_RATE, level_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -466,9 +465,6 @@ def _change_text(change: np.ndarray) -> str:
 
 # --- matrix -----------------------------------------------------------------------------
 
-#: Difference at which the colours end.
-LARGEST_SHOWN = 0.5
-
 
 def build_matrix(request: Request) -> list[Path]:
     """Writes all 756 numbers as coloured cells: reproduced minus published."""
@@ -496,7 +492,7 @@ def build_matrix(request: Request) -> list[Path]:
                 "points. Grey: the published number lies within the 95 % interval of the "
                 f"reproduced one, rounding allowed for ({within} of {int(ran.sum())} that were "
                 "run); bold: outside. Hatched: not run. Colours end at "
-                f"±{100 * LARGEST_SHOWN:g} points."
+                f"±{100 * matrix.LARGEST_SHOWN:g} points."
             ),
             context=request.context,
             sources=results.sources,
@@ -515,17 +511,7 @@ def _draw_matrix(frame: pd.DataFrame) -> Any:
     for axes, table in zip(grid.ravel(), _by_place(), strict=True):
         part = frame[frame["table"] == str(table.number)]
         image = _draw_cells(axes, part, table)
-    bar = figure.colorbar(
-        image,
-        ax=grid,
-        orientation="horizontal",
-        location="bottom",
-        fraction=0.03,
-        pad=0.02,
-        aspect=50,
-        extend="both",
-    )
-    bar.set_label("Reproduced minus published (percentage points)")
+    matrix.draw_scale(figure, image, grid)
     return figure
 
 
@@ -540,56 +526,16 @@ def _by_place() -> list[Any]:
 
 
 def _draw_cells(axes: Any, part: pd.DataFrame, table: Any) -> Any:
-    import matplotlib
-
-    from medrobust import plotting
-
     place = {
         (model_name(table.network, method), level_text(level)): (i, j)
         for i, method in enumerate(METHODS)
         for j, level in enumerate(LEVELS)
     }
-    values = np.full((len(METHODS), len(LEVELS)), np.nan)
-    cells = {place[row["method"], row["epsilon"]]: row for row in shared.plain(part)}
-    for at, row in cells.items():
-        values[at] = np.nan if row["difference"] is None else 100 * row["difference"]
-    limit = 100 * LARGEST_SHOWN
-    colours = matplotlib.colormaps["RdBu"].with_extremes(bad="#F2F2F2")
-    image = axes.imshow(values, cmap=colours, vmin=-limit, vmax=limit, aspect="auto")
-    for (i, j), row in cells.items():
-        if row["difference"] is None:
-            _hatch(axes, i, j)
-            continue
-        strong = abs(values[i, j]) > 0.62 * limit
-        axes.text(
-            j,
-            i,
-            _points_text(values[i, j]),
-            ha="center",
-            va="center",
-            fontsize=5.6,
-            fontweight="bold" if row["outside"] else "normal",
-            color="white" if strong else plotting.ORIGINAL if row["outside"] else "#6E6E6E",
-        )
-    axes.set_xticks(range(len(LEVELS)), [level_text(e).removeprefix("0") or "0" for e in LEVELS])
-    axes.set_yticks(range(len(METHODS)), [model_label(method) for method in METHODS])
-    axes.tick_params(length=0, labelsize=6)
-    axes.spines[:].set_visible(False)
     name = PRINTED_ATTACKS[table.attack]
-    axes.set_title(f"Table {table.number}: {table.network}, {table.metric}, {name}", fontsize=6.5)
-    return image
-
-
-def _points_text(value: float) -> str:
-    rounded = round(value)
-    return "0" if rounded == 0 else f"+{rounded}" if rounded > 0 else f"−{-rounded}"
-
-
-def _hatch(axes: Any, i: int, j: int) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(
-        Rectangle(
-            (j - 0.5, i - 0.5), 1, 1, fill=False, hatch="////", edgecolor="#CFCFCF", linewidth=0
-        )
+    return matrix.draw_cells(
+        axes,
+        {place[row["method"], row["epsilon"]]: row for row in shared.plain(part)},
+        [model_label(method) for method in METHODS],
+        [level_text(e).removeprefix("0") or "0" for e in LEVELS],
+        title=f"Table {table.number}: {table.network}, {table.metric}, {name}",
     )

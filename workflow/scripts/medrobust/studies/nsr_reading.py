@@ -24,7 +24,6 @@ from medrobust import artefacts
 from medrobust.artefacts import NOT_RUN, Panel, number
 from medrobust.evaluation.tally import ATTACK, EACH_RUN, WORST_CASE
 from medrobust.studies import Request, shared
-from medrobust.studies.nsr import signed
 from medrobust.studies.nsr_results import (
     DATASET,
     LEVELS,
@@ -37,7 +36,6 @@ from medrobust.studies.nsr_results import (
     Printed,
     Results,
     budget_text,
-    level_text,
     model_name,
     read_printed,
     read_results,
@@ -45,6 +43,7 @@ from medrobust.studies.nsr_results import (
     sample_text,
     split_name,
 )
+from medrobust.studies.shared import level_text, signed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from medrobust import artefacts, io, seeds
-from medrobust.errors import InputError
+from medrobust import io, seeds
 from medrobust.evaluation import balanced, statistics
-from medrobust.evaluation.comparison import normal_epsilon, read_published
+from medrobust.evaluation.comparison import read_published
 from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally, read_tally
 from medrobust.studies import Entry, Request, shared
-
-if TYPE_CHECKING:
-    pass
+from medrobust.studies.shared import level_text
 
 STUDY = "nsr"
 DATASET = "MIT-BIH(balanced test)"
@@ -85,11 +82,6 @@ def remark(dataset: str, source: str) -> str:
     return ""
 
 
-def level_text(epsilon: float) -> str:
-    """Returns a noise level as it is printed ("0", "0.01")."""
-    return normal_epsilon(epsilon)
-
-
 def model_name(network: str, method: str) -> str:
     """Returns a model's name as in the published numbers ("MLP:ce")."""
     return f"{network}:{method}"
@@ -99,6 +91,10 @@ def split_name(model: str) -> tuple[str, str]:
     """Returns the network and the method of a model; ("", name) for one of another kind."""
     network, _, method = model.partition(":")
     return (network, method) if network in NETWORKS and method else ("", model)
+
+
+#: Models of the paper, in its order.
+PAPER_MODELS = tuple(model_name(network, method) for network in NETWORKS for method in METHODS)
 
 
 # --- results ----------------------------------------------------------------------------
@@ -257,22 +253,17 @@ def read_results(
                     continue
                 tallies.setdefault((dataset, model, attack), []).append(read_tally(path))
                 files.append(path)
-    _same_points(tallies)
+    shared.check_same_points(tallies, points_text)
+    names = (DATASET, *sources)
     return Results(
         tallies=tallies,
         sources=sources,
-        models={dataset: _ordered(groups, dataset) for dataset in (DATASET, *sources)},
+        models={name: shared.ordered_models(groups, name, PAPER_MODELS) for name in names},
         sizes=_sizes(entries),
         n_classes=len(request.class_names) or N_CLASSES,
         seed=request.context.seed,
         files=files,
     )
-
-
-def _ordered(groups: Iterable[tuple[str, str]], dataset: str) -> list[str]:
-    """Returns the paper's models, then what was added to them."""
-    paper = [model_name(network, method) for network in NETWORKS for method in METHODS]
-    return [*paper, *(model for name, model in groups if name == dataset and model not in paper)]
 
 
 def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
@@ -282,22 +273,6 @@ def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
             summary = io.read_json(entry.summary)
             found[entry.dataset] = (int(summary["n_train"]), int(summary["n_test"]))
     return found
-
-
-def _same_points(tallies: Mapping[tuple[str, str, str], Sequence[Tally]]) -> None:
-    """Refuses tallies of one attack whose points differ: their numbers stand side by side."""
-    first: dict[tuple[str, str], tuple[str, tuple]] = {}
-    for (dataset, model, attack), found in tallies.items():
-        for tally in found:
-            fact = (tally.selection, tally.per_class, tally.test_points)
-            known = first.setdefault((dataset, attack), (model, fact))
-            if known[1] != fact:
-                raise InputError(
-                    f"The attack {attack} was made on {points_text(tally)} for {model}, on other "
-                    f"points for {known[0]}.",
-                    where=dataset,
-                    remedy="attack the same points of every model.",
-                )
 
 
 def points_text(tally: Tally) -> str:
@@ -341,17 +316,7 @@ def read_printed(path: str) -> dict[tuple[str, str, str, float], float]:
 
 def attack_text(request: Request, attack: str) -> str:
     """Returns an attack of the study and its budget in words."""
-    facts = request.attacks.get(attack)
-    if facts is None:
-        return PRINTED_ATTACKS.get(attack, attack)
-    told_apart = ("name", "grid", "points_per_class", "clip_min", "clip_max")
-    settings = {name: value for name, value in facts.items() if name not in told_apart}
-    text = artefacts.describe_attack(facts["name"], settings)
-    for name, values in (facts.get("grid") or {}).items():
-        shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        text += f" at {name.replace('_', ' ')} {', '.join(shown)}"
-    per_class = facts.get("points_per_class")
-    return f"{text}, first {per_class:,} test points of each class" if per_class else text
+    return shared.attack_text(request, attack, PRINTED_ATTACKS)
 
 
 def budget_text(request: Request, attacks: Iterable[str]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medrobust import artefacts
+from medrobust.artefacts import number
 from medrobust.errors import InputError
+from medrobust.evaluation.comparison import OUTSIDE, normal_epsilon, verdict
+from medrobust.evaluation.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,3 +175,106 @@ def printed_values(published: pd.DataFrame, *key: str) -> dict[tuple[str, ...], 
     """
     keys = zip(*(published[name] for name in key), strict=True)
     return dict(zip(keys, published["value"], strict=True))
+
+
+def level_text(epsilon: float) -> str:
+    """Returns a noise level as it is printed ("0", "0.01")."""
+    return normal_epsilon(epsilon)
+
+
+def signed(value: float, decimals: int) -> str:
+    """Returns a number with its sign, "+0.012" or "−0.012"; without one if it rounds to 0."""
+    text = number(abs(value), decimals)
+    if float(text) == 0:
+        return text
+    return f"+{text}" if value > 0 else f"−{text}"
+
+
+def outside(row: Mapping[str, Any], decimals: int) -> bool:
+    """Tells whether a published number lies outside the interval of the reproduced one.
+
+    Whatever data the reproduced number rests on: only the comparison refuses to judge
+    stand-ins.
+
+    Args:
+        row: with ``published``, ``reproduced``, ``ci_low`` and ``ci_high``.
+        decimals: of the published number.
+    """
+    ends = (row["reproduced"], row["ci_low"], row["ci_high"])
+    return verdict(row["published"], decimals, *ends, source="kaggle") == OUTSIDE
+
+
+# --- attacks of a study -----------------------------------------------------------------
+
+#: Facts of an attack that are told in words of their own, or not at all.
+_TOLD_APART = ("name", "grid", "points_per_class", "clip_min", "clip_max")
+
+
+def attack_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of an attack that its description lists.
+
+    Args:
+        facts: an entry of :attr:`medrobust.studies.Request.attacks`.
+    """
+    return {name: value for name, value in facts.items() if name not in _TOLD_APART}
+
+
+def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> str:
+    """Returns an attack of the study and its budget in words.
+
+    Args:
+        request: with the attacks of the study.
+        attack: name in the study.
+        printed: name in the study to the name in print, for an attack that is not there.
+    """
+    facts = request.attacks.get(attack)
+    if facts is None:
+        return printed.get(attack, attack)
+    text = artefacts.describe_attack(facts["name"], attack_settings(facts))
+    for name, values in (facts.get("grid") or {}).items():
+        shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        text += f" at {name.replace('_', ' ')} {', '.join(shown)}"
+    per_class = facts.get("points_per_class")
+    return f"{text}, first {per_class:,} test points of each class" if per_class else text
+
+
+def check_same_points(
+    tallies: Mapping[tuple[str, str, str], Sequence[Tally]], described: Callable[[Tally], str]
+) -> None:
+    """Refuses tallies of one attack whose points differ: their numbers stand side by side.
+
+    Args:
+        tallies: (data set, model, attack) to the tallies of its replicates.
+        described: which points a tally is of, in words.
+
+    Raises:
+        InputError: two tallies of an attack on a data set are of different points.
+    """
+    first: dict[tuple[str, str], tuple[str, tuple]] = {}
+    for (dataset, model, attack), found in tallies.items():
+        for tally in found:
+            fact = (tally.selection, tally.per_class, tally.test_points)
+            known = first.setdefault((dataset, attack), (model, fact))
+            if known[1] != fact:
+                raise InputError(
+                    f"The attack {attack} was made on {described(tally)} for {model}, on other "
+                    f"points for {known[0]}.",
+                    where=dataset,
+                    remedy="attack the same points of every model.",
+                )
+
+
+def ordered_models(
+    groups: Iterable[tuple[str, str]], dataset: str, printed: Sequence[str]
+) -> list[str]:
+    """Returns the printed models of a data set, then what was added to them.
+
+    Args:
+        groups: (data set, model) of the results.
+        dataset: which.
+        printed: models of the paper on it, in its order.
+    """
+    return [
+        *printed,
+        *(model for name, model in groups if name == dataset and model not in printed),
+    ]

@@ -1,0 +1,479 @@
+"""Curves of ima: accuracy by noise level (Figures 7 and 8), with decision regions (Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medrobust import artefacts, io
+from medrobust.artefacts import NOT_RUN
+from medrobust.errors import InputError
+from medrobust.plotting import model_label
+from medrobust.studies import Entry, Request
+from medrobust.studies.ima import model_in
+from medrobust.studies.ima_results import (
+    FASHION,
+    L2,
+    LINF,
+    MOONS,
+    NORM_NAMES,
+    SVHN,
+    PrintedNumbers,
+    PrintedTable,
+    Results,
+    attack_text,
+    budget_text,
+    main_table,
+    method_of,
+    read_printed,
+    read_results,
+    sample_text,
+    shown_sources,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The methods in the order of the legends and of the decision regions; others follow.
+ORDER = ("IMA", "MMA", "TRADES", "DDN", "adv", "rand", "ce")
+REPRODUCED, PUBLISHED = "reproduced", "published"
+COLUMNS = (
+    "part",
+    "origin",
+    "dataset",
+    "norm",
+    "method",
+    "epsilon",
+    "value",
+    "ci_low",
+    "ci_high",
+    "lowest",
+    "highest",
+    "replicates",
+    "source",
+)
+_TEXT = ("part", "origin", "dataset", "norm", "method", "source")
+CURVE_NOTE = (
+    "Solid, with marks: this run; dashed: the printed numbers, one training each. Bands: lowest "
+    "to highest training where there are several, else the 95 % interval over test points."
+)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Returns methods in the order of :data:`ORDER`, "adv0.1" and the like by radius."""
+
+    def key(method: str) -> tuple[int, float, str]:
+        for place, name in enumerate(ORDER):
+            rest = method.removeprefix(name)
+            if method.startswith(name) and (not rest or rest.replace(".", "").isdigit()):
+                return place, float(rest or 0), method
+        return len(ORDER), 0.0, method
+
+    return sorted(methods, key=key)
+
+
+# --- numbers ----------------------------------------------------------------------------
+
+
+def curve_points(
+    table: PrintedTable, results: Results, printed: PrintedNumbers, part: str = "curves"
+) -> pd.DataFrame:
+    """Returns what the curves of a table show.
+
+    Returns:
+        The columns :data:`COLUMNS`: ``origin`` is "reproduced" or "published"; the interval, the
+        range over replicates and the source are of reproduced numbers.
+    """
+    import pandas as pd
+
+    added = [
+        method_of(model)
+        for model in results.models[table.dataset]
+        if model not in printed.models(table.dataset)
+        and results.of(table.dataset, model, table.attack)
+    ]
+    rows = []
+    levels = sorted({*printed.levels(table), *results.levels(table.attack, table.dataset)})
+    for method in in_order(dict.fromkeys([*printed.methods(table), *added])):
+        named = {"part": part, "dataset": table.dataset, "norm": table.norm, "method": method}
+        for level in levels:
+            value = printed.value(table, method, f"{level:g}")
+            if value is not None:
+                rows.append({**named, "origin": PUBLISHED, "epsilon": level, "value": value})
+            rows += _reproduced(table, results, named, level)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    for name in COLUMNS:
+        if name in _TEXT:
+            frame[name] = [one if isinstance(one, str) else "" for one in frame[name]]
+        else:
+            frame[name] = frame[name].astype("float64")
+    return frame
+
+
+def _reproduced(
+    table: PrintedTable, results: Results, named: dict[str, Any], level: float
+) -> list[dict[str, Any]]:
+    model = model_in(table, results, table.dataset, named["method"])
+    one = results.estimate(table.dataset, model, table.attack, level)
+    if one is None:
+        return []
+    shares = results.shares(table.dataset, model, table.attack, level)
+    return [
+        {
+            **named,
+            "origin": REPRODUCED,
+            "epsilon": level,
+            "value": one.value,
+            "ci_low": one.ci_low,
+            "ci_high": one.ci_high,
+            "lowest": min(shares),
+            "highest": max(shares),
+            "replicates": one.replicates,
+            "source": results.sources[table.dataset],
+        }
+    ]
+
+
+def missing_text(drawn: pd.DataFrame) -> str:
+    """Returns which printed methods have no curve of this run, as a sentence; "" for none."""
+    ran = set(drawn.loc[drawn["origin"] == REPRODUCED, "method"])
+    missing = [m for m in dict.fromkeys(drawn["method"]) if m not in ran]
+    return f" Not run: {', '.join(map(model_label, missing))}." if missing else ""
+
+
+# --- curves -----------------------------------------------------------------------------
+
+
+def draw_curves(axes: Any, drawn: pd.DataFrame, *, norm: str) -> None:
+    """Draws accuracy by noise level, this run's and the printed one.
+
+    Args:
+        axes: where.
+        drawn: rows of :func:`curve_points` of one table.
+        norm: "Linf" or "L2".
+    """
+    from matplotlib.ticker import MultipleLocator
+
+    from medrobust import plotting
+
+    for (method, origin), curve in drawn.groupby(["method", "origin"], sort=False):
+        style = plotting.model_style(method)
+        front = 1 if method == "IMA" else 0
+        if origin == PUBLISHED:
+            axes.plot(
+                curve["epsilon"],
+                curve["value"],
+                color=style["color"],
+                linestyle=(0, (3.2, 1.8)),
+                linewidth=0.8,
+                alpha=0.85,
+                zorder=2 + front,
+            )
+            continue
+        axes.plot(
+            curve["epsilon"],
+            curve["value"],
+            color=style["color"],
+            linestyle="-",
+            marker=style["marker"],
+            markersize=3.4,
+            markeredgewidth=0.4 if style["marker"] not in "123" else 0.9,
+            markeredgecolor="white" if style["marker"] not in "123" else style["color"],
+            linewidth=1.2 + 0.4 * front,
+            zorder=4 + front,
+            clip_on=False,
+        )
+        ends = ("lowest", "highest") if (curve["replicates"] > 1).all() else ("ci_low", "ci_high")
+        axes.fill_between(
+            curve["epsilon"],
+            curve[ends[0]],
+            curve[ends[1]],
+            color=style["color"],
+            alpha=0.16,
+            linewidth=0,
+            zorder=1,
+        )
+    axes.set_ylim(0, 1)
+    axes.set_xlim(0, max(drawn["epsilon"], default=1.0) * 1.02)
+    axes.yaxis.set_major_locator(MultipleLocator(0.2))
+    axes.yaxis.set_minor_locator(MultipleLocator(0.1))
+    axes.grid(axis="y", which="major", color="#DDDDDD", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(f"Noise level ε ({NORM_NAMES[norm]})")
+    if not (drawn["origin"] == REPRODUCED).any():
+        axes.text(0.97, 0.95, "this run: not run", transform=axes.transAxes, ha="right", va="top")
+
+
+def legend_of(target: Any, drawn: pd.DataFrame, **settings: Any) -> None:
+    """Draws a legend of the methods and of the two kinds of lines.
+
+    Args:
+        target: a figure or axes.
+        drawn: rows of :func:`curve_points`.
+        settings: of matplotlib's legend.
+    """
+    from matplotlib.lines import Line2D
+
+    from medrobust import plotting
+
+    handles = []
+    for method in in_order(dict.fromkeys(drawn["method"])):
+        style = plotting.model_style(method)
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=style["color"],
+                marker=style["marker"],
+                markersize=4,
+                markeredgewidth=0.4 if style["marker"] not in "123" else 0.9,
+                markeredgecolor="white" if style["marker"] not in "123" else style["color"],
+                label=model_label(method),
+            )
+        )
+    grey = {"color": plotting.MUTED}
+    handles.append(Line2D([], [], **grey, label="this run"))
+    handles.append(Line2D([], [], **grey, linestyle=(0, (3.2, 1.8)), label="as printed"))
+    target.legend(handles=handles, handlelength=2.2, columnspacing=1.2, **settings)
+
+
+_PAIRS = {7: FASHION, 8: SVHN}
+
+
+def build_pair(number: int, request: Request) -> list[Path]:
+    """Writes Figure 7 or 8: accuracy by noise level in Linf and in L2.
+
+    Args:
+        number: of the figure.
+        request: with the tallies of both attacks.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: a tally is missing or wrong.
+    """
+    import pandas as pd
+
+    from medrobust import plotting
+
+    dataset = _PAIRS[number]
+    tables = [main_table(dataset, norm) for norm in (LINF, L2)]
+    attacks = [table.attack for table in tables]
+    results, printed = read_results(request, attacks), read_printed(request.published)
+    parts = [curve_points(table, results, printed) for table in tables]
+    drawn = pd.concat(parts, ignore_index=True)
+    with plotting.style():
+        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.9)
+        panels = figure.subplots(1, 2, sharey=True)
+        for letter, axes, table, part in zip("ab", panels, tables, parts, strict=True):
+            draw_curves(axes, part, norm=table.norm)
+            axes.set_title(f"({letter}) Trained and attacked in {NORM_NAMES[table.norm]}")
+            legend_of(axes, part, loc="upper right", ncols=2)
+        panels[0].set_ylabel("Accuracy")
+        missing = "".join(
+            f" {NORM_NAMES[table.norm]}:{missing_text(part)}"
+            for table, part in zip(tables, parts, strict=True)
+            if missing_text(part)
+        )
+        return artefacts.write_figure_artefact(
+            request.out_stem,
+            figure,
+            drawn,
+            title=f"Figure {number}. {dataset}: accuracy under attack",
+            caption=(
+                "Accuracy by noise level of models trained and attacked in (a) L∞ and (b) L2; the "
+                f"model ce is the same in both. {CURVE_NOTE}{missing}"
+            ),
+            context=request.context,
+            sources=shown_sources(results, (dataset,)),
+            n=sample_text(results, tables),
+            budget=budget_text(request, attacks),
+            inputs=[request.published, *results.files],
+        )
+
+
+# --- Moons ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A model of two-dimensional data, evaluated on a grid.
+
+    Attributes:
+        method: as printed.
+        replicate: number of the training.
+        first: float64 ``[w]``, coordinates of the columns.
+        second: float64 ``[h]``, of the rows.
+        probability: float64 ``[h, w]``, of class 1, in [0, 1].
+        points: float64 ``[k, 2]``, test points.
+        labels: int ``[k]``.
+    """
+
+    method: str
+    replicate: int
+    first: np.ndarray
+    second: np.ndarray
+    probability: np.ndarray
+    points: np.ndarray
+    labels: np.ndarray
+
+
+_PLANE = ("first", "second", "probability", "points", "labels")
+#: Colours of the two classes: regions light, points dark.
+_REGIONS, _POINTS = ("#D6E6F2", "#F8DDCF"), ("#0072B2", "#C4451C")
+#: Every so many columns and rows of a grid stand in the figure's CSV.
+_GRID_STEP = 8
+
+
+def read_plane(entry: Entry) -> Plane:
+    """Reads the grid of a model.
+
+    Raises:
+        InputError: the file is missing, or is no such grid.
+    """
+    found = io.read_tensors(entry.plane)
+    missing = set(_PLANE) - set(found)
+    shape = None if missing else (len(found["second"]), len(found["first"]))
+    if missing or found["probability"].shape != shape or found["points"].ndim != 2:
+        raise InputError(
+            "This is not a model evaluated on a grid of the plane.",
+            where=entry.plane,
+            remedy="delete the file and run the same command.",
+        )
+    arrays = {name: found[name].astype(np.float64) for name in _PLANE[:-1]}
+    labels = found["labels"].astype(np.int64)
+    return Plane(method_of(entry.model), entry.replicate, **arrays, labels=labels)
+
+
+def build_moons(request: Request) -> list[Path]:
+    """Writes Figure 6: decision regions and accuracy by noise level on Moons.
+
+    Args:
+        request: with the tallies of its attack and the grids of its models.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: a file is missing or wrong.
+    """
+    import pandas as pd
+
+    from medrobust import plotting
+
+    table = main_table(MOONS, LINF)
+    results, printed = read_results(request, [table.attack]), read_printed(request.published)
+    drawn = curve_points(table, results, printed)
+    planes, files = _first_planes(request)
+    methods = in_order(dict.fromkeys([*printed.methods(table), *planes]))
+    grid_rows = _grid_rows(planes.values(), results.sources.get(MOONS, ""))
+    with plotting.style():
+        rows = -(-len(methods) // 5)
+        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.5 + 1.35 * rows)
+        above, below = figure.subfigures(2, 1, height_ratios=(1.45 * rows, 3.2))
+        grid = above.subplots(rows, 5, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, method in zip(grid, methods, strict=False):
+            draw_regions(axes, planes.get(method))
+            axes.set_title(f"{model_label(method)}", fontsize=7.5)
+        for axes in grid[len(methods) :]:
+            axes.set_visible(False)
+        axes = below.subplots()
+        draw_curves(axes, drawn, norm=LINF)
+        axes.set_ylabel("Accuracy")
+        lowest = min(drawn["value"].min(), drawn["lowest"].min())
+        axes.set_ylim(np.floor(10 * lowest) / 10 if np.isfinite(lowest) else 0, 1)
+        legend_of(axes, drawn, loc="lower left", ncols=2)
+        return artefacts.write_figure_artefact(
+            request.out_stem,
+            figure,
+            pd.concat([drawn, grid_rows], ignore_index=True),
+            title="Figure 6. Moons: decision regions, and accuracy under attack",
+            caption=(
+                f"Above: regions of the two classes by model{_shown_replicates(planes)}, the line "
+                "where both have probability 0.5, and the test points of both classes. Below: "
+                f"accuracy by noise level. {CURVE_NOTE}{missing_text(drawn)} The axis of "
+                "accuracy does not begin at 0. Coordinates are those that the points were "
+                "generated in; the CSV has every "
+                f"{_GRID_STEP}th column and row of the grids."
+            ),
+            context=request.context,
+            sources=shown_sources(results, (MOONS,)),
+            n=sample_text(results, [table]),
+            budget=attack_text(request, table.attack),
+            inputs=[request.published, *results.files, *files],
+        )
+
+
+def _first_planes(request: Request) -> tuple[dict[str, Plane], list[str]]:
+    """Returns the grid of the first replicate of each method on Moons, and the files read."""
+    entries = [entry for entry in request.entries if entry.plane and entry.dataset == MOONS]
+    first: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda one: one.replicate):
+        first.setdefault(method_of(entry.model), entry)
+    planes = {method: read_plane(entry) for method, entry in first.items()}
+    return planes, [entry.plane for entry in first.values()]
+
+
+def _shown_replicates(planes: dict[str, Plane]) -> str:
+    numbers = sorted({plane.replicate for plane in planes.values()})
+    return f" (training {', '.join(map(str, numbers))})" if numbers else " (none were mapped)"
+
+
+def draw_regions(axes: Any, plane: Plane | None) -> None:
+    """Draws the regions of both classes, the boundary and the test points."""
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_color("#BBBBBB")
+    if plane is None:
+        axes.text(0.5, 0.5, NOT_RUN, transform=axes.transAxes, ha="center", va="center")
+        return
+    axes.contourf(
+        plane.first, plane.second, plane.probability, levels=[-0.1, 0.5, 1.1], colors=_REGIONS
+    )
+    axes.contour(
+        plane.first,
+        plane.second,
+        plane.probability,
+        levels=[0.5],
+        colors="#222222",
+        linewidths=0.9,
+        zorder=4,
+    )
+    for label, colour in enumerate(_POINTS):
+        chosen = plane.points[plane.labels == label]
+        axes.plot(
+            *chosen.T,
+            ".",
+            color=colour,
+            markersize=1.0,
+            markeredgewidth=0,
+            rasterized=True,
+            zorder=3,
+        )
+
+
+def _grid_rows(planes: Iterable[Plane], source: str) -> pd.DataFrame:
+    import pandas as pd
+
+    frames: Sequence[pd.DataFrame] = [
+        pd.DataFrame(
+            {
+                "part": "regions",
+                "method": plane.method,
+                "replicate": plane.replicate,
+                "source": source,
+                "first": np.tile(plane.first[::_GRID_STEP], len(plane.second[::_GRID_STEP])),
+                "second": np.repeat(plane.second[::_GRID_STEP], len(plane.first[::_GRID_STEP])),
+                "value": plane.probability[::_GRID_STEP, ::_GRID_STEP].ravel(),
+            }
+        )
+        for plane in planes
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
