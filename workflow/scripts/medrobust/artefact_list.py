@@ -199,6 +199,7 @@ def _ima() -> dict[str, Artefact]:
             1,
             "a CT image and its noise",
             "attack_arrays",
+            "records",
             caption="ct_images",
             attacks=images,
             datasets=covid,
@@ -206,7 +207,7 @@ def _ima() -> dict[str, Artefact]:
         "figure2": figure(2, "search of a noisy point", "search", caption="search"),
         "figure3": figure(3, "bisection to the boundary", "search", caption="search"),
         "figure4": figure(4, "a margin that shrinks", "search", caption="search"),
-        "figure5": figure(5, "equilibrium of margins", "search", caption="search"),
+        "figure5": figure(5, "equilibrium of margins", "search", caption="equilibrium"),
         "figure6": figure(
             6, "Moons", "tallies", "plane", caption="regions", attacks=("pgd_moons",)
         ),
@@ -234,7 +235,7 @@ def _ima() -> dict[str, Artefact]:
             "Noisy CT images",
             "one CT image at all noise levels",
             "figure",
-            ("attack_arrays",),
+            ("attack_arrays", "records"),
             caption="ct_images",
             attacks=images,
             datasets=covid,
