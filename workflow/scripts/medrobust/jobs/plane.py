@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Values of the map's first coordinate, and how far it reaches beyond the test points.
 WIDTH, EDGE = 400, 0.5
-#: Of the maps around a search, and around all points.
-DETAIL_WIDTH, BALLS_WIDTH = 160, 240
+#: Of the maps around a search, of the coarse ones that rule out most points, and around all points.
+DETAIL_WIDTH, COARSE_WIDTH, BALLS_WIDTH = 160, 32, 240
 #: Half the width of such a map, in radii of the ball, or in lengths of the segment.
 BALL_VIEW, SEGMENT_VIEW = 1.35, 0.8
 #: A search is drawn whose first wrong point comes after so many steps at least.
@@ -329,16 +329,21 @@ class _Sweep:
             "middle_right": self.middle_right[row].astype(np.uint8),
         }
 
-    def map_around(self, row: int, model: Ensemble) -> dict[str, np.ndarray]:
+    def map_around(
+        self, row: int, model: Ensemble, width: int = DETAIL_WIDTH
+    ) -> dict[str, np.ndarray]:
         """Returns a map around a point and its ball."""
         view = Box.around(self.x[[row]], BALL_VIEW * float(self.before[row]))
-        return view.probabilities(model, DETAIL_WIDTH)
+        return view.probabilities(model, width)
 
     def first_case0(self, order: np.ndarray, model: Ensemble) -> int | None:
         """Returns the point of case 0, None if no search came without a wrong point."""
         rows = [int(row) for row in order if self.no_wrong_point(row)][:CANDIDATES]
-        clear = (row for row in rows if self.clear(row, self.map_around(row, model)))
-        return next(clear, rows[0] if rows else None)
+        for row in rows:
+            widths = (COARSE_WIDTH, DETAIL_WIDTH)
+            if all(self.clear(row, self.map_around(row, model, width)) for width in widths):
+                return row
+        return rows[0] if rows else None
 
     def clear(self, row: int, around: dict[str, np.ndarray]) -> bool:
         """Whether a map shows no wrong point in the ball, and some outside."""

@@ -668,11 +668,11 @@ def build_equilibrium(request: Request) -> list[Path]:
             title=title,
             caption=(
                 "(a) Balls around training points, whose radii are the margins after the last "
-                f"epoch, at most {search.number('largest_margin'):g}: of each class the first {max(counts)} points in a seeded order, at most, "
-                "that are called right, with none in the ball of another of the class."
-                " Stars: the noisy points found within these balls. (b) Computed, not from "
-                "data: balls (L2) around one point of each of three classes grow alike, each until "
-                "it meets another; stars: where they meet; lines B: equally far from two balls."
+                f"epoch, at most {search.number('largest_margin'):g}: of each class the points "
+                "that are called right, in a seeded order and with none in the ball of another of "
+                "its class. Stars: the noisy points found within these balls. (b) Computed, not "
+                "from data: balls (L2) around one point of each of three classes grow alike, each "
+                "until it meets another; stars: where they meet; lines: equally far from two balls."
             ),
             n=f"{counts[0]} and {counts[1]} training points in (a), no data in (b)",
         )

@@ -202,7 +202,7 @@ def build_noisy_image(request: Request) -> list[Path]:
     column = images.column(EPSILON)
     x, noisy = images.x[place], images.noisy[place, column]
     with plotting.style():
-        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 2.95)
+        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.35)
         clean_axes, noise_axes, noisy_axes = figure.subplots(1, 3)
         _draw_image(clean_axes, x)
         _heading(clean_axes, "(a) clean image $x$", images, place, None)
@@ -211,7 +211,7 @@ def build_noisy_image(request: Request) -> list[Path]:
         _draw_image(noisy_axes, noisy)
         _heading(noisy_axes, "(c) noisy image $x + ε$", images, place, column)
         bar = figure.colorbar(noise, ax=noise_axes, location="bottom", fraction=0.05, pad=0.03)
-        bar.set_ticks([-EPSILON, 0, EPSILON])
+        bar.set_ticks([-EPSILON, 0, EPSILON], labels=[f"−{EPSILON:g}", "0", f"{EPSILON:g}"])
         bar.outline.set_visible(False)
         # As much room below the images beside it, so that the three are of one size.
         for axes in (clean_axes, noisy_axes):
@@ -360,6 +360,6 @@ def build_levels(request: Request) -> list[Path]:
                 f"CT image {images.ids[place]}, class {class_name(images.labels[place])}, and what "
                 f"the attack makes of it at each noise level (L∞ radius; pixels lie in [0, 1]) in "
                 f"the model {images.entry.model}. Below the letters: what the model says. {why} "
-                "Above 0.1 the noise can be seen."
+                "The paper holds that images noisier than 0.1 cannot be from a working scanner."
             ),
         )
