@@ -111,7 +111,7 @@ def test_print_leaves_a_range_of_rounding(printed):
 
 def test_each_claim_is_named_once_and_speaks_of_data_of_the_paper(printed):
     found = ima_claims.claims(printed)
-    assert len({one.name for one in found}) == len(found) == 25
+    assert len({one.name for one in found}) == len(found) == 27
     assert len({one.quote for one in found}) == len(found)
     for one in found:
         assert one.datasets and set(one.datasets) <= {MOONS, FASHION, SVHN, COVID}

@@ -212,7 +212,7 @@ def test_the_histograms_hold_every_margin(tmp_path, published, entries):
         assert part["value"].sum() == pytest.approx(1) and len(part) == 24
         values = io.read_tensors(margins)["margin"][0]
         beyond = part[part["from"] > 0.2999]["value"].sum()
-        assert beyond == pytest.approx((values > 0.301).mean())
+        assert beyond == pytest.approx((values > 0.30001).mean())
     assert "Not run: TRADES, adv0.2" in facts["caption"]
     none, _ = build(tmp_path, "figure9", published, [])
     assert set(none["part"]) == {"curves"}
@@ -272,11 +272,14 @@ def test_numbers_of_the_text_come_from_their_own_attack(tmp_path, published, pri
     models = ("ce", "rand0.1")
     entries = [made_entry(tmp_path, printed, COVID, m, attacks=["pgd_covid"]) for m in models]
     frame, _ = build(tmp_path, "noise", published, entries)
-    texts = frame[frame["kind"] == "in the text"].set_index(["method", "quantity", "epsilon"])
-    assert texts.loc[("ce", "accuracy under PGD", 0.03), "reproduced"].item() == 0
-    assert texts.loc[("rand0.1", "accuracy", 0.0), "reproduced"].item() == pytest.approx(0.98)
-    flipped = texts.loc[("ce", ima_noise.FLIPPED, 0.05)]
-    assert flipped["status"].item() == "not run"
+    texts = frame[frame["kind"] == "in the text"]
+
+    def told(method, quantity):
+        return texts[(texts["method"] == method) & (texts["quantity"] == quantity)].iloc[0]
+
+    assert told("ce", "accuracy under PGD")["reproduced"] == 0
+    assert told("rand0.1", "accuracy")["reproduced"] == pytest.approx(0.98)
+    assert told("ce", ima_noise.FLIPPED)["status"] == "not run"
 
 
 # --- both ---
