@@ -67,8 +67,8 @@ def build_matrix(request: Request) -> list[Path]:
                 "the difference in percentage points. Grey: the published number lies within the "
                 "95 % interval of the reproduced one, rounding allowed for "
                 f"({within} of {int(ran.sum())} that were run); bold: outside. Hatched: not run. "
-                f"Colours end at ±{100 * shared_matrix.LARGEST_SHOWN:g} points. val: accuracy on clean "
-                "validation points, not part of a run."
+                f"Colours end at ±{100 * shared_matrix.LARGEST_SHOWN:g} points. val: accuracy on "
+                "clean validation points, not part of a run."
             ),
             context=request.context,
             sources=shown_sources(results, dict.fromkeys(table.dataset for table in TABLES)),
