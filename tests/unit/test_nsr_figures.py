@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from medrobust import io, plotting
 from medrobust.errors import InputError
-from medrobust.studies import matrix, nsr, nsr_figures, nsr_results
+from medrobust.studies import nsr, nsr_figures, nsr_results, shared_matrix
 from medrobust.studies.nsr_results import (
     DATASET,
     LEVELS,
@@ -189,6 +189,6 @@ def test_the_matrix_holds_all_756_numbers(tmp_path, published, entries):
 
 
 def test_cells_show_points_with_sign():
-    shown = [matrix.points_text(v) for v in (12.4, -0.4, 0.4, -3.5, 0.6)]
+    shown = [shared_matrix.points_text(v) for v in (12.4, -0.4, 0.4, -3.5, 0.6)]
     assert shown == ["+12", "0", "0", "−4", "+1"]
     assert len(NOISE_LEVELS) == 6

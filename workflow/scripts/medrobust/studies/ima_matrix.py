@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrobust import artefacts
 from medrobust.plotting import model_label
-from medrobust.studies import Request, matrix, shared
+from medrobust.studies import Request, shared, shared_matrix
 from medrobust.studies.ima import table_rows
 from medrobust.studies.ima_results import (
     MAIN_TABLES,
@@ -67,8 +67,8 @@ def build_matrix(request: Request) -> list[Path]:
                 "the difference in percentage points. Grey: the published number lies within the "
                 "95 % interval of the reproduced one, rounding allowed for "
                 f"({within} of {int(ran.sum())} that were run); bold: outside. Hatched: not run. "
-                f"Colours end at ±{100 * matrix.LARGEST_SHOWN:g} points. val: clean accuracy on "
-                "validation points, not part of a run."
+                f"Colours end at ±{100 * shared_matrix.LARGEST_SHOWN:g} points. val: accuracy on "
+                "clean validation points, not part of a run."
             ),
             context=request.context,
             sources=shown_sources(results, dict.fromkeys(table.dataset for table in TABLES)),
@@ -93,7 +93,7 @@ def _draw(frame: pd.DataFrame, printed: PrintedNumbers) -> Any:
             table = by_number[number]
             part = frame[(frame["table"] == number) & (frame["dataset"] == table.dataset)]
             image = _draw_table(axes, part, table)
-    matrix.draw_scale(figure, image, grid)
+    shared_matrix.draw_scale(figure, image, grid)
     return figure
 
 
@@ -104,7 +104,7 @@ def _draw_table(axes: Any, part: pd.DataFrame, table: PrintedTable) -> Any:
         (rows.index(row["method"]), columns.index(row["epsilon"])): row
         for row in shared.plain(part)
     }
-    return matrix.draw_cells(
+    return shared_matrix.draw_cells(
         axes,
         cells,
         [_short(method) for method in rows],

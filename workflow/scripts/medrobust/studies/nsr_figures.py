@@ -13,7 +13,7 @@ from medrobust import artefacts, io
 from medrobust.errors import InputError
 from medrobust.evaluation.comparison import read_published
 from medrobust.plotting import model_label
-from medrobust.studies import Request, matrix, shared
+from medrobust.studies import Request, shared, shared_matrix
 from medrobust.studies.nsr import outside, table_rows
 from medrobust.studies.nsr_results import (
     DATASET,
@@ -492,7 +492,7 @@ def build_matrix(request: Request) -> list[Path]:
                 "points. Grey: the published number lies within the 95 % interval of the "
                 f"reproduced one, rounding allowed for ({within} of {int(ran.sum())} that were "
                 "run); bold: outside. Hatched: not run. Colours end at "
-                f"±{100 * matrix.LARGEST_SHOWN:g} points."
+                f"±{100 * shared_matrix.LARGEST_SHOWN:g} points."
             ),
             context=request.context,
             sources=results.sources,
@@ -511,7 +511,7 @@ def _draw_matrix(frame: pd.DataFrame) -> Any:
     for axes, table in zip(grid.ravel(), _by_place(), strict=True):
         part = frame[frame["table"] == str(table.number)]
         image = _draw_cells(axes, part, table)
-    matrix.draw_scale(figure, image, grid)
+    shared_matrix.draw_scale(figure, image, grid)
     return figure
 
 
@@ -532,7 +532,7 @@ def _draw_cells(axes: Any, part: pd.DataFrame, table: Any) -> Any:
         for j, level in enumerate(LEVELS)
     }
     name = PRINTED_ATTACKS[table.attack]
-    return matrix.draw_cells(
+    return shared_matrix.draw_cells(
         axes,
         {place[row["method"], row["epsilon"]]: row for row in shared.plain(part)},
         [model_label(method) for method in METHODS],
