@@ -1,12 +1,15 @@
 """PGD and SPSA on the MLP of the noise-to-signal-ratio paper: time; PGD against two libraries.
 
+(The networks of ima: ``bench_ima_attack.py``.)
+
 Workload: PGD-100 on as many points as MIT-BIH has test rows, six levels, two processes of one
 thread that share the points, as two jobs of the workflow would. Once with early stops, where the
 time depends on how weak the network is, and once without, which no network exceeds.
 
-Libraries: the same steps (signs, cross-entropy, no early stop) on one thread, on the same network
-and points: ART's ProjectedGradientDescentPyTorch at the batch size that suits it best, and
-torchattacks' PGD if ``--torchattacks`` names a folder that holds it
+Libraries: the same steps (cross-entropy, no early stop) on one thread, on the same network and
+points, in the maximum norm by signs and in L2 by gradients of length 1: ART's
+ProjectedGradientDescentPyTorch at the batch size that suits it best, and torchattacks' PGD and
+PGDL2 if ``--torchattacks`` names a folder that holds them
 (``pip install --no-deps --target FOLDER torchattacks``).
 
 SPSA: milliseconds for one point and iteration with 2,048 directions.
@@ -45,7 +48,9 @@ LEVELS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
 TEST_ROWS, STEPS, STEP_SIZE = 21_892, 100, 0.01
 PROCESSES = 2
 LEVELS_BAR, LIBRARY_BAR = 40.0, 1.5
-PARTS = ("levels", "libraries", "spsa")
+PARTS = ("levels", "linf", "l2", "spsa")
+#: Radius and length of a step of the comparison with libraries.
+COMPARED = {"linf": (0.05, STEP_SIZE), "l2": (0.5, 0.05)}
 
 
 def heartbeats(folder: str | None) -> tuple[np.ndarray, ...]:
@@ -138,36 +143,38 @@ def levels_line(network, x: np.ndarray, y: np.ndarray) -> None:
               f"   accuracy {' '.join(f'{a:.3f}' for a in accuracy)}")  # fmt: skip
 
 
-def libraries_line(network, x: np.ndarray, y: np.ndarray, folder: str | None) -> None:
+def libraries_line(network, x: np.ndarray, y: np.ndarray, folder: str | None, norm: str) -> None:
     """Prints PGD's time per point and step beside that of other libraries."""
-    model, epsilon = as_ensemble(network), 0.05
+    model, (epsilon, size) = as_ensemble(network), COMPARED[norm]
     right = np.flatnonzero(model.predict(x) == y)[:4096]
     x, y = x[right], y[right]
-    spec = settings(epsilon, early_stop=False)
+    spec = settings(epsilon, step_size=size, norm=norm, early_stop=False)
     run_attack("pgd", model, x[:1], y[:1], spec, seeds_for(1))
     found, _, ours = timed(lambda: run_attack("pgd", model, x, y, spec, seeds_for(len(x))))
     each = ours / len(x) / STEPS
     safe = (model.predict(found.x_adv[:, 0]) == y).mean()
     print(
-        f"PGD-{STEPS}, {len(x):,} points, epsilon {epsilon}, one thread: CPU us per point and step"
+        f"PGD-{STEPS}, {norm}, {len(x):,} points, epsilon {epsilon}, one thread: "
+        "CPU us per point and step"
     )
     print(f"  ours                  {1e6 * each:7.2f}      accuracy {safe:.3f}")
-    rivals = {f"ART, batch {size}": _art(network, epsilon, size) for size in (128, 512, 4096)}
+    batches = (128, 512, 4096)
+    rivals = {f"ART, batch {batch}": _art(network, norm, batch) for batch in batches}
     if folder:
-        rivals |= {f"torchattacks, batch {size}": _torchattacks(network, epsilon, size, folder)
-                   for size in (128, 512, 4096)}  # fmt: skip
+        rivals |= {f"torchattacks, batch {batch}": _torchattacks(network, norm, batch, folder)
+                   for batch in batches}  # fmt: skip
     for name, generate in rivals.items():
         rows, _, cpu = timed(lambda generate=generate: generate(x, y))
         safe = (model.predict(rows) == y).mean()
         theirs = cpu / len(x) / STEPS
         print(f"  {name:<22}{1e6 * theirs:7.2f}   {theirs / each:5.2f} x  (bar {LIBRARY_BAR})"
               f"  accuracy {safe:.3f}")  # fmt: skip
-    spec = settings(epsilon)
+    spec = settings(epsilon, step_size=size, norm=norm)
     _, _, quick = timed(lambda: run_attack("pgd", model, x, y, spec, seeds_for(len(x))))
     print(f"  ours, early stops     {1e6 * quick / len(x) / STEPS:7.2f}")
 
 
-def _art(network, epsilon: float, batch: int) -> Callable:
+def _art(network, norm: str, batch: int) -> Callable:
     import torch
     from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_pytorch import (
         ProjectedGradientDescentPyTorch,
@@ -177,20 +184,23 @@ def _art(network, epsilon: float, batch: int) -> Callable:
     classifier = PyTorchClassifier(
         network, torch.nn.CrossEntropyLoss(), (187,), 5, clip_values=(0.0, 1.0), device_type="cpu"
     )
+    epsilon, size = COMPARED[norm]
     attack = ProjectedGradientDescentPyTorch(
-        classifier, eps=epsilon, eps_step=STEP_SIZE, max_iter=STEPS, num_random_init=1,
-        batch_size=batch, verbose=False,
+        classifier, norm={"linf": "inf", "l2": 2}[norm], eps=epsilon, eps_step=size,
+        max_iter=STEPS, num_random_init=1, batch_size=batch, verbose=False,
     )  # fmt: skip
     return attack.generate
 
 
-def _torchattacks(network, epsilon: float, batch: int, folder: str) -> Callable:
+def _torchattacks(network, norm: str, batch: int, folder: str) -> Callable:
     import torch
 
     sys.path.insert(0, folder)
     import torchattacks
 
-    attack = torchattacks.PGD(network, eps=epsilon, alpha=STEP_SIZE, steps=STEPS, random_start=True)
+    kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[norm]
+    epsilon, size = COMPARED[norm]
+    attack = kind(network, eps=epsilon, alpha=size, steps=STEPS, random_start=True)
 
     def generate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         rows, labels = torch.from_numpy(x), torch.from_numpy(y)
@@ -239,8 +249,9 @@ def main() -> None:
     network = trained(x_train, y_train)
     if "levels" in arguments.only:
         levels_line(network, x, y)
-    if "libraries" in arguments.only:
-        libraries_line(network, x, y, arguments.torchattacks)
+    for norm in COMPARED:
+        if norm in arguments.only:
+            libraries_line(network, x, y, arguments.torchattacks, norm)
     if "spsa" in arguments.only:
         spsa_line(network, x, y)
 

@@ -204,7 +204,7 @@ def write_plane(path: Path, slope: float, replicate: int = 0) -> str:
         "second": second.astype(np.float32),
         "probability": (1 / (1 + np.exp(-6 * height))).astype(np.float32),
         "points": points.astype(np.float32),
-        "labels": (points[:, 1] < 0.25).astype(np.int64),
+        "labels": (points[:, 1] > 0.25).astype(np.int64),
     }
     io.write_tensors(path, arrays)
     return str(path)

@@ -442,7 +442,8 @@ def test_the_job_trains_within_the_data_sets_range(tmp_path, monkeypatch):
     architecture = {"name": "relu_mlp", **SPECS["relu_mlp"].model_dump()}
     jobs.train_members(
         data="", out=str(tmp_path / "out"), card=str(tmp_path / "card"),
-        timing=str(tmp_path / "timing"), members=[0, 0], names=["a"], seed=3, device="cpu", extras=str(tmp_path / "extras"),
+        timing=str(tmp_path / "timing"), members=[0, 0], names=["a"], seed=3, device="cpu",
+        extras=str(tmp_path / "extras"),
         model={"architecture": architecture, "method": method},
         compute_threads=1, code="c", progress_dir=str(tmp_path / "progress"),
     )  # fmt: skip

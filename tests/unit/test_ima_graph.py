@@ -11,6 +11,7 @@ from medrobust.artefact_list import ARTEFACTS
 from medrobust.config import resolve
 from medrobust.data.store import Dataset
 from medrobust.errors import InputError
+from medrobust.evidence import drawn_from
 from medrobust.graph import build_graph
 from medrobust.jobs import evaluate, train
 from medrobust.plan import make_plan, training_seconds
@@ -102,6 +103,15 @@ def test_margins_are_of_methods_that_have_them_and_maps_of_the_plane(root, elsew
     graph = build_graph({"studies": ["ima"]}, root)
     (fashion,) = [c for c in graph.cells("ima") if c.dataset == "fashion_mnist"]
     assert set(graph._knowledge(fashion, "fashion_mma")) == {"margins"}
+
+
+def test_evidence_keeps_what_the_artefacts_are_drawn_from(root, elsewhere):
+    graph = build_graph(moons_settings(replicates=2), root)
+    kept = {str(path).split("moons@generated/fold0/")[1] for path in drawn_from(graph, "ima")}
+    wanted = {"rep0/moons_ima/search.safetensors", "rep0/moons_mma/margins.safetensors"}
+    wanted |= {"rep0/moons_ce/plane.safetensors", "rep1/moons_ce/pgd_moons/tally.csv"}
+    assert wanted <= kept
+    assert not any("rep1" in name and "safetensors" in name for name in kept)
 
 
 def test_a_data_set_takes_its_models_and_their_attacks_along(root, elsewhere):

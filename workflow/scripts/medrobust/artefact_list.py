@@ -287,7 +287,10 @@ def _ima() -> dict[str, Artefact]:
     }
 
 
-_STUDIES = {"signnet": _SIGNNET, "nsr": _nsr(), "ima": _ima()}
-ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = _STUDIES
+ARTEFACTS: Mapping[str, Mapping[str, Artefact]] = {
+    "signnet": _SIGNNET,
+    "nsr": _nsr(),
+    "ima": _ima(),
+}
 #: Studies whose papers print averages beside their terms, which are recomputed.
 PRINTED_AVERAGES = frozenset({"signnet"})

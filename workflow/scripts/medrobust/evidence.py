@@ -97,7 +97,7 @@ def drawn_from(graph: Graph, study: str) -> list[Path]:
         artefact = ARTEFACTS[study][name]
         for entry in graph.entries(study, artefact):
             for need in artefact.needs:
-                files = entry[need]
+                files = entry.get(need, [])
                 files = list(files.values()) if isinstance(files, dict) else files
                 found |= dict.fromkeys(map(Path, [files] if isinstance(files, str) else files))
     return list(found)

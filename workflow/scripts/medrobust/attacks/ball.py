@@ -76,13 +76,18 @@ class SteppedSpec(BallSpec):
     """Settings of an attack within a ball that takes steps."""
 
     num_steps: Count = Field(default=100, description="most steps of a run")
-    step_size: Positive | None = Field(
+    step_size: float | None = Field(
         default=0.01,
+        gt=0,
+        allow_inf_nan=False,
         description="length of a step in the units of the data; learning rate of adam and adamax; "
         "null, the default beside step_share: a share of epsilon",
     )
-    step_share: Positive | None = Field(
-        default=None, description="the same as a share of epsilon, in place of step_size"
+    step_share: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="the same as a share of epsilon, in place of step_size",
     )
     optimizer: Optimizer = Field(
         default="sign",

@@ -226,20 +226,16 @@ def _spread(
 def _spent(
     table: PrintedTable, results: Results, dataset: str, model: str, epsilon: float
 ) -> dict[str, Any]:
-    tallies = results.of(dataset, model, table.attack)
-    rows = [tally.rows(epsilon) for tally in tallies]
-    points = sum(int(one["points"].sum()) for one in rows)
-    total = {
-        name: sum(int(one[name].sum()) for one in rows)
-        for name in ("attacked", "non_monotone", "gradient_evaluations")
-    }
-    worst = results.estimate(dataset, model, table.attack, epsilon, WORST_CASE)
+    where = (dataset, model, table.attack, epsilon)
+    counts = results.level_counts(*where)
+    worst = results.estimate(*where, WORST_CASE)
+    spent = sum(one.gradient_evaluations for one in counts)
     return {
-        "selection": tallies[0].selection,
+        "selection": results.of(*where[:3])[0].selection,
         "worst_case": None if worst is None else worst.value,
-        "non_monotone": total["non_monotone"],
-        "attacked": total["attacked"],
-        "gradients_per_point": total["gradient_evaluations"] / points,
+        "non_monotone": sum(one.non_monotone for one in counts),
+        "attacked": sum(one.attacked for one in counts),
+        "gradients_per_point": spent / sum(one.points for one in counts),
     }
 
 

@@ -64,14 +64,15 @@ CURVE_NOTE = (
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """Returns methods in the order of :data:`ORDER`, "adv0.1" and the like by radius."""
+    """Returns methods (or models) in the order of :data:`ORDER`, "adv0.1" and such by radius."""
 
-    def key(method: str) -> tuple[int, float, str]:
+    def key(model: str) -> tuple[int, float, str]:
+        method = method_of(model)
         for place, name in enumerate(ORDER):
             rest = method.removeprefix(name)
             if method.startswith(name) and (not rest or rest.replace(".", "").isdigit()):
-                return place, float(rest or 0), method
-        return len(ORDER), 0.0, method
+                return place, float(rest or 0), model
+        return len(ORDER), 0.0, model
 
     return sorted(methods, key=key)
 
@@ -452,7 +453,7 @@ def draw_regions(axes: Any, plane: Plane | None) -> None:
             *chosen.T,
             ".",
             color=colour,
-            markersize=1.0,
+            markersize=1.7,
             markeredgewidth=0,
             rasterized=True,
             zorder=3,

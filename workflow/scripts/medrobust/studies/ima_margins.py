@@ -394,12 +394,12 @@ def build_covid(request: Request) -> list[Path]:
         axes = left.subplots()
         draw_curves(axes, drawn, norm=LINF)
         axes.set_ylabel("Accuracy")
-        axes.set_title("(a) Accuracy under attack")
+        axes.set_title("(a) Accuracy under attack\n \n ")
         legend_of(left, drawn, loc="outside lower center", ncols=4)
         panels = right.subplots(1, 2, sharex=True)
         for letter, panel, method in zip("bc", panels, ESTIMATING, strict=True):
-            _draw_bars(panel, bars[bars["method"] == method], level, results, method)
-            panel.set_title(f"({letter}) Margins by {method}")
+            title = f"({letter}) Margins by {method}"
+            _draw_bars(panel, bars[bars["method"] == method], level, results, method, title)
             panel.set_xlabel(f"Margin ({NORM_NAMES[LINF]})")
         panels[0].set_ylabel("Share of training points")
         return artefacts.write_figure_artefact(
@@ -446,9 +446,12 @@ def _bars(results: Results, method: str, level: float) -> pd.DataFrame:
     )[columns]
 
 
-def _draw_bars(axes: Any, bars: pd.DataFrame, level: float, results: Results, method: str) -> None:
+def _draw_bars(
+    axes: Any, bars: pd.DataFrame, level: float, results: Results, method: str, title: str
+) -> None:
     from medrobust import plotting
 
+    axes.set_title(f"{title}\n \n ")
     axes.set_xlim(0, _BEYOND * level)
     axes.axvline(level, color=plotting.ORIGINAL, linewidth=0.9, linestyle=(0, (4, 2)))
     if bars.empty:
@@ -467,7 +470,6 @@ def _draw_bars(axes: Any, bars: pd.DataFrame, level: float, results: Results, me
         linewidth=0.4,
     )
     axes.axvline(median, color=plotting.ADVERSARIAL, linewidth=1.1)
-    axes.set_ylim(0, 1.28 * bars["value"].max())
+    axes.set_ylim(0, 1.06 * bars["value"].max())
     share = float(lies_above(margins, level).mean())
-    text = f"median {median:.3f}\n{100 * share:.0f} % above {level:g}"
-    axes.text(0.02, 0.97, text, transform=axes.transAxes, ha="left", va="top", fontsize=7)
+    axes.set_title(f"{title}\nmedian {median:.3f}\n{100 * share:.0f} % above {level:g}")

@@ -18,7 +18,7 @@ import numpy as np
 from medrobust import artefacts
 from medrobust.artefacts import NOT_RUN, Panel, number, with_interval
 from medrobust.evaluation import statistics
-from medrobust.evaluation.tally import ATTACK, EACH_RUN, Tally
+from medrobust.evaluation.tally import ATTACK, EACH_RUN
 from medrobust.plotting import model_label
 from medrobust.studies import Request, shared
 from medrobust.studies.ima_curves import in_order
@@ -66,30 +66,19 @@ FLIPPED = "share flipped by the worst draw"
 # --- numbers ----------------------------------------------------------------------------
 
 
-def flipped_points(tally: Tally, epsilon: float, reading: str = ATTACK) -> tuple[float, int] | None:
-    """Returns the points that noise flips and all points; None if the level was not run.
-
-    Args:
-        tally: of uniform noise.
-        epsilon: level, above 0.
-        reading: ``attack`` for the worst draw, ``each_run`` for the mean over draws.
-    """
-    rows = tally.rows(epsilon, reading)
-    if rows.empty:
-        return None
-    runs = int(rows["runs"].iloc[0])
-    wrong = rows[rows["label"] != rows["prediction"]]
-    # Of the wrong points, those that the attack found right.
-    return int(wrong["attacked"].sum()) / runs, int(rows["points"].sum()) // runs
-
-
 def flipped(
     results: Results, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
 ) -> list[tuple[float, int]]:
-    """Returns flipped and all points of each replicate, none if the level was not run."""
-    tallies = results.of(dataset, model, attack)
-    found = [flipped_points(tally, epsilon, reading) for tally in tallies]
-    return [] if any(one is None for one in found) else found
+    """Returns flipped and all points of each replicate, none if the level was not run.
+
+    Args:
+        results: the run's.
+        dataset, model, attack: with uniform noise.
+        epsilon: level, above 0.
+        reading: ``attack`` for the worst draw, ``each_run`` for the mean over draws.
+    """
+    found = results.level_counts(dataset, model, attack, epsilon, reading)
+    return [(one.flipped, one.points) for one in found]
 
 
 def flipped_draws(
@@ -134,14 +123,14 @@ def _noise_row(
         [one for one, _ in worst], worst[0][1], generator=random
     )
     each = flipped(results, dataset, model, attack, epsilon, EACH_RUN) or worst
-    first = results.of(dataset, model, attack)[0].rows(epsilon, EACH_RUN)
+    runs = results.level_counts(dataset, model, attack, epsilon, EACH_RUN)
     return row | {
         "status": "reproduced",
         "reproduced": estimate.value,
         "ci_low": estimate.ci_low,
         "ci_high": estimate.ci_high,
         "mean_of_draws": float(np.mean([one / n for one, n in each])),
-        "draws": 1 if first.empty else int(first["runs"].iloc[0]),
+        "draws": runs[0].runs if runs else 1,
         "n": estimate.n,
         "replicates": estimate.replicates,
         "source": results.sources[dataset],
@@ -323,7 +312,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
 
 def _text_cells(row: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "in the text": f"“{row['words']}”",
+        "in the text": row["words"],
         "model": row["method"],
         "noise level": row["epsilon"],
         "quantity": row["quantity"],

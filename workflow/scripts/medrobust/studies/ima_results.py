@@ -17,7 +17,7 @@ from medrobust import artefacts, io, seeds
 from medrobust.errors import InputError
 from medrobust.evaluation import statistics
 from medrobust.evaluation.comparison import read_published
-from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, Tally, read_tally
+from medrobust.evaluation.tally import ATTACK, CLEAN, FIRST_PER_CLASS, Tally, read_tally
 from medrobust.studies import Entry, Request, shared
 from medrobust.studies.shared import level_text
 
@@ -212,18 +212,30 @@ class Results:
     seed: int
     files: Sequence[str]
     _draws: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict, repr=False)
+    _counts: dict[tuple[str, str, str], list[dict]] = field(default_factory=dict, repr=False)
+    _estimates: dict[tuple[Any, ...], statistics.Estimate] = field(default_factory=dict, repr=False)
 
     def of(self, dataset: str, model: str, attack: str) -> Sequence[Tally]:
         """Returns the tallies of an attacked model, none if it was not run."""
         return self.tallies.get((dataset, model, attack), ())
 
+    def level_counts(
+        self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
+    ) -> list[LevelCount]:
+        """Returns what each replicate's tally counts at a level, none if it was not run."""
+        key = (dataset, model, attack)
+        if key not in self._counts:
+            self._counts[key] = [count_levels(tally) for tally in self.of(*key)]
+        wanted = (CLEAN if epsilon == 0 else reading, level_text(epsilon))
+        found = [counts.get(wanted) for counts in self._counts[key]]
+        return [] if None in found else found
+
     def counts(
         self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
     ) -> list[tuple[float, int]]:
         """Returns correct and all points of each replicate, none if the level was not run."""
-        tallies = self.of(dataset, model, attack)
-        found = [correct_points(tally.rows(epsilon, reading)) for tally in tallies]
-        return [] if any(one is None for one in found) else found
+        found = self.level_counts(dataset, model, attack, epsilon, reading)
+        return [(one.right, one.points) for one in found]
 
     def shares(
         self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
@@ -238,10 +250,14 @@ class Results:
         counts = self.counts(dataset, model, attack, epsilon, reading)
         if not counts:
             return None
-        random = self.random("accuracy", dataset, model, attack, level_text(epsilon), reading)
-        return statistics.accuracy_estimate(
-            [right for right, _ in counts], counts[0][1], generator=random
-        )
+        key = (dataset, model, attack, level_text(epsilon), reading)
+        if key not in self._estimates:
+            right = [one for one, _ in counts]
+            random = self.random("accuracy", *key)
+            self._estimates[key] = statistics.accuracy_estimate(
+                right, counts[0][1], generator=random
+            )
+        return self._estimates[key]
 
     def draws(
         self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
@@ -279,16 +295,48 @@ class Results:
         return min(counts, default=None)
 
 
-def correct_points(rows: pd.DataFrame) -> tuple[float, int] | None:
-    """Returns correct and all points of rows of a tally, None for no rows.
+@dataclass(frozen=True)
+class LevelCount:
+    """What a tally counts at one level in one reading, every point with weight 1.
 
-    Where several predictions of each point are counted, the first is a mean over them.
+    Where several predictions of each point are counted, ``right`` and ``flipped`` are means over
+    them, the other sums are over all.
+
+    Attributes:
+        points: test points.
+        runs: predictions counted of each point.
+        right: points that are classified correctly.
+        flipped: points that are wrong, but right without attack.
+        attacked: points that were right without attack.
+        non_monotone: points fooled at a smaller level but not at this one.
+        gradient_evaluations: spent.
     """
-    if rows.empty:
-        return None
-    runs = int(rows["runs"].iloc[0])
-    right = int(rows.loc[rows["label"] == rows["prediction"], "points"].sum())
-    return right / runs, int(rows["points"].sum()) // runs
+
+    points: int
+    runs: int
+    right: float
+    flipped: float
+    attacked: int
+    non_monotone: int
+    gradient_evaluations: int
+
+
+def count_levels(tally: Tally) -> dict[tuple[str, str], LevelCount]:
+    """Returns (reading, level as text) to what a tally counts there; readings of 0 are clean."""
+    sums = ("attacked", "non_monotone", "gradient_evaluations")
+    found = {}
+    for (reading, epsilon), rows in tally.frame.groupby(["reading", "epsilon"], sort=False):
+        runs = int(rows["runs"].iloc[0])
+        points = rows["points"].to_numpy()
+        right = (rows["label"] == rows["prediction"]).to_numpy()
+        found[reading, level_text(epsilon)] = LevelCount(
+            points=int(points.sum()) // runs,
+            runs=runs,
+            right=int(points[right].sum()) / runs,
+            flipped=int(rows["attacked"].to_numpy()[~right].sum()) / runs,
+            **{name: int(rows[name].sum()) for name in sums},
+        )
+    return found
 
 
 def share_draws(
@@ -413,14 +461,15 @@ def points_text(tally: Tally) -> str:
 
 def sample_text(results: Results, tables: Iterable[PrintedTable]) -> str:
     """Returns which points the attacks of these tables were made on, in words."""
-    parts = {}
+    parts: dict[str, dict[str, None]] = {}
     for table in tables:
         found = results.attacked(table.attack, table.dataset)
         text = points_text(found[0]) if found else "not run"
-        parts.setdefault(f"{table.dataset}, {NORM_NAMES[table.norm]}", text)
+        shown = text if found else f"{text} in {NORM_NAMES[table.norm]}"
+        parts.setdefault(table.dataset, {})[shown] = None
     if len(parts) == 1:
-        return next(iter(parts.values()))
-    return "; ".join(f"{where}: {text}" for where, text in parts.items())
+        return "; ".join(next(iter(parts.values())))
+    return "; ".join(f"{dataset}: {', '.join(texts)}" for dataset, texts in parts.items())
 
 
 def attack_text(request: Request, attack: str) -> str:

@@ -232,8 +232,11 @@ def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> st
         return printed.get(attack, attack)
     text = artefacts.describe_attack(facts["name"], attack_settings(facts))
     for name, values in (facts.get("grid") or {}).items():
-        shown = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        text += f" at {name.replace('_', ' ')} {', '.join(shown)}"
+        shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        if any(isinstance(value, str) for value in values):
+            text += f", {name} {' and '.join(value.replace('_', ' ') for value in shown)}"
+        else:
+            text += f" at {name.replace('_', ' ')} {', '.join(shown)}"
     per_class = facts.get("points_per_class")
     return f"{text}, first {per_class:,} test points of each class" if per_class else text
 
