@@ -200,7 +200,10 @@ def test_points_that_a_run_has_not_are_said(tmp_path):
     half = search_entry(tmp_path, without(made_search(), "case1", "shrink"))
     drawn, facts = build(tmp_path, "figure2", [half])
     assert set(drawn["panel"]) == {"a"} and "Training point 8" not in facts["caption"]
-    for name, words in (("figure3", "no point had a wrong one"), ("figure4", "no margin shrank")):
+    for name, words in (
+        ("figure3", "no point had its first wrong one"),
+        ("figure4", "no margin shrank"),
+    ):
         drawn, _ = build(tmp_path, name, [half])
         assert words in drawn["status"][0]
     other = search_entry(tmp_path, without(made_search(), "case0"), model="other")

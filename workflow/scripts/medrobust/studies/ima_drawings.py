@@ -136,6 +136,20 @@ def _write(
     )
 
 
+def _write_none(request: Request, search: Search, title: str, what: str) -> list[Path]:
+    """Writes a figure that says that the run has no point to show."""
+    import pandas as pd
+
+    from medrobust import plotting
+
+    text = f"In this run {what}."
+    with plotting.style():
+        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 1.2)
+        figure.text(0.5, 0.6, text, ha="center", va="center")
+        drawn = pd.DataFrame({"status": [text]})
+        return _write(request, search, figure, drawn, title=title, caption=text, n="0")
+
+
 def _class_name(request: Request, label: int) -> str:
     names = request.class_names
     return names[label] if len(names) == 2 else str(label)
@@ -415,7 +429,9 @@ def build_halving(request: Request) -> list[Path]:
         return shared.draw_not_run(request, title, "a model trained by IMA on data of the plane")
     part = search.part("case1")
     if part is None:
-        return shared.draw_not_run(request, title, "no point had a wrong one after some steps")
+        return _write_none(
+            request, search, title, "no point had its first wrong one after 3 steps or more"
+        )
     with plotting.style():
         figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.7)
         left, right = figure.subplots(1, 2, width_ratios=[1, 1])
@@ -541,7 +557,7 @@ def build_shrinking(request: Request) -> list[Path]:
         return shared.draw_not_run(request, title, "a model trained by IMA on data of the plane")
     part = search.part("shrink")
     if part is None:
-        return shared.draw_not_run(request, title, "no margin shrank by a step")
+        return _write_none(request, search, title, "no margin shrank by a step or more")
     before, after = float(part["margin"][0]), float(part["after"][0])
     with plotting.style():
         figure = plotting.new_figure(plotting.SINGLE_COLUMN, 4.1)
