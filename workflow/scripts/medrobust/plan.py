@@ -38,7 +38,7 @@ UNIT_SECONDS: dict[str, float] = {
     # A plain step of any method that goes by it (training.robust_descent).
     "train:*:layer_norm_mlp": 5e-6,
     "train:*:instance_norm_cnn": 1.2e-3,
-    "train:*:resnet18": 0.25,
+    "train:*:resnet18": 0.13,
     "attack:hopskipjump:sign_network": 2.2e-5,
     "attack:hopskipjump:mlp": 1.8e-5,
     "attack:hopskipjump:bnn": 2.5e-5,
@@ -47,11 +47,17 @@ UNIT_SECONDS: dict[str, float] = {
     "attack:pgd:relu_mlp": 1.9e-6,
     "attack:pgd:kachuee_cnn": 1.3e-4,
     "attack:pgd:cnn1d": 3e-4,
+    "attack:pgd:layer_norm_mlp": 1.3e-6,
+    "attack:pgd:instance_norm_cnn": 6.5e-4,
+    "attack:pgd:resnet18": 0.05,
     "attack:spsa:relu_mlp": 1.8e-6,
     "attack:spsa:kachuee_cnn": 1.1e-4,
     "attack:spsa:cnn1d": 2.2e-4,
     "attack:uniform_noise:relu_mlp": 4e-6,
     "attack:uniform_noise:kachuee_cnn": 1.2e-4,
+    "attack:uniform_noise:layer_norm_mlp": 9e-6,
+    "attack:uniform_noise:instance_norm_cnn": 5.6e-4,
+    "attack:uniform_noise:resnet18": 0.04,
 }
 # For what nobody has measured yet.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
