@@ -268,6 +268,14 @@ def _ima() -> dict[str, Artefact]:
             caption="noise",
             attacks=(*_IMA_NOISE, "pgd_covid"),
         ),
+        "exact": Artefact(
+            "Exact",
+            "what attacks miss in the plane",
+            "table",
+            ("tallies", "plane"),
+            caption="exact",
+            attacks=("pgd_moons", "noise_moons"),
+        ),
         "matrix": Artefact(
             "Matrix",
             "all published numbers on classification against this run",

@@ -11,6 +11,7 @@ import numpy as np
 from medrobust import io
 from medrobust.devices import choose_device, fix_threads, gpu_slot
 from medrobust.errors import InputError
+from medrobust.evaluation.plane_distances import distances_to_another_label
 from medrobust.registry import module_of, parse_spec
 from medrobust.seeds import derive_seed, generator
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Values of the map's first coordinate, and how far it reaches beyond the test points.
 WIDTH, EDGE = 400, 0.5
+#: Distance of the grid points by which distances to another label are measured.
+FINE_SPACING = 0.0025
 #: Of the maps around a search, of the coarse ones that rule out most points, and around all points.
 DETAIL_WIDTH, COARSE_WIDTH, BALLS_WIDTH = 160, 32, 240
 #: Half the width of such a map, in radii of the ball, or in lengths of the segment.
@@ -55,7 +58,10 @@ def map_plane(
         model: ``architecture`` and ``vote``.
         out: safetensors file to write: ``first`` float32 ``[w]`` and ``second`` float32 ``[h]``
             (coordinates), ``probability`` float32 ``[h, w]`` (mean over members of the probability
-            of class 1), ``points`` float32 ``[k, 2]`` and ``labels`` int64 ``[k]`` (test points).
+            of class 1), ``points`` float32 ``[k, 2]`` and ``labels`` int64 ``[k]`` (test points),
+            ``distance`` float32 ``[k]`` (of each in Linf to where the model gives another label,
+            from a grid of its own, right to ``spacing [1]``; what is further than :data:`EDGE` may
+            be nearer outside the map).
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
 
@@ -71,8 +77,11 @@ def map_plane(
     points = dataset.x_test
     box = Box.around(points, EDGE)
     with gpu_slot(choose_device(device, model["architecture"]["name"])) as chosen:
-        found = box.probabilities(load_ensemble(members, model, dataset, chosen), WIDTH)
-    io.write_tensors(out, {**found, "points": points, "labels": dataset.y_test})
+        ensemble = load_ensemble(members, model, dataset, chosen)
+        found = box.probabilities(ensemble, WIDTH)
+        distance, spacing = box.distances(ensemble, points, dataset.y_test)
+    known = {"points": points, "labels": dataset.y_test, "distance": distance}
+    io.write_tensors(out, {**found, **known, "spacing": np.array([spacing], dtype=np.float32)})
 
 
 def trace_search(
@@ -218,6 +227,25 @@ class Box:
             "second": second,
             "probability": probability.reshape(height, width),
         }
+
+    def distances(
+        self, model: Ensemble, points: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Returns each point's Linf distance to another label, and the spacing of the grid."""
+        low, size = self.low, self.high - self.low
+        first, second = (
+            low[axis] + FINE_SPACING * np.arange(int(size[axis] / FINE_SPACING) + 1)
+            for axis in (0, 1)
+        )
+        # A row of the grid at a time: what a model computes of all would fill the memory.
+        called = np.empty((len(second), len(first)), dtype=np.int64)
+        row = np.empty((len(first), 2), dtype=np.float32)
+        row[:, 0] = first
+        for place, height in enumerate(second):
+            row[:, 1] = height
+            called[place] = model.mean_probabilities(row).argmax(axis=1)
+        found = distances_to_another_label(called, low, FINE_SPACING, points, labels)
+        return found, FINE_SPACING
 
 
 @dataclass(frozen=True)

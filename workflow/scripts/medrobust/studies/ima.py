@@ -430,6 +430,12 @@ def _noise(request: Request) -> list[Path]:
     return ima_noise.build_noise(request)
 
 
+def _exact(request: Request) -> list[Path]:
+    from medrobust.studies import ima_exact
+
+    return ima_exact.build_exact(request)
+
+
 def _matrix(request: Request) -> list[Path]:
     from medrobust.studies import ima_matrix
 
@@ -451,6 +457,7 @@ _RESULTS: dict[str, Callable[[Request], Sequence[Path]]] = {
     "figure9": _figure9,
     "margins": _margins,
     "noise": _noise,
+    "exact": _exact,
     "matrix": _matrix,
     "claims": _claims,
 }
