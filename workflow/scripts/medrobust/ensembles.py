@@ -213,7 +213,7 @@ def _input_gradients(
 
     recorded = None
     if members == 1 and hasattr(module, "pull_back"):
-        recorded = _recorded(module, spec, tensors, n_classes)
+        recorded = _recorded(module, spec, tensors)
     return InputGradients(
         logits,
         input_shape=input_shape,
@@ -224,28 +224,24 @@ def _input_gradients(
 
 
 def _recorded(
-    module: ModuleType, spec: Settings, tensors: dict[str, torch.Tensor], n_classes: int
+    module: ModuleType, spec: Settings, tensors: dict[str, torch.Tensor]
 ) -> gradients.Pass:
     """Returns the pass of one member by its architecture's own way back, which costs less.
 
-    See :mod:`medrobust.models.apart`.
+    Such architectures have a logit for each class; see :mod:`medrobust.models.apart`.
     """
     import torch
 
     member = {name: values[0] for name, values in tensors.items()}
 
-    def recorded(
-        x: torch.Tensor,
-    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    def recorded(x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         with torch.no_grad():
-            own, pattern = module.logits_and_pattern(spec, member, x)
-            joined = gradients.joined_logits(own[None], n_classes)
+            logits, pattern = module.logits_and_pattern(spec, member, x)
 
         def back(slopes: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
-                # Of two classes with one output, that of class 1.
-                return module.pull_back(spec, member, pattern, slopes[:, -own.shape[1] :])
+                return module.pull_back(spec, member, pattern, slopes)
 
-        return joined, back
+        return logits, back
 
     return recorded
