@@ -168,7 +168,7 @@ def test_figure8_refuses_what_is_no_single_beat(tmp_path, published):
 
 
 def test_figure8_says_that_its_attack_was_not_run(tmp_path, published):
-    entry, _ = beat(tmp_path)
+    entry, _ = beat(tmp_path, source="standin")
     left_out = dataclasses.replace(entry, attack_arrays={})
     drawn, facts = build(tmp_path, "figure8", published, [left_out])
     assert list(drawn["status"]) == ["not run: the attack of one heartbeat"]
