@@ -253,6 +253,23 @@ def test_one_output_has_the_gradient_of_two(loss):
     np.testing.assert_allclose(slopes.reshape(2, -1), expected, atol=1e-4 * largest)
 
 
+def test_a_query_of_large_images_computes_a_small_block(monkeypatch):
+    """Padding is computed like any row: a block of 64 images for one label would take seconds."""
+    arrays = resnet18.initial_parameters(SMALL, (1, 64, 64), 2, [1])
+    seen, forward = [], resnet18.forward
+    monkeypatch.setattr(
+        resnet18, "forward", lambda spec, p, x: seen.append(x.shape[-2]) or forward(spec, p, x)
+    )
+    model = build_ensemble(
+        "resnet18", SMALL, [arrays], vote="soft", input_shape=(1, 64, 64), n_classes=2,
+        input_range=(0.0, 1.0),
+    )  # fmt: skip
+    rows = np.random.default_rng(0).random((5, 1, 64, 64), dtype=np.float32)
+    one, all_rows = model.predict(rows[:1]), model.predict(rows)
+    assert seen == [resnet18.LABEL_BLOCK] * 3 and resnet18.LABEL_BLOCK <= 8
+    assert one[0] == all_rows[0]
+
+
 @each
 def test_first_values(case):
     """Uniform in +-1/sqrt(fan in), as PyTorch draws them; ResNet's blocks as He et al. do."""

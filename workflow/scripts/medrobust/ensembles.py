@@ -182,6 +182,7 @@ def build_ensemble(
         input_shape=input_shape,
         n_classes=n_classes,
         input_range=input_range,
+        block=getattr(module, "LABEL_BLOCK", BLOCK),
         gradients=_input_gradients(
             module, spec, parameters, vote, tuple(input_shape), n_classes, device
         ),

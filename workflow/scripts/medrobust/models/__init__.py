@@ -12,6 +12,7 @@ step) and ``MEMBERS_APART = True`` (members are computed one after the other). W
 "logits", gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``, and go the
 way back of :mod:`medrobust.models.apart` where there is one member and its module has one;
 ``GRADIENT_BLOCK`` is then the number of rows of their passes, if that of
-:mod:`medrobust.gradients` is too large for this architecture. What ``composed_loss`` asks for is
+:mod:`medrobust.gradients` is too large for this architecture, and ``LABEL_BLOCK`` that of
+evaluations, if that of :mod:`medrobust.ensembles` is. What ``composed_loss`` asks for is
 in :mod:`medrobust.models.apart`.
 """

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 USES_GPU = True
 SCORES: Literal["logits", "probabilities"] = "logits"
 MEMBERS_APART = True
-GRADIENT_BLOCK = 16
+# One image fills a processor: in larger blocks it takes as long, and a padded row too.
+GRADIENT_BLOCK = LABEL_BLOCK = 4
 
 EPSILON = 1e-5
 BLOCKS_PER_STAGE = 2
