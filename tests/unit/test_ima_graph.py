@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from medrobust.artefact_list import ARTEFACTS
 from medrobust.config import resolve
 from medrobust.data.store import Dataset
 from medrobust.errors import InputError
-from medrobust.evidence import drawn_from
+from medrobust.evidence import _of_selected_data, drawn_from
 from medrobust.graph import build_graph
 from medrobust.jobs import evaluate, train
 from medrobust.plan import make_plan, training_seconds
@@ -112,6 +113,14 @@ def test_evidence_keeps_what_the_artefacts_are_drawn_from(root, elsewhere):
     wanted |= {"rep0/moons_ce/plane.safetensors", "rep1/moons_ce/pgd_moons/tally.csv"}
     assert wanted <= kept
     assert not any("rep1" in name and "safetensors" in name for name in kept)
+
+
+def test_evidence_is_of_the_selected_data_sets(root, elsewhere):
+    graph = build_graph(ONLY_MOONS, root)
+    folder = Path("results/paper-code/ima/evaluations")
+    assert _of_selected_data(graph, "ima", folder / "moons@generated/fold0/rep0/a/clean.json")
+    assert not _of_selected_data(graph, "ima", folder / "covid_ct@subset/fold0/rep0/a/clean.json")
+    assert _of_selected_data(graph, "ima", Path("results/paper-code/ima/tables/table8.csv"))
 
 
 def test_a_data_set_takes_its_models_and_their_attacks_along(root, elsewhere):

@@ -68,7 +68,9 @@ def export_evidence(graph: Graph, study: str, destination: Path) -> list[Path]:
         path: target / path.relative_to(source)
         for pattern in KEPT
         for path in sorted(source.glob(pattern))
-        if path.suffix != ".log" and not path.name.endswith(".timing.json")
+        if path.suffix != ".log"
+        and not path.name.endswith(".timing.json")
+        and _of_selected_data(graph, study, path)
     }
     for file in drawn_from(graph, study):
         chosen[file] = target / file.relative_to(source)
@@ -88,6 +90,12 @@ def export_evidence(graph: Graph, study: str, destination: Path) -> list[Path]:
         with atomic_path(copy) as temporary:
             shutil.copyfile(path, temporary)
     return list(chosen.values())
+
+
+def _of_selected_data(graph: Graph, study: str, path: Path) -> bool:
+    """Whether a result is of no data set or of one that is selected: others may lie there too."""
+    used = {f"{name}@{graph.sources[name]}" for name in graph.study(study).datasets}
+    return all("@" not in part or part in used for part in path.parts)
 
 
 def drawn_from(graph: Graph, study: str) -> list[Path]:

@@ -206,7 +206,8 @@ def draw_curves(axes: Any, drawn: pd.DataFrame, *, norm: str) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel(f"Noise level ε ({NORM_NAMES[norm]})")
     if not (drawn["origin"] == REPRODUCED).any():
-        axes.text(0.97, 0.95, "this run: not run", transform=axes.transAxes, ha="right", va="top")
+        # Below the legend.
+        axes.text(0.97, 0.62, "this run: not run", transform=axes.transAxes, ha="right", va="top")
 
 
 def legend_of(target: Any, drawn: pd.DataFrame, **settings: Any) -> None:

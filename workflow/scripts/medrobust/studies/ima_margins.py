@@ -306,14 +306,12 @@ def _margin_panels(frame: pd.DataFrame) -> list[Panel]:
     checks = [_named(row) | _check_cells(row) for row in rows if row["method"] == "MMA"]
     sources = [row["source"] for row in rows]
     return [
-        Panel(pd.DataFrame(shares), title=shared.marked("Distribution", sources)),
-        Panel(
-            pd.DataFrame(recommended),
-            title=shared.marked("Epsilon for adversarial training", sources),
-        ),
-        Panel(
-            pd.DataFrame(checks), title=shared.marked("Are MMA's margins overestimated?", sources)
-        ),
+        Panel(pd.DataFrame(cells).fillna("–"), title=shared.marked(title, sources))
+        for title, cells in (
+            ("Distribution", shares),
+            ("Epsilon for adversarial training", recommended),
+            ("Are MMA's margins overestimated?", checks),
+        )
     ]
 
 
