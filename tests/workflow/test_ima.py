@@ -42,8 +42,9 @@ def test_everything_that_the_paper_has_is_made(made):
     for name in (*(f"figure{number}" for number in range(1, 10)), "panel", "matrix"):
         assert (folder / f"figures/{name}.png").stat().st_size > 5_000, name
     table = pd.read_csv(folder / "tables/table8.csv")
-    assert set(table["data"]) == {"SYNTHETIC"} and table["published"].notna().sum() == 35
-    assert set(table.loc[table["reproduced"].notna(), "method"]) == {"ce", "IMA"}
+    ran = table[table["reproduced"].notna()]
+    assert set(ran["data"]) == {"SYNTHETIC"} and table["published"].notna().sum() == 35
+    assert set(ran["method"]) == {"ce", "IMA"}
     beta = pd.read_csv(folder / "tables/tableB2.csv")
     assert set(beta.loc[beta["reproduced"].notna(), "method"]) == {"beta=0.1"}
     empty = pd.read_csv(folder / "tables/table11.csv")
@@ -70,9 +71,8 @@ def test_a_point_resists_if_it_resists_both_losses(made):
         fooled = rows.groupby("point_id")["success"].any().sum()
         counted = tally.rows(level)
         missed = counted.loc[counted["label"] != counted["prediction"], "points"].sum()
-        wrong = tally.rows(0.0)
-        before = wrong.loc[wrong["label"] != wrong["prediction"], "points"].sum()
-        assert missed == fooled + before
+        # Points that are wrong without attack count as fooled.
+        assert missed == fooled
 
 
 def test_margins_and_maps_are_kept_beside_the_evaluation(made):
@@ -87,9 +87,10 @@ def test_margins_and_maps_are_kept_beside_the_evaluation(made):
 
 def test_a_figure_asks_for_no_more_than_it_shows(made, root):
     output = made.snakemake("-n", "--forceall", "ima_fig6", *settings(root))
-    assert "moons_ima" in output and "covid" not in output and "fashion" not in output
+    assert "moons@standin" in output
+    assert "covid_ct@standin" not in output and "fashion_mnist@standin" not in output
     output = made.snakemake("-n", "--forceall", "ima_fig9", *settings(root))
-    assert "covid_ima" in output and "moons" not in output
+    assert "covid_ct@standin" in output and "moons@standin" not in output
 
 
 def test_a_model_is_not_trained_on_other_data_sets(made, root):
@@ -116,7 +117,8 @@ def test_tables_and_figures_are_redrawn_from_what_is_kept(made, make_project, ro
     kept = other.folder / "docs/evidence/ima/smoke-code"
     source = made.folder / RUN
     patterns = ["**/tally.csv", "**/clean.json", "**/margins.safetensors", "**/plane.safetensors"]
-    for pattern in [*patterns, "**/search.safetensors", "**/ct_images/arrays.safetensors"]:
+    images = ["**/ct_images/arrays.safetensors", "**/ct_images/records.parquet"]
+    for pattern in [*patterns, "**/search.safetensors", *images]:
         for path in (source / "evaluations").glob(pattern):
             copy = kept / "evaluations" / path.relative_to(source / "evaluations")
             copy.parent.mkdir(parents=True, exist_ok=True)
