@@ -71,8 +71,12 @@ def extended(root, make_project):
     numbers = block_of(root, "`resources/published/noise.csv`", "text")
     (project.folder / "resources/published/noise.csv").write_text(numbers, encoding="utf-8")
     known = f"{LIBRARY}/config.py"
-    project.edit(known, 'STUDIES = ("signnet", "nsr")', 'STUDIES = ("signnet", "nsr", "noise")')
-    project.edit(known, 'Literal["signnet", "nsr"]', 'Literal["signnet", "nsr", "noise"]')
+    project.edit(
+        known, 'STUDIES = ("signnet", "nsr", "ima")', 'STUDIES = ("signnet", "nsr", "ima", "noise")'
+    )
+    project.edit(
+        known, 'Literal["signnet", "nsr", "ima"]', 'Literal["signnet", "nsr", "ima", "noise"]'
+    )
     shown = f"{LIBRARY}/artefact_list.py"
     listed = block_of(root, "`artefact_list.py` says what can be", "python")
     old = listed[listed.index("ARTEFACTS:") :].replace('    "noise": _NOISE,\n', "")
