@@ -87,10 +87,10 @@ def test_margins_and_maps_are_kept_beside_the_evaluation(made):
 
 def test_a_figure_asks_for_no_more_than_it_shows(made, root):
     output = made.snakemake("-n", "--forceall", "ima_fig6", *settings(root))
-    assert "moons@standin" in output
-    assert "covid_ct@standin" not in output and "fashion_mnist@standin" not in output
+    assert "of moons_ima on moons" in output
+    assert "on covid_ct" not in output and "on fashion_mnist" not in output
     output = made.snakemake("-n", "--forceall", "ima_fig9", *settings(root))
-    assert "covid_ct@standin" in output and "moons@standin" not in output
+    assert "of covid_ima on covid_ct" in output and "on moons" not in output
 
 
 def test_a_model_is_not_trained_on_other_data_sets(made, root):

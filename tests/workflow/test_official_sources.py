@@ -219,7 +219,8 @@ def test_ultrasound_from_kaggle(make_project, at_kaggle, monkeypatch):
         assert "its terms are not accepted" in said and "Traceback" not in said
         # Preflight says the same before anything is run.
         behaviour.answers[:] = [(403, "terms")] * 2  # of the study's data, and of this
-        said = project.snakemake("preflight", *settings, "also_prepare=[busi]")
+        only = ["studies=[signnet]", "also_prepare=[busi]"]
+        said = project.snakemake("preflight", *settings, *only)
         assert "busi: cannot run yet" in said and "its terms are not accepted" in said
         project.snakemake(target, *settings)
     storage = behaviour.headers_of("/storage/heartbeat.zip")
