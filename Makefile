@@ -1,4 +1,4 @@
-# make demo   own virtual environment, two studies on stand-ins, one published figure for real
+# make demo   own virtual environment, signnet on stand-ins, one published figure of ima for real
 # make test   own virtual environment, lint and all tests
 VENV ?= .venv
 PYTHON ?= python3
@@ -15,8 +15,8 @@ $(VENV)/.installed: requirements.txt
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(SNAKEMAKE) --config scale=smoke 'studies=[signnet, nsr]'
-	$(SNAKEMAKE) --config scale=smoke 'studies=[signnet, nsr]' --report report.html
+	$(SNAKEMAKE) --config scale=smoke studies=signnet
+	$(SNAKEMAKE) --config scale=smoke studies=signnet --report report.html
 	$(SNAKEMAKE) ima_fig6 ima_tab8 --config studies=ima
 	@$(BIN)/python workflow/scripts/show_results.py
 
