@@ -1,6 +1,7 @@
 """Tables, matrix and comparison of ima from made tallies."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,40 @@ def test_every_published_number_is_listed_and_those_run_are_compared(
     assert "validation points is not part" in ran["reason"].iloc[0]
 
 
+def with_validation(folder, entry, n, right):
+    accuracy = None if n == 0 else right / n
+    path = folder / f"validation-{entry.replicate}-{right}.json"
+    counts = {"n_train": 54000, "n_val": n, "n_test": 120, "validation_accuracy": accuracy}
+    path.write_text(json.dumps(counts))
+    return dataclasses.replace(entry, summary=str(path))
+
+
+def test_validation_points_stand_beside_those_of_the_print(tmp_path, published, entries):
+    trainings = [
+        with_validation(tmp_path, dataclasses.replace(entries[6], replicate=k), 600, right)
+        for k, right in enumerate((540, 528))
+    ]
+    frame = build(tmp_path, published, trainings, "C5").set_index(["method", "epsilon"])
+    row = frame.loc[("emax=60dEps", VALIDATION_LEVEL)]
+    assert (row["reproduced"], row["published"]) == (pytest.approx(0.89), 0.891)
+    assert (row["n"], row["replicates"], row["selection"]) == (600, 2, "validation_set")
+    assert (row["lowest"], row["highest"], row["published_in_spread"]) == (0.88, 0.9, "yes")
+    assert row["ci_low"] < 0.89 < row["ci_high"] and pd.isna(row["worst_case"])
+    text = (tmp_path / "tableC5.md").read_text()
+    assert "clean accuracy on the 600 validation points" in text
+    others = frame.drop(index="emax=60dEps", level=0)
+    assert others["status"].eq("not run").all()
+
+
+def test_impossible_validation_accuracies_are_refused(tmp_path, published, entries):
+    broken = with_validation(tmp_path, entries[6], 600, 540.5)
+    with pytest.raises(InputError, match="impossible with 600 validation points"):
+        build(tmp_path, published, [broken], "C5")
+    none = with_validation(tmp_path, entries[6], 0, 0)
+    frame = build(tmp_path, published, [none], "C5").set_index(["method", "epsilon"])
+    assert frame.loc[("emax=60dEps", VALIDATION_LEVEL), "status"] == ima.NO_VALIDATION
+
+
 def test_a_number_is_the_plain_share_of_test_points(tmp_path, published, printed):
     """SVHN's classes differ in size, and no point counts more than once."""
     labels = labels_of(SVHN)
@@ -185,7 +220,7 @@ def test_what_was_not_run_is_never_a_number(tmp_path, published, entries):
     ours = frame.loc["emax=60dEps"]
     assert ours.drop(index=VALIDATION_LEVEL)["reproduced"].notna().all()
     rest = frame.drop(index="emax=60dEps", level=0)
-    assert rest.drop(index=VALIDATION_LEVEL, level=1)["status"].eq("not run").all()
+    assert rest["status"].eq("not run").all()
     assert rest["reproduced"].isna().all() and rest["published"].notna().all()
     assert ours.loc[VALIDATION_LEVEL, "status"] == ima.NO_VALIDATION
     text = (tmp_path / "tableC5.md").read_text()

@@ -56,6 +56,9 @@ def test_scores_and_labels_equal_a_plain_loop(classes):
     np.testing.assert_allclose(soft.mean_probabilities(POINTS), means, atol=1e-6)
     assert (soft.predict(POINTS) == means.argmax(1)).all()
     assert (majority.member_predictions(POINTS) == expected.argmax(2)).all()
+    for ensemble, labels in ((majority, votes.argmax(1)), (soft, means.argmax(1))):
+        joined, members = ensemble.all_predictions(POINTS)
+        assert (joined == labels).all() and (members == expected.argmax(2)).all()
 
 
 @settings(max_examples=30, deadline=None)

@@ -247,7 +247,7 @@ def _ima() -> dict[str, Artefact]:
             f"Table {number}",
             what,
             "table",
-            ("tallies",),
+            ("summary", "tallies"),
             attacks=(attack,),
             alias=f"ima_tab{number.lower()}",
         )
@@ -280,7 +280,7 @@ def _ima() -> dict[str, Artefact]:
             "Matrix",
             "all published numbers on classification against this run",
             "figure",
-            ("tallies",),
+            ("summary", "tallies"),
             caption="matrix",
             attacks=_IMA_PGD,
         ),

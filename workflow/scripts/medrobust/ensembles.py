@@ -133,8 +133,17 @@ class Ensemble:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Returns the ensemble's labels, int64 ``[n]``; ties go to the lowest class number."""
-        join = self._count if self.vote == "majority" else self._mean_probabilities
-        return np.concatenate(list(self._blocks(x, lambda s: join(s).argmax(axis=1))))
+        return np.concatenate(list(self._blocks(x, self._joined)))
+
+    def all_predictions(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ensemble's labels and every member's, from one evaluation of the members.
+
+        Returns:
+            int64 ``[n]`` as of :meth:`predict`, int64 ``[M, n]`` as of :meth:`member_predictions`.
+        """
+        found = list(self._blocks(x, lambda s: (self._joined(s), s.argmax(axis=2))))
+        joined, members = zip(*found, strict=True)
+        return np.concatenate(joined), np.concatenate(members, axis=1)
 
     def _blocks(self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]):
         """Yields ``reduce(scores)`` of one block after the other, padding cut off."""
@@ -147,6 +156,10 @@ class Ensemble:
                 padding = np.zeros((self._block - rows, *self.input_shape), dtype=np.float32)
                 block = np.concatenate([block, padding])
             yield reduce(self._scores(block)[:, :rows])
+
+    def _joined(self, scores: np.ndarray) -> np.ndarray:
+        join = self._count if self.vote == "majority" else self._mean_probabilities
+        return join(scores).argmax(axis=1)
 
     def _count(self, scores: np.ndarray) -> np.ndarray:
         if self.kind == "votes":

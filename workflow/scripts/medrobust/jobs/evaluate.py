@@ -26,14 +26,15 @@ def evaluate_clean(
     device: str,
     compute_threads: int,
 ) -> None:
-    """Predicts every test point with all members of a model.
+    """Predicts every test point with all members of a model, and counts on validation points.
 
     Args:
         data: folder of the data set.
         members: safetensors files of the model's training jobs.
         predictions: parquet file to write: ``point_id`` (row of ``x.npy``), ``label``,
             ``prediction`` of the ensemble.
-        summary: JSON file to write: accuracy of the ensemble and of its members.
+        summary: JSON file to write: accuracy of the ensemble and of its members on test points,
+            of the ensemble on validation points (null where there are none).
         model: ``architecture`` and ``vote``.
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
@@ -47,8 +48,10 @@ def evaluate_clean(
     dataset = load_dataset(data)
     with gpu_slot(choose_device(device, model["architecture"]["name"])) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
-        labels = ensemble.predict(dataset.x_test)
-        member_labels = ensemble.member_predictions(dataset.x_test)
+        labels, member_labels = ensemble.all_predictions(dataset.x_test)
+        validation = None
+        if len(dataset.val_index):
+            validation = float((ensemble.predict(dataset.x_val) == dataset.y_val).mean())
     truth = dataset.y_test
     member_accuracy = (member_labels == truth).mean(axis=1)
     io.write_table(
@@ -60,7 +63,9 @@ def evaluate_clean(
         summary,
         {
             "n_train": len(dataset.y_train),
+            "n_val": len(dataset.val_index),
             "n_test": len(truth),
+            "validation_accuracy": validation,
             "ensemble_accuracy": float((labels == truth).mean()),
             "member_accuracy_mean": float(member_accuracy.mean()),
             "member_accuracy_std": spread,

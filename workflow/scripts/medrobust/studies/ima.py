@@ -65,6 +65,8 @@ _WHOLE = frozenset({"non_monotone", "attacked"})
 DECIMALS = 4
 NO_LEVEL = "this noise level is not part of this run"
 NO_VALIDATION = "the accuracy on clean validation points is not part of this run"
+#: Column ``selection`` of an accuracy on validation points.
+VALIDATION_SET = "validation_set"
 
 
 # --- rows -------------------------------------------------------------------------------
@@ -170,13 +172,18 @@ def _row(
         "source": "",
     }
     model = model_in(table, results, dataset, method)
-    if level == VALIDATION_LEVEL:
-        return row | {"status": NO_VALIDATION}
     if not results.of(dataset, model, table.attack):
         return row
-    estimate = results.estimate(dataset, model, table.attack, float(level))
+    if level == VALIDATION_LEVEL:
+        estimate = results.validation_estimate(dataset, model)
+        shares = [right / n for right, n in results.validation.get((dataset, model), ())]
+        spent = {"selection": VALIDATION_SET}
+    else:
+        estimate = results.estimate(dataset, model, table.attack, float(level))
+        shares = results.shares(dataset, model, table.attack, float(level))
+        spent = _spent(table, results, dataset, model, float(level)) if estimate else {}
     if estimate is None:
-        return row | {"status": NO_LEVEL}
+        return row | {"status": NO_VALIDATION if level == VALIDATION_LEVEL else NO_LEVEL}
     return row | {
         "status": _status(estimate),
         "reproduced": estimate.value,
@@ -187,8 +194,8 @@ def _row(
         "difference": None if value is None else estimate.value - value,
         "source": results.sources[dataset],
         "interval": estimate.basis,
-        **_spread(table, results, printed, dataset, model, level, value),
-        **_spent(table, results, dataset, model, float(level)),
+        **_spread(shares, value, printed.decimals(table)),
+        **spent,
     }
 
 
@@ -197,23 +204,15 @@ def _status(estimate: Estimate) -> str:
     return "reproduced, one training" if k == 1 else f"reproduced, mean of {k} trainings"
 
 
-def _spread(
-    table: PrintedTable,
-    results: Results,
-    printed: PrintedNumbers,
-    dataset: str,
-    model: str,
-    level: str,
-    value: float | None,
-) -> dict[str, Any]:
+def _spread(shares: Sequence[float], value: float | None, decimals: int) -> dict[str, Any]:
+    """Returns the range over replicates, and whether a published number lies in it."""
     import numpy as np
 
-    shares = results.shares(dataset, model, table.attack, float(level))
     if len(shares) < 2:
         return {}
     lowest, highest = min(shares), max(shares)
     # A billionth of slack: the ends of the rounding range are not exact in binary.
-    half = 0.5 * 10.0 ** -printed.decimals(table) * (1 + 1e-9)
+    half = 0.5 * 10.0**-decimals * (1 + 1e-9)
     inside = value is not None and lowest - half <= value <= highest + half
     return {
         "lowest": lowest,
@@ -301,7 +300,7 @@ def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[s
     if (frame["status"] == NOT_RUN).any():
         notes.append('"not run": this run has no results of that model under this attack.')
     if VALIDATION_LEVEL in set(frame["epsilon"]):
-        notes.append(f"{VALIDATION_LEVEL}: {NO_VALIDATION}.")
+        notes.append(_validation_note(table, results, frame))
     shared_rows = [name for name in SAME_AS_IMA if name in set(frame["method"])]
     if shared_rows:
         notes.append(f"{shared_rows[0]} is the model IMA of the main tables.")
@@ -325,6 +324,14 @@ def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[s
     ran = frame[frame["source"] != ""]
     remarks = dict.fromkeys(map(remark, ran["dataset"], ran["source"]))
     return notes + [f"{text[0].upper()}{text[1:]}." for text in remarks if text]
+
+
+def _validation_note(table: PrintedTable, results: Results, frame: pd.DataFrame) -> str:
+    rows = frame[frame["epsilon"] == VALIDATION_LEVEL]
+    if NO_VALIDATION in set(rows["status"]) or rows["n"].isna().all():
+        return f"{VALIDATION_LEVEL}: {NO_VALIDATION}."
+    n = int(rows["n"].max())
+    return f"{VALIDATION_LEVEL}: clean accuracy on the {n:,} validation points."
 
 
 def _panels(frame: pd.DataFrame, decimals: int, methods: Sequence[str]) -> list[Panel]:

@@ -68,7 +68,7 @@ def build_matrix(request: Request) -> list[Path]:
                 "95 % interval of the reproduced one, rounding allowed for "
                 f"({within} of {int(ran.sum())} that were run); bold: outside. Hatched: not run. "
                 f"Colours end at ±{100 * shared_matrix.LARGEST_SHOWN:g} points. val: accuracy on "
-                "clean validation points, not part of a run."
+                "clean validation points."
             ),
             context=request.context,
             sources=shown_sources(results, dict.fromkeys(table.dataset for table in TABLES)),

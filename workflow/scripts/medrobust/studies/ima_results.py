@@ -197,6 +197,7 @@ class Results:
     Attributes:
         tallies: (data set, model, attack) to the tallies of its replicates.
         margins: (data set, model) to the margins of its replicates.
+        validation: (data set, model) to correct and all clean validation points of its replicates.
         sources: data set to source, the paper's first.
         models: of each data set, in the order of the tables.
         sizes: of each data set the numbers of training and test points, as evaluated.
@@ -206,6 +207,7 @@ class Results:
 
     tallies: Mapping[tuple[str, str, str], Sequence[Tally]]
     margins: Mapping[tuple[str, str], Sequence[Margins]]
+    validation: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
     sources: Mapping[str, str]
     models: Mapping[str, Sequence[str]]
     sizes: Mapping[str, tuple[int, int]]
@@ -258,6 +260,15 @@ class Results:
                 right, counts[0][1], generator=random
             )
         return self._estimates[key]
+
+    def validation_estimate(self, dataset: str, model: str) -> statistics.Estimate | None:
+        """Returns the accuracy on clean validation points, None if it was not counted."""
+        counts = self.validation.get((dataset, model), ())
+        if not counts:
+            return None
+        right = [one for one, _ in counts]
+        random = self.random("validation", dataset, model)
+        return statistics.accuracy_estimate(right, counts[0][1], generator=random)
 
     def draws(
         self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
@@ -380,6 +391,7 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
     groups = shared.grouped(request.entries)
     tallies: dict[tuple[str, str, str], list[Tally]] = {}
     margins: dict[tuple[str, str], list[Margins]] = {}
+    validation: dict[tuple[str, str], list[tuple[int, int]]] = {}
     files: list[str] = []
     for (dataset, model), replicates in groups.items():
         for entry in replicates:
@@ -390,12 +402,17 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
             if entry.margins:
                 margins.setdefault((dataset, model), []).append(read_margins(entry))
                 files.append(entry.margins)
+            counted = _validation(entry)
+            if counted:
+                validation.setdefault((dataset, model), []).append(counted)
+                files.append(entry.summary)
     shared.check_same_points(tallies, points_text)
     sources = shared.sources_of(request.entries, DATASETS)
     names = dict.fromkeys((*DATASETS, *sources))
     return Results(
         tallies=tallies,
         margins=margins,
+        validation=validation,
         sources=sources,
         models={d: shared.ordered_models(groups, d, printed.models(d)) for d in names},
         sizes=_sizes(request.entries),
@@ -423,6 +440,21 @@ def read_margins(entry: Entry) -> Margins:
     if not np.isfinite(values).all() or (values < 0).any():
         raise InputError("A margin is negative or not a number.", where=entry.margins)
     return Margins(values.ravel(), np.tile(label, len(margin)), entry.replicate)
+
+
+def _validation(entry: Entry) -> tuple[int, int] | None:
+    """Returns correct and all validation points, None where they were not counted."""
+    summary = io.read_json(entry.summary) if entry.summary else {}
+    n, accuracy = summary.get("n_val"), summary.get("validation_accuracy")
+    if not n or accuracy is None:
+        return None
+    if not 0 <= accuracy <= 1 or abs(accuracy * n - round(accuracy * n)) > 1e-3:
+        raise InputError(
+            f"An accuracy of {accuracy} is impossible with {n} validation points.",
+            where=entry.summary,
+            remedy="evaluate the model again (delete the file and run the same command).",
+        )
+    return round(accuracy * n), n
 
 
 def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
