@@ -137,6 +137,16 @@ def test_a_scale_may_change_numbers_only(project):
         resolve({"scale": "laptop"}, project)
 
 
+@pytest.mark.parametrize(("protocol", "number"), [("code", 7), ("text", 9)])
+def test_a_scale_may_have_a_number_for_each_protocol(project, protocol, number):
+    file = project / "config/scales/laptop.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["studies"]["signnet"]["models"]["mlp"] = {"members": {"code": 7, "text": 9}}
+    file.write_text(yaml.safe_dump(values))
+    found = resolve({"scale": "laptop", "protocol": protocol}, project)
+    assert found.studies["signnet"].models["mlp"].members == number
+
+
 def test_broken_yaml_names_the_file(project):
     (project / "config/studies/signnet.yaml").write_text("title: [")
     with pytest.raises(InputError, match=r"not valid YAML(?s:.*)signnet\.yaml"):

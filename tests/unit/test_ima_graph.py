@@ -63,6 +63,18 @@ def test_extras_keep_the_margin_step_of_60_epochs(root):
     assert betas == [0.1, 0.3, 0.7, 0.9]
 
 
+@pytest.mark.parametrize("protocol", ["code", "text"])
+@pytest.mark.parametrize("scale", ["paper", "laptop"])
+def test_margins_can_reach_their_bound(root, scale, protocol):
+    settings = {"scale": scale, "protocol": protocol, "include_extras": True}
+    models = resolve(settings | {"studies": ["ima"]}, root).studies["ima"].models
+    methods = [one.method for one in models.values() if one.method["name"] == "ima"]
+    assert len(methods) == 6 + 4 * 2 + 5 * 4
+    for method in methods:
+        reached = method["margin_step"] * method["max_epochs"]
+        assert reached >= method["largest_margin"] * (1 - 1e-6), method
+
+
 def test_every_printed_model_of_the_classification_has_a_model_here(root):
     study = resolve({"studies": ["ima"], "include_extras": True}, root).studies["ima"]
     published = io.read_table(root / study.published)

@@ -243,6 +243,40 @@ def test_levels_and_points_that_differ_say_so(tmp_path, published):
     assert mine.loc["0.2", "reproduced"] == 1 and mine.loc["0.2", "n"] == 80
     text = (tmp_path / "table8.md").read_text()
     assert "80 test points, the first 40 of each class; the paper: all test points." in text
+    assert "80 of 80 points: ce at 0.2" in text and "on all 2,000 test points" not in text
+
+
+def test_a_part_of_the_data_and_of_the_epochs_is_said(tmp_path, published):
+    """Attacked are 80 points, all right without attack; of all 200, 150 are."""
+    labels = labels_of(MOONS)
+    tally = one_tally(tmp_path, dict.fromkeys(LEVELS, labels), per_class=40)
+    summary = tmp_path / "clean.json"
+    counts = {"n_train": 20000, "n_test": 200, "ensemble_accuracy": 0.75}
+    summary.write_text(json.dumps(counts))
+    entry = Entry(
+        MOONS, "ce", "generated", 0, summary=str(summary), tallies={"pgd_moons": tally},
+        training_points=500, epochs=3,
+    )  # fmt: skip
+    more = dataclasses.replace(entry, model="adv", epochs=5)
+    frame = build(tmp_path, published, [entry, more], 8).set_index(["method", "epsilon"])
+    assert frame.loc[("ce", "0"), ["reproduced", "clean_all"]].tolist() == [1, 0.75]
+    assert frame.drop(index="0", level=1)["clean_all"].isna().all()
+    text = (tmp_path / "table8.md").read_text()
+    assert "trained on 500 of 20,000 training points, 3 to 5 epochs (the paper: 30)" in text
+    assert "Without attack, on all 200 test points: adv 0.7500, ce 0.7500." in text
+    assert "of one training" in text and "mean over trainings" not in text
+    full = dataclasses.replace(entry, training_points=None, epochs=30)
+    build(tmp_path, published, [full], 8)
+    text = (tmp_path / "table8.md").read_text()
+    assert "trained on all 20,000 training points, 30 epochs" in text
+    assert "the paper: 30" not in text
+    unknown = dataclasses.replace(entry, summary="")
+    assert "at most 500 training points" in sample_of(tmp_path, published, unknown)
+
+
+def sample_of(folder, published, entry):
+    results = read_results(made_request(folder, "x", published, [entry]))
+    return ima_results.sample_text(results, [table_of("8")])
 
 
 def test_stand_ins_added_models_and_data_sets_are_set_apart(tmp_path, published):

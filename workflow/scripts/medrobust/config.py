@@ -2,9 +2,9 @@
 
 ``config/config.yaml`` names a scale, a protocol and studies. Each study is described by
 ``config/studies/<study>.yaml``; where a value is a mapping of ``code`` and ``text``, the
-protocol chooses one. ``config/scales/<scale>.yaml`` then replaces numbers (and only numbers),
-and the user's ``overrides`` replace anything. The classes below are the only definition of
-every key; config/README.md is generated from them.
+protocol chooses one. ``config/scales/<scale>.yaml`` then replaces numbers (and only numbers, one
+for both protocols or one for each), and the user's ``overrides`` replace anything. The classes
+below are the only definition of every key; config/README.md is generated from them.
 """
 
 from __future__ import annotations
@@ -389,9 +389,9 @@ def _resolve_study(
     file = f"config/studies/{name}.yaml"
     values = _choose_protocol(read_yaml(root / file), config.protocol)
     if name in scale.studies:
-        values = _overlay(
-            values, scale.studies[name], f"{scale_file}, key studies.{name}", numbers_only=True
-        )
+        numbers = _choose_protocol(scale.studies[name], config.protocol)
+        place = f"{scale_file}, key studies.{name}"
+        values = _overlay(values, numbers, place, numbers_only=True)
     if name in config.overrides:
         place = f"config/config.yaml, key overrides.{name}"
         values = _overlay(values, config.overrides[name], place, numbers_only=False)

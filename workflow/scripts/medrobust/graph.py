@@ -253,6 +253,8 @@ class Graph:
             "model": model.published_name or model.label,
             "source": cell.source,
             "replicate": cell.replicate,
+            "training_points": use.training_points,
+            "epochs": model.method.get("max_epochs"),
             **{need: files[need] for need in artefact.needs if need in files},
         }
 

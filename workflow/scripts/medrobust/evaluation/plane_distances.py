@@ -17,12 +17,17 @@ def distances_to_another_label(
     points: np.ndarray,
     own: np.ndarray,
 ) -> np.ndarray:
-    """Returns each point's distance in the maximum norm to the nearest cell of another label.
+    """Returns each point's distance in the maximum norm to the boundary to another label.
+
+    If the nearest cell of another label is k cells away, the boundary lies between that cell and
+    the one before, and the distance is taken to lie in the middle: k - 1/2 cells. So distances are
+    right on average, and none equals a level that is a multiple of ``spacing``.
 
     Args:
         labels: of a grid of square cells, int ``[h, w]``; rows go with the second coordinate.
         low: coordinates ``[2]`` of the first cell.
-        spacing: between cells; distances are right to one spacing.
+        spacing: between cells; distances are right to one spacing (half a cell of the boundary,
+            half a cell of the point, which counts as lying in the middle of its cell).
         points: within the grid, ``[k, 2]``.
         own: their labels, int ``[k]``.
 
@@ -40,5 +45,6 @@ def distances_to_another_label(
             continue
         away = distance_transform_cdt(same, metric="chessboard")
         mine = own == label
-        found[mine] = away[rows[mine], columns[mine]] * spacing
+        cells_away = away[rows[mine], columns[mine]]
+        found[mine] = np.where(cells_away > 0, cells_away - 0.5, 0.0) * spacing
     return found

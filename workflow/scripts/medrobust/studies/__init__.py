@@ -35,6 +35,8 @@ class Entry:
         margins: ``margins.safetensors``, of models whose training estimates margins.
         plane: ``plane.safetensors``, of models of two-dimensional data.
         search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
+        training_points: at most so many training points were drawn; None: all were used.
+        epochs: that the model was trained for, at most; None where training has none.
     """
 
     dataset: str
@@ -50,6 +52,8 @@ class Entry:
     margins: str = ""
     plane: str = ""
     search: str = ""
+    training_points: int | None = None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from medrobust.studies.ima_results import (
     Results,
     attack_text,
     method_of,
+    points_text,
     read_printed,
     read_results,
     remark,
@@ -58,6 +59,7 @@ _OWN_COLUMNS = (
     "non_monotone",
     "attacked",
     "gradients_per_point",
+    "clean_all",
 )
 _TEXT = frozenset({"interval", "selection", "published_in_spread"})
 _WHOLE = frozenset({"non_monotone", "attacked"})
@@ -91,7 +93,8 @@ def table_rows(
         between lowest and highest), ``selection`` (which points), ``worst_case`` (the accuracy if
         every level up to this one counts), ``non_monotone`` (points fooled at a smaller level but
         not at this one), ``attacked`` (points correct without attack), both summed over
-        replicates, and the gradient evaluations per test point.
+        replicates, the gradient evaluations per test point, and ``clean_all``, the accuracy
+        without attack on all test points, beside level 0 where attacks took a part of them.
     """
     import pandas as pd
 
@@ -235,7 +238,16 @@ def _spent(
         "non_monotone": sum(one.non_monotone for one in counts),
         "attacked": sum(one.attacked for one in counts),
         "gradients_per_point": spent / sum(one.points for one in counts),
+        "clean_all": _clean_of_all(results, where) if epsilon == 0 else None,
     }
+
+
+def _clean_of_all(results: Results, where: tuple[str, str, str, float]) -> float | None:
+    """Returns the accuracy on all test points, if attacks took a part of them and it is known."""
+    counts = results.clean.get(where[:2], ())
+    if not counts or results.of(*where[:3])[0].selection != FIRST_PER_CLASS:
+        return None
+    return sum(right / n for right, n in counts) / len(counts)
 
 
 # --- printing ---------------------------------------------------------------------------
@@ -261,7 +273,7 @@ def build_table(table: PrintedTable, request: Request) -> list[Path]:
         request.out_stem,
         frame,
         title=f"Table {table.number}. {_subject(table)}",
-        caption=_caption(table),
+        caption=_caption(table, int(frame["replicates"].fillna(1).max())),
         context=request.context,
         sources=shown_sources(results, dict.fromkeys(frame["dataset"])),
         n=sample_text(results, [table]),
@@ -277,15 +289,16 @@ def _subject(table: PrintedTable) -> str:
     return f"{table.dataset}: accuracy under {PRINTED_ATTACK} in {NORM_NAMES[table.norm]}{of}"
 
 
-def _caption(table: PrintedTable) -> str:
+def _caption(table: PrintedTable, trainings: int) -> str:
+    shown = "mean over trainings" if trainings > 1 else "of one training,"
+    outside = ", ** those where it lies outside the range of the trainings too"
     return (
         "Accuracy, the share of the test points that are classified correctly, by noise level "
         f"(radius in {NORM_NAMES[table.norm]}; 0 is clean). A point counts as misclassified if "
         "either of two runs of PGD, one for each loss, fools the model, or if it is misclassified "
-        "without attack. Reproduced: mean over trainings with 95 % interval. Difference: "
-        "reproduced minus published; * marks those whose published number lies outside the "
-        "interval, rounding allowed for, ** those where it lies outside the range of the "
-        "trainings too."
+        f"without attack. Reproduced: {shown} with 95 % interval. Difference: reproduced minus "
+        "published; * marks those whose published number lies outside the interval, rounding "
+        f"allowed for{outside if trainings > 1 else ''}."
     )
 
 
@@ -306,15 +319,8 @@ def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[s
         notes.append(f"{shared_rows[0]} is the model IMA of the main tables.")
     tallies = results.attacked(table.attack, table.dataset)
     if any(tally.selection == FIRST_PER_CLASS for tally in tallies):
-        notes.append(f"{sample_text(results, [table])}; the paper: all test points.")
-    lost = frame.groupby("method", sort=False)["non_monotone"].max()
-    if (lost > 0).any():
-        worst = lost.idxmax()
-        notes.append(
-            "Some points are fooled at a level but not at a larger one (column non_monotone; "
-            f"at most {int(lost.max()):,} points of a level, {worst}); worst_case counts them "
-            "as fooled."
-        )
+        notes.append(f"{points_text(tallies[0])}; the paper: all test points.")
+    notes += [*_clean_note(table, frame, results), *_lost_note(frame)]
     mismatches = sum(int(tally.frame["clean_mismatches"].iloc[0]) for tally in tallies)
     if mismatches:
         notes.append(
@@ -324,6 +330,32 @@ def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[s
     ran = frame[frame["source"] != ""]
     remarks = dict.fromkeys(map(remark, ran["dataset"], ran["source"]))
     return notes + [f"{text[0].upper()}{text[1:]}." for text in remarks if text]
+
+
+def _clean_note(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[str]:
+    known = frame[frame["clean_all"].notna() & (frame["dataset"] == table.dataset)]
+    if known.empty:
+        return []
+    n = results.sizes[table.dataset][1]
+    values = ", ".join(
+        f"{method} {number(value, DECIMALS)}"
+        for method, value in zip(known["method"], known["clean_all"], strict=True)
+    )
+    return [f"Without attack, on all {n:,} test points: {values}."]
+
+
+def _lost_note(frame: pd.DataFrame) -> list[str]:
+    lost = frame["non_monotone"].fillna(0)
+    if not (lost > 0).any():
+        return []
+    worst = frame.loc[lost.idxmax()]
+    of = int(worst["n"] * worst["replicates"])
+    together = " of all trainings together" if worst["replicates"] > 1 else ""
+    return [
+        "Some points are fooled at a level but not at a larger one (column non_monotone; at most "
+        f"{int(lost.max()):,} of {of:,} points{together}: {worst['method']} at "
+        f"{worst['epsilon']}); worst_case counts them as fooled."
+    ]
 
 
 def _validation_note(table: PrintedTable, results: Results, frame: pd.DataFrame) -> str:

@@ -47,6 +47,31 @@ COLUMNS = (
 DECIMALS = 4
 
 
+def mapped_models(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Returns the models of Moons that have a map of the plane, the first replicate of each."""
+    mapped: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda one: one.replicate):
+        if entry.plane and entry.dataset == MOONS:
+            mapped.setdefault(entry.model, entry)
+    return mapped
+
+
+def distances_of(entry: Entry) -> np.ndarray:
+    """Returns each test point's distance to another label, float64 ``[n]``, from a model's map.
+
+    Raises:
+        InputError: the map holds no distances.
+    """
+    found = io.read_tensors(entry.plane).get("distance")
+    if found is None or found.ndim != 1 or not len(found):
+        raise InputError(
+            "This map of the plane holds no distances to another label.",
+            where=entry.plane,
+            remedy="delete it and run the same command.",
+        )
+    return found.astype(np.float64)
+
+
 def exact_rows(request: Request, results: Results) -> list[dict[str, Any]]:
     """Returns one row per mapped model and level: accuracies of its first replicate.
 
@@ -57,14 +82,11 @@ def exact_rows(request: Request, results: Results) -> list[dict[str, Any]]:
         InputError: a map holds no distances.
     """
     table = main_table(MOONS, LINF)
-    mapped: dict[str, Entry] = {}
-    for entry in sorted(request.entries, key=lambda one: one.replicate):
-        if entry.plane and entry.dataset == MOONS:
-            mapped.setdefault(entry.model, entry)
+    mapped = mapped_models(request.entries)
     rows = []
     for model in in_order(mapped):
         entry = mapped[model]
-        distance = _distances(entry)
+        distance = distances_of(entry)
         for level in results.levels(table.attack, MOONS):
             exact = float((distance > level).mean())
             pgd, noise = (
@@ -92,17 +114,6 @@ def _first(shares: Sequence[float]) -> float | None:
     return shares[0] if shares else None
 
 
-def _distances(entry: Entry) -> np.ndarray:
-    found = io.read_tensors(entry.plane).get("distance")
-    if found is None or found.ndim != 1 or not len(found):
-        raise InputError(
-            "This map of the plane holds no distances to another label.",
-            where=entry.plane,
-            remedy="delete it and run the same command.",
-        )
-    return found.astype(np.float64)
-
-
 def build_exact(request: Request) -> list[Path]:
     """Writes accuracies under PGD and noise beside the exact ones.
 
@@ -127,17 +138,17 @@ def build_exact(request: Request) -> list[Path]:
         title="What attacks miss: Moons, by looking everywhere",
         caption=(
             "Accuracy by noise level (radius in L∞) if every perturbation is tried: the share of "
-            "the test points whose distance to the nearest cell of a fine grid that the model "
-            "gives another label is above the level. PGD misses: accuracy under 100-PGD with two "
-            "losses less that. Of the first training. Not in the paper."
+            "the test points whose distance to the nearest place that the model gives another "
+            "label, sought on a fine grid, is above the level. PGD misses: accuracy under 100-PGD "
+            "with two losses less that. Of the first training. Not in the paper."
         ),
         context=request.context,
         sources=shown_sources(results, [MOONS] if rows else []),
         n=sample_text(results, [table]),
         budget=budget_text(request, [table.attack, NOISE_MOONS]),
         notes=[
-            "Distances are right to the spacing of the grid, 0.0025: at a level where many points "
-            "are that near, exact accuracies are uncertain by their share.",
+            "Distances are right to the spacing of the grid, 0.0025, to either side: where many "
+            "points are that near to a level, exact accuracies are uncertain by a part of them.",
             "Exact accuracies are of all test points, also where attacks took a part.",
         ],
         panels=_panels(rows),

@@ -65,8 +65,6 @@ COLUMNS = (
     "replicates",
     *(f"quantile_{int(100 * q):02d}" for q in QUANTILES),
     "mean",
-    "median_lowest",
-    "median_highest",
     "largest",
     "share_at_largest",
     "level",
@@ -107,9 +105,9 @@ def margin_rows(results: Results, printed: PrintedNumbers) -> pd.DataFrame:
 
     Returns:
         The columns :data:`COLUMNS`: quantiles, mean and ``largest`` of the margins of all
-        training points, of all replicates together; the lowest and highest ``median`` over
-        replicates; ``share_at_largest``; ``share_above_level``, the share of margins above the
-        table's largest noise level (``level``), beside the accuracy there (``excess``: the
+        training points, of all ``replicates`` whose margins are known together;
+        ``share_at_largest``; ``share_above_level``, the share of margins above the table's largest
+        noise level (``level``), beside the accuracy of the same replicates there (``excess``: the
         difference); for IMA the ``recommended`` radius (the median), the paper's where it names
         one, the radius for adversarial training of this run that is nearest to it
         (``nearest_adv``), and the one with the best mean accuracy over the noise levels
@@ -138,7 +136,6 @@ def _margin_row(
     if not found:
         return row
     margins = np.concatenate([one.margin for one in found])
-    medians = [float(np.median(one.margin)) for one in found]
     names = (name for name in COLUMNS if name.startswith("quantile_"))
     above = float(lies_above(margins, level).mean())
     row |= {
@@ -147,14 +144,13 @@ def _margin_row(
         "replicates": len(found),
         **dict(zip(names, map(float, np.quantile(margins, QUANTILES)), strict=True)),
         "mean": float(margins.mean()),
-        "median_lowest": min(medians),
-        "median_highest": max(medians),
         "largest": float(margins.max()),
         "share_at_largest": float((margins >= margins.max() * (1 - _EQUAL)).mean()),
         "share_above_level": above,
         "source": results.sources[table.dataset],
     }
-    accuracy = results.estimate(table.dataset, model, table.attack, level)
+    same = results.with_margins(table.dataset, model)
+    accuracy = same.estimate(table.dataset, model, table.attack, level)
     if accuracy is not None:
         row |= {
             "accuracy_at_level": accuracy.value,
@@ -216,10 +212,13 @@ def excess_draws(results: Results, table: PrintedTable, model: str, level: float
         (float, float64 ``[resamples]``), or None if margins or accuracy were not run.
     """
     share = share_above(results, table.dataset, model, level)
-    accuracy = results.estimate(table.dataset, model, table.attack, level)
-    if share is None or accuracy is None:
+    if share is None:
         return None
-    draws = results.draws(table.dataset, model, table.attack, level)
+    same = results.with_margins(table.dataset, model)
+    accuracy = same.estimate(table.dataset, model, table.attack, level)
+    if accuracy is None:
+        return None
+    draws = same.draws(table.dataset, model, table.attack, level)
     return share[0] - accuracy.value, share[1] - draws
 
 
@@ -286,10 +285,10 @@ def _margin_notes(frame: pd.DataFrame) -> list[str]:
         "and margin 0 in MMA.",
         "IMA's margins end at the largest noise level; they cannot lie above it.",
     ]
-    if (frame["replicates"] > 1).any():
+    if frame["replicates"].notna().any():
         notes.append(
-            "Several trainings: quantiles are of all of them together, the range of their "
-            "medians stands beside the median."
+            "Where models were trained several times, margins are those of the first training, and "
+            "so is the accuracy beside them."
         )
     if (frame["status"] == NOT_RUN).any():
         notes.append('"not run": this run has no margins of that model.')
@@ -323,9 +322,6 @@ def _distribution_cells(row: Mapping[str, Any]) -> dict[str, str]:
     if row["status"] == NOT_RUN:
         return {"5 %": NOT_RUN}
     cells = {f"{100 * q:g} %": number(row[f"quantile_{int(100 * q):02d}"], 3) for q in QUANTILES}
-    if (row["replicates"] or 0) > 1:
-        low, high = number(row["median_lowest"], 3), number(row["median_highest"], 3)
-        cells["50 %"] += f" ({low} to {high})"
     return cells | {
         "mean": number(row["mean"], 3),
         "largest": number(row["largest"], 3),

@@ -8,7 +8,7 @@ Accuracy is the plain share of test points, each counted once, also where classe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,8 @@ PRINTED_ATTACK = "100-PGD(CE+Margin)"
 METRIC = "accuracy"
 #: Level of the published numbers that is no test accuracy: clean, on the validation points.
 VALIDATION_LEVEL = "0(val)"
+#: Epochs of training in print (text and technical appendix).
+PRINTED_EPOCHS = {MOONS: 30, FASHION: 60, SVHN: 60, COVID: 100}
 #: A model trained in L2 is named so in a run; tables of one norm leave the mark out.
 L2_MARK = "L2:"
 #: Settings of IMA that the tables of beta and of the largest margin share with the main ones.
@@ -200,7 +202,11 @@ class Results:
         validation: (data set, model) to correct and all clean validation points of its replicates.
         sources: data set to source, the paper's first.
         models: of each data set, in the order of the tables.
-        sizes: of each data set the numbers of training and test points, as evaluated.
+        replicates: (data set, model) to the numbers of its replicates, in the order of the tallies.
+        clean: (data set, model) to correct and all test points without attack, of its replicates,
+            whatever points were attacked.
+        training: data set to how much of it models were trained on and how long, in words.
+        sizes: of each data set the numbers of points trained on and of test points.
         seed: root seed.
         files: every file that was read.
     """
@@ -210,6 +216,9 @@ class Results:
     validation: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
     sources: Mapping[str, str]
     models: Mapping[str, Sequence[str]]
+    replicates: Mapping[tuple[str, str], Sequence[int]]
+    clean: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
+    training: Mapping[str, str]
     sizes: Mapping[str, tuple[int, int]]
     seed: int
     files: Sequence[str]
@@ -299,6 +308,23 @@ class Results:
         """Returns the levels of an attack, ascending, with 0; none if it was not run."""
         found = {e for tally in self.attacked(attack, dataset) for e in tally.levels}
         return sorted({0.0, *found}) if found else []
+
+    def with_margins(self, dataset: str, model: str) -> Results:
+        """Returns these results, of one model only the trainings whose margins are known.
+
+        Margins are kept of some trainings, tallies of all; what is compared is of the same ones.
+        """
+        kept = {one.replicate for one in self.margins.get((dataset, model), ())}
+        numbers = self.replicates.get((dataset, model), ())
+        if kept == set(numbers):
+            return self
+        chosen = [place for place, number in enumerate(numbers) if number in kept]
+        tallies = dict(self.tallies)
+        for key, found in self.tallies.items():
+            if key[:2] == (dataset, model):
+                tallies[key] = [found[place] for place in chosen]
+        fresh = {"_draws": {}, "_counts": {}, "_estimates": {}}
+        return replace(self, tallies=tallies, **fresh)
 
     def trainings(self, dataset: str) -> int | None:
         """Returns the fewest trainings behind the models of a data set."""
@@ -392,6 +418,7 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
     tallies: dict[tuple[str, str, str], list[Tally]] = {}
     margins: dict[tuple[str, str], list[Margins]] = {}
     validation: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    clean: dict[tuple[str, str], list[tuple[int, int]]] = {}
     files: list[str] = []
     for (dataset, model), replicates in groups.items():
         for entry in replicates:
@@ -402,20 +429,29 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
             if entry.margins:
                 margins.setdefault((dataset, model), []).append(read_margins(entry))
                 files.append(entry.margins)
-            counted = _validation(entry)
-            if counted:
-                validation.setdefault((dataset, model), []).append(counted)
+            if entry.summary:
                 files.append(entry.summary)
+                for counts, split, key in (
+                    (clean, "test", "ensemble_accuracy"),
+                    (validation, "validation", "validation_accuracy"),
+                ):
+                    counted = _counted(entry.summary, split, key)
+                    if counted:
+                        counts.setdefault((dataset, model), []).append(counted)
     shared.check_same_points(tallies, points_text)
     sources = shared.sources_of(request.entries, DATASETS)
     names = dict.fromkeys((*DATASETS, *sources))
+    sizes = _sizes(request.entries)
     return Results(
         tallies=tallies,
         margins=margins,
         validation=validation,
+        clean=clean,
         sources=sources,
         models={d: shared.ordered_models(groups, d, printed.models(d)) for d in names},
-        sizes=_sizes(request.entries),
+        replicates={key: [entry.replicate for entry in found] for key, found in groups.items()},
+        training=_training(request.entries, sizes),
+        sizes={name: (trained, n_test) for name, (trained, _, n_test) in sizes.items()},
         seed=request.context.seed,
         files=files,
     )
@@ -442,28 +478,57 @@ def read_margins(entry: Entry) -> Margins:
     return Margins(values.ravel(), np.tile(label, len(margin)), entry.replicate)
 
 
-def _validation(entry: Entry) -> tuple[int, int] | None:
-    """Returns correct and all validation points, None where they were not counted."""
-    summary = io.read_json(entry.summary) if entry.summary else {}
-    n, accuracy = summary.get("n_val"), summary.get("validation_accuracy")
+def _counted(path: str, split: str, key: str) -> tuple[int, int] | None:
+    """Returns correct and all points of a split in a summary, None where none were counted."""
+    summary = io.read_json(path)
+    n, accuracy = summary.get({"test": "n_test", "validation": "n_val"}[split]), summary.get(key)
     if not n or accuracy is None:
         return None
     if not 0 <= accuracy <= 1 or abs(accuracy * n - round(accuracy * n)) > 1e-3:
         raise InputError(
-            f"An accuracy of {accuracy} is impossible with {n} validation points.",
-            where=entry.summary,
+            f"An accuracy of {accuracy} is impossible with {n:,} {split} points.",
+            where=path,
             remedy="evaluate the model again (delete the file and run the same command).",
         )
     return round(accuracy * n), n
 
 
-def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
+def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int, int]]:
+    """Returns points trained on, training points and test points of each data set."""
     found = {}
     for entry in entries:
         if entry.summary and entry.dataset not in found:
             summary = io.read_json(entry.summary)
-            found[entry.dataset] = (int(summary["n_train"]), int(summary["n_test"]))
+            there = int(summary["n_train"])
+            trained = min(entry.training_points or there, there)
+            found[entry.dataset] = (trained, there, int(summary["n_test"]))
     return found
+
+
+def _training(
+    entries: Sequence[Entry], sizes: Mapping[str, tuple[int, int, int]]
+) -> dict[str, str]:
+    """Returns of each data set how many points models were trained on, and how long, in words."""
+    found = {}
+    for dataset in dict.fromkeys(entry.dataset for entry in entries):
+        mine = [entry for entry in entries if entry.dataset == dataset]
+        where = _points_trained_on(mine[0].training_points, sizes.get(dataset))
+        epochs = sorted({entry.epochs for entry in mine if entry.epochs})
+        if epochs:
+            printed = PRINTED_EPOCHS.get(dataset)
+            paper = f" (the paper: {printed})" if printed and epochs != [printed] else ""
+            span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+            where += f", {span} epochs{paper}"
+        found[dataset] = f"trained on {where}"
+    return found
+
+
+def _points_trained_on(drawn: int | None, size: tuple[int, int, int] | None) -> str:
+    if size is None:
+        return f"at most {drawn:,} training points" if drawn else "all training points"
+    trained, there, _ = size
+    of = f"{trained:,} of" if trained < there else "all"
+    return f"{of} {there:,} training points"
 
 
 def shown_sources(results: Results, datasets: Iterable[str]) -> dict[str, str]:
@@ -496,7 +561,10 @@ def sample_text(results: Results, tables: Iterable[PrintedTable]) -> str:
     parts: dict[str, dict[str, None]] = {}
     for table in tables:
         found = results.attacked(table.attack, table.dataset)
+        trained = results.training.get(table.dataset)
         text = points_text(found[0]) if found else "not run"
+        if found and trained:
+            text += f", {trained}"
         shown = text if found else f"{text} in {NORM_NAMES[table.norm]}"
         parts.setdefault(table.dataset, {})[shown] = None
     if len(parts) == 1:
