@@ -1,5 +1,6 @@
 """Tables and figures: contents, escapes, marks, provenance, equal bytes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -60,6 +61,16 @@ def test_every_table_states_the_run(tmp_path, suffix):
     for fact in ("scale laptop", "protocol code", "Kaggle release", "21 points", "HSJ, 10 runs"):
         assert fact in text
     assert "SYNTHETIC" not in text
+
+
+@pytest.mark.parametrize("suffix", [".md", ".html", ".tex", ".provenance.json"])
+def test_amounts_unlike_the_papers_are_stated(tmp_path, suffix):
+    table(tmp_path)
+    assert "unlike the paper" not in (tmp_path / f"t{suffix}").read_text()
+    less = dataclasses.replace(CONTEXT, unlike_the_paper="restarts 3 (the paper: 10)")
+    table(tmp_path, context=less)
+    text = (tmp_path / f"t{suffix}").read_text()
+    assert "unlike the paper" in text and "restarts 3 (the paper: 10)" in text
 
 
 def test_stand_ins_are_marked_everywhere(tmp_path):

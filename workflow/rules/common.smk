@@ -171,6 +171,7 @@ def run_facts(study):
         "seed": config.seed,
         "config_hash": GRAPH.study_hash(study),
         "command": f"snakemake --cores 8 --use-conda {study}{shown}",
+        "unlike_the_paper": GRAPH.resolved.unlike_the_paper(study),
     }
 
 

@@ -62,6 +62,7 @@ class RunContext:
         hardware: the machine in words.
         seed: root seed.
         command: the command that was given.
+        unlike_the_paper: in what amounts the run differs from the paper's, in words.
     """
 
     study: str
@@ -74,6 +75,7 @@ class RunContext:
     hardware: str
     seed: int
     command: str
+    unlike_the_paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,12 @@ def full_caption(
         "; ".join(f"{dataset}: {SOURCES[source]}" for dataset, source in sources.items())
         or "the published numbers alone"
     )
+    unlike = ""
+    if context.unlike_the_paper:
+        unlike = f"Amounts unlike the paper's, over all that ran: {context.unlike_the_paper}. "
     statement = (
         f"Study {context.study}, scale {context.scale}, protocol {context.protocol}, "
-        f"seed {context.seed}. Data: {data}. n: {n}. Attack: {budget}."
+        f"seed {context.seed}. {unlike}Data: {data}. n: {n}. Attack: {budget}."
     )
     warning = f"{SYNTHETIC_NOTE} " if is_synthetic(sources) else ""
     return f"{warning}{caption.strip()} {statement}"

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, model_validator
 
+from medrobust.amounts import differences
 from medrobust.artefact_list import ARTEFACTS
 from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
 from medrobust.errors import InputError
@@ -250,6 +251,15 @@ class Resolved:
     registry: dict[str, Dataset]
     run: str
     root: Path
+
+    def unlike_the_paper(self, name: str) -> str:
+        """Returns in what amounts a study differs from the paper's, in words; "" if in nothing."""
+        if name not in self.scale.studies and name not in self.config.overrides:
+            return ""
+        file = f"config/studies/{name}.yaml"
+        values = _choose_protocol(read_yaml(self.root / file), self.config.protocol)
+        paper = checked(Study, values, file=file)
+        return differences(self.studies[name].model_dump(), paper.model_dump())
 
 
 def resolve(values: Mapping[str, Any], root: Path) -> Resolved:

@@ -1,0 +1,73 @@
+"""In what amounts a run differs from the paper, in words for captions.
+
+A study's file holds the paper's amounts; a scale lowers numbers of it, and overrides change
+anything. What differs then is told by key: ``max epochs 4 to 10 (the paper: 60 to 100)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: How work is divided and what is shown decides nothing that a number means.
+NOT_AMOUNTS = frozenset({"points_per_job", "members_per_job", "artefacts", "keep_arrays"})
+
+#: Keys of what a run may choose among; that it leaves some out shows in its tables.
+CHOSEN = frozenset({"datasets", "models", "attacks"})
+
+
+def differences(study: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
+    """Returns in words in what a study's settings differ from those of its file, "" if in nothing.
+
+    Args:
+        study: its settings as nested dicts (``model_dump``), with the data sets, models and attacks
+            that run.
+        paper: the same as the study's file has them; what only it has is not part of the run.
+    """
+    found: dict[str, tuple[list[Any], list[Any]]] = {}
+    for key, own, printed in _changed(study, paper):
+        mine, theirs = found.setdefault(key, ([], []))
+        mine.append(own)
+        theirs.append(printed)
+    return ", ".join(
+        f"{key.replace('_', ' ')} {_span(key, mine)} (the paper: {_span(key, theirs)})"
+        for key, (mine, theirs) in found.items()
+    )
+
+
+def _changed(
+    own: Mapping[str, Any], printed: Mapping[str, Any], *, names: bool = False
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields key and both values of what differs; ``names``: keys are names that a run chooses."""
+    for key, value in own.items():
+        other = printed.get(key)
+        if key in NOT_AMOUNTS or value == other or (names and key not in printed):
+            continue
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from _changed(value, other, names=key in CHOSEN)
+        elif key not in CHOSEN:
+            yield key, value, other
+
+
+def _span(key: str, values: list[Any]) -> str:
+    """Returns the values in words: the range of numbers, else each."""
+    numbers = [value for value in values if _is_number(value)]
+    words = [_word(key, value) for value in values if not _is_number(value)]
+    shown = []
+    if numbers:
+        low, high = min(numbers), max(numbers)
+        shown.append(f"{low:,g}" if low == high else f"{low:,g} to {high:,g}")
+    return " or ".join([*shown, *dict.fromkeys(words)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _word(key: str, value: Any) -> str:
+    if value is None:
+        # Points that are not bounded are all points; other settings are off.
+        return "all" if "points" in key else "none"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
