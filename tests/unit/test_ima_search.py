@@ -296,7 +296,7 @@ def test_bpgd_is_the_algorithm_written_out_point_by_point(norm, classes, loss, b
     assert rows.tolist() == list(expected) and 20 < len(expected) < 130
     torch.testing.assert_close(noisy, torch.stack(list(expected.values())))
     first = [i for i in expected if called(path[0][i]) != y[i]]
-    assert first or norm == "l2"  # some starts are wrong already: their segment begins at x
+    assert len(first) > 10  # starts that are wrong already: their segment begins at x
 
 
 def test_bpgd_without_points_finds_nothing():

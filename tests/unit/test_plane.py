@@ -301,6 +301,22 @@ def test_what_there_is_not_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("margin", "grows"),
+    [
+        (np.nextafter(np.float32(0.6), np.float32(0)), False),
+        (np.full(12, 0.05, np.float32).cumsum()[-1], False),  # twelve steps
+        (np.full(11, 0.05, np.float32).cumsum()[-1], True),
+    ],
+)
+def test_case_0_is_never_of_the_largest_margin(tmp_path, margin, grows):
+    """Neither where float32 makes of it a little less, or a sum of steps a little more."""
+    _, margins = make(tmp_path)
+    margins["margin"][:] = margin
+    io.write_tensors(tmp_path / "margins.safetensors", margins)
+    assert ("case0_margin" in trace(tmp_path)) == grows
+
+
+@pytest.mark.parametrize(
     "spoil",
     [
         lambda m: {"margin": m["margin"]},

@@ -34,6 +34,9 @@ BALL_VIEW, SEGMENT_VIEW = 1.35, 0.8
 LEAST_STEPS = 3
 #: Searches without a wrong point that are looked at before the first of them is taken.
 CANDIDATES = 100
+#: A margin counts as below the largest if it is by more than this share of it: margins are float32
+#: sums of steps. A sum of 60 is off by a few millionths of it at most; a step is a sixtieth.
+SLACK = 1e-5
 #: Points of each class whose balls are drawn together, at most.
 BALLS_PER_CLASS = 40
 
@@ -101,7 +104,7 @@ def trace_search(
     last epoch, by the functions that train. In a seeded order of these points
 
     * ``case0`` is the first in whose ball no wrong point was found, whose margin is below the
-      largest, and whose map shows none in the ball but some outside (if that is so of none of the
+      largest (by more than :data:`SLACK` of it), and whose map shows none in the ball but some outside (if that is so of none of the
       first :data:`CANDIDATES`: the first whatever its map shows);
     * ``case1`` is the first whose first wrong point came after :data:`LEAST_STEPS` steps or more;
     * ``shrink`` is the first whose margin becomes smaller by at least the margin step;
@@ -320,8 +323,9 @@ class _Sweep:
 
     def no_wrong_point(self, row: int) -> bool:
         """Whether a point was searched, has none, and its ball may still grow."""
-        searched, inner = self.start_radius[row] >= 0, self.before[row] < self.spec.largest_margin
-        return bool(searched and inner and np.isnan(self.noisy[row, 0]))
+        searched = self.start_radius[row] >= 0
+        grows = self.before[row] < self.spec.largest_margin * (1 - SLACK)
+        return bool(searched and grows and np.isnan(self.noisy[row, 0]))
 
     def wrong_point(self, row: int) -> bool:
         """Whether a point has one, after some steps."""
