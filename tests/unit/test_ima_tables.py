@@ -270,6 +270,9 @@ def test_a_part_of_the_data_and_of_the_epochs_is_said(tmp_path, published):
     text = (tmp_path / "table8.md").read_text()
     assert "trained on all 20,000 training points, 30 epochs" in text
     assert "the paper: 30" not in text
+    of_all = one_tally(tmp_path, dict.fromkeys(LEVELS, labels), name="whole")
+    whole = dataclasses.replace(entry, tallies={"pgd_moons": of_all})
+    assert build(tmp_path, published, [whole], 8)["clean_all"].isna().all()
     unknown = dataclasses.replace(entry, summary="")
     assert "at most 500 training points" in sample_of(tmp_path, published, unknown)
 
