@@ -114,6 +114,11 @@ def made_curves(replicates):
             "lowest to highest training, or 95 % interval",
             "and the 95 % interval of models trained once",
         ),
+        (
+            *({"a": (1, 5)}, "mean of 1 to 5 trainings"),
+            "lowest to highest training, or 95 % interval",
+            "the mean of 1 to 5 trainings",
+        ),
     ],
 )
 def test_lines_and_bands_are_named_by_what_they_are(replicates, line, band, words):
