@@ -1,5 +1,7 @@
 """Figures 1 to 5 and the panel of ima: what they draw, from made searches and made images."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,6 +139,46 @@ def test_figure_3_halves_towards_the_boundary(tmp_path):
         assert after["low" if called[halving] == "right" else "high"] == middle
     assert "halved 10 times" in facts["caption"] and "training point 8" in facts["caption"]
     assert "0.08 long (L2), the last bracket 0.0002" in facts["caption"]
+    assert "dashed line: the place of x_n" in facts["caption"]
+    assert "Dots: called right; crosses: called wrong." in facts["caption"]
+
+
+def test_middles_look_alike_in_both_panels_and_everything_drawn_is_explained():
+    part = ima_drawings.Search(None, made_search()).part("case1")
+    rows = ima_drawings.halving_rows(part)
+    with plotting.style():
+        figure = plotting.new_figure()
+        left, right = figure.subplots(1, 2)
+        ima_drawings._draw_segment(left, part)
+        ima_drawings._draw_brackets(right, rows)
+        ima_drawings._halving_legend(figure)
+
+    def marked(axes):
+        """Marker and colour by place along the segment, which lies along x_1."""
+        found = {}
+        for line in axes.lines:
+            if line.get_marker() in ("o", "X"):
+                look = (line.get_marker(), line.get_color())
+                first, second = (np.atleast_1d(one) for one in line.get_data())
+                shares = second if axes is right else (first - 0.26) / 0.08
+                found |= {round(float(share), 4): look for share in shares}
+        return found
+
+    looks = {"right": ("o", ima_drawings.MIDDLE_RIGHT), "wrong": ("X", ima_drawings.MIDDLE_WRONG)}
+    expected = {round(row["share"], 4): looks[row["called"]] for row in rows.to_dict("records")}
+    assert marked(left) == expected
+    del expected[0.0], expected[1.0]
+    assert marked(right) == expected and set(expected.values()) == set(looks.values())
+    (place,) = (line for line in right.lines if line.get_linestyle() == "--")
+    assert place.get_ydata()[0] == rows["share"].iloc[-1]
+    (legend,) = figure.legends
+    named = dict(zip((t.get_text() for t in legend.texts), legend.legend_handles, strict=True))
+    assert {
+        (named[f"called {called}"].get_marker(), named[f"called {called}"].get_color())
+        for called in looks
+    } == set(looks.values())
+    assert named["place of $x_n$"].get_color() == place.get_color()
+    assert {"noisy point $x_n$", "bracket", "decision boundary"} < set(named)
 
 
 def test_figure_4_draws_the_ball_before_and_after(tmp_path):
@@ -194,6 +236,17 @@ def test_stand_ins_are_marked(tmp_path):
 def test_what_was_not_run_is_said(tmp_path, name):
     drawn, facts = build(tmp_path, name, [Entry("Moons", "ce", "generated", 0)])
     assert drawn["status"][0].startswith("not run") and "Not run" in facts["caption"]
+    assert "Shows neither data nor published numbers." in facts["caption"]
+    assert "n: 0" not in facts["caption"] and "Data:" not in facts["caption"]
+    assert drawn["data"].isna().all()
+    # The picture says which figure it is, and what is missing; SVG keeps each text as a comment.
+    picture = (tmp_path / f"{name}.svg").read_text()
+    for text in (facts["title"], f"N{drawn['status'][0][1:]}."):
+        assert f"<!-- {text} -->" in picture
+    (small_print,) = re.findall(r"<!-- (medrobust, study .*?) -->", picture, re.DOTALL)
+    assert small_print.endswith(
+        "protocol code, commit c. Shows neither data nor published numbers."
+    )
 
 
 def test_points_that_a_run_has_not_are_said(tmp_path):
@@ -204,8 +257,12 @@ def test_points_that_a_run_has_not_are_said(tmp_path):
         ("figure3", "no point had its first wrong one"),
         ("figure4", "no margin shrank"),
     ):
-        drawn, _ = build(tmp_path, name, [half])
+        drawn, facts = build(tmp_path, name, [half])
         assert words in drawn["status"][0]
+        picture = (tmp_path / f"{name}.svg").read_text()
+        assert (
+            f"<!-- {facts['title']} -->" in picture and f"<!-- {drawn['status'][0]} -->" in picture
+        )
     other = search_entry(tmp_path, without(made_search(), "case0"), model="other")
     drawn, _ = build(tmp_path, "figure2", [Entry("Moons", "ce", "generated", 0), other])
     assert set(drawn["panel"]) == {"b"}

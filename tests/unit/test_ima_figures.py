@@ -1,6 +1,7 @@
 """Curves, decision regions, margins and noise of ima from made results: what they show."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,53 @@ def build(folder, name, published, entries):
 # --- curves ---
 
 
+def comments(path):
+    """Returns the texts of a picture, which SVG keeps as comments."""
+    return re.findall(r"<!-- (.*?) -->", path.read_text())
+
+
+def made_curves(replicates):
+    """Returns curves of this run: one value at two levels, by method the trainings of each."""
+    rows = [
+        {"dataset": "d", "norm": "L2", "method": method, "origin": "reproduced", "replicates": n}
+        for method, counts in replicates.items()
+        for n in counts
+    ]
+    return pd.DataFrame(rows, columns=["dataset", "norm", "method", "origin", "replicates"])
+
+
+@pytest.mark.parametrize(
+    ("replicates", "line", "band", "words"),
+    [
+        ({"a": (1, 1)}, "one training", "95 % interval", "one training; bands: the 95 % interval"),
+        (
+            *({"a": (5, 5), "b": (5, 5)}, "mean of 5 trainings", "lowest to highest training"),
+            "the mean of 5 trainings; bands: from the lowest to the highest of them.",
+        ),
+        (
+            *({"a": (3, 3), "b": (5, 5)}, "mean of 3 to 5 trainings", "lowest to highest training"),
+            "the mean of 3 to 5 trainings; bands: from the lowest to the highest of them.",
+        ),
+        (
+            *({"a": (1, 1), "b": (5, 5)}, "mean of 1 to 5 trainings"),
+            "lowest to highest training, or 95 % interval",
+            "and the 95 % interval of models trained once",
+        ),
+        (
+            *({"a": (1, 5)}, "mean of 1 to 5 trainings"),
+            "lowest to highest training, or 95 % interval",
+            "the mean of 1 to 5 trainings",
+        ),
+    ],
+)
+def test_lines_and_bands_are_named_by_what_they_are(replicates, line, band, words):
+    drawn = made_curves(replicates)
+    found = ima_curves.run_lines(drawn)
+    assert (found.line, found.band) == (f"this run, {line}", band)
+    assert words in ima_curves.curve_note(drawn)
+    assert ima_curves.run_lines(drawn.assign(origin="published")) is None
+
+
 def test_methods_stand_in_one_order():
     names = ["ce", "adv0.3", "rand0.2", "adv0.15", "DDN", "L2:IMA", "new", "adv", "MMA", "TRADES"]
     assert ima_curves.in_order(names) == [
@@ -108,9 +156,17 @@ def test_curves_draw_the_tables_numbers(tmp_path, published, printed, entries):
                 (one.value, one.ci_low, one.ci_high)
             )
     assert (drawn["origin"] == "published").sum() == 49 + 56
+    assert "this run, one training; bands: the 95 % interval over test points." in facts["caption"]
+    assert "DDN in L2 is added here: the paper prints its numbers in Table 10" in facts["caption"]
+    assert "DDN in L∞" not in facts["caption"]
+    texts = comments(tmp_path / "figure7.svg")
+    assert {"this run, one training", "95 % interval", "as printed"} <= set(texts)
     assert "L∞: Not run: IMA, MMA, TRADES, adv0.1, adv0.2, adv0.3." in facts["caption"]
     none, facts = build(tmp_path, "figure8", published, entries)
     assert set(none["origin"]) == {"published"} and "not run" in facts["n"]
+    assert "added here: the paper prints its numbers in Table 12" in facts["caption"]
+    assert "Solid" not in facts["caption"] and "Dashed lines: the printed" in facts["caption"]
+    assert not any("this run," in text for text in comments(tmp_path / "figure8.svg"))
 
 
 def test_each_table_has_curves_that_can_be_told_apart(printed):
@@ -149,6 +205,10 @@ def test_regions_are_those_of_the_first_training(tmp_path, published, entries):
     sure = (grid["value"] - 0.5).abs() > 1e-4
     assert (above == (grid["value"] > 0.5))[sure].all() and sure.sum() > 50
     assert "(training 0)" in facts["caption"] and "Not run: MMA" in facts["caption"]
+    assert "this run, the mean of 2 trainings; bands: from the lowest to" in facts["caption"]
+    assert "adv of Table 8 is adv0.3 in the paper's text, trained with ε = 0.3" in facts["caption"]
+    texts = comments(tmp_path / "figure6.svg")
+    assert {"this run, mean of 2 trainings", "lowest to highest training"} <= set(texts)
     assert facts["sources"] == {MOONS: "generated"}
     none, facts = build(tmp_path, "figure6", published, [])
     assert set(none["origin"]) == {"published"} and "(none were mapped)" in facts["caption"]

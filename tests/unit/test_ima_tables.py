@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -330,6 +331,11 @@ def test_the_matrix_has_every_number_on_classification(tmp_path, published, entr
     within = int((ran & ~frame["outside"]).sum())
     assert f"({within} of {int(ran.sum())} that were run)" in facts["caption"]
     assert "pgd_svhn_l2: norm l2" in facts["attack"]
+    # In the order of their numbers, and with a key.
+    picture = (tmp_path / "matrix.svg").read_text()
+    numbers = re.findall(r"<!-- Table (\w+): ", picture)
+    assert numbers == ["8", "9", "10", "11", "12", "13", "B1", "B2", "C4", "C5", "C6", "C7"]
+    assert "<!-- published outside it -->" in picture and "<!-- not run -->" in picture
 
 
 def test_a_share_has_a_width_at_its_ends(published, tmp_path):

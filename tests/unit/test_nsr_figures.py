@@ -172,7 +172,11 @@ def test_figure8_says_that_its_attack_was_not_run(tmp_path, published):
     left_out = dataclasses.replace(entry, attack_arrays={})
     drawn, facts = build(tmp_path, "figure8", published, [left_out])
     assert list(drawn["status"]) == ["not run: the attack of one heartbeat"]
-    assert facts["synthetic"] and "Not run" in facts["caption"]
+    assert facts["synthetic"] and "Not run: the attack of one heartbeat." in facts["caption"]
+    assert "Shows neither data nor published numbers." in facts["caption"]
+    picture = (tmp_path / "figure8.svg").read_text()
+    assert "<!-- Figure 8. One heartbeat at all noise levels -->" in picture
+    assert "<!-- Not run: the attack of one heartbeat. -->" in picture
 
 
 def test_the_matrix_holds_all_756_numbers(tmp_path, published, entries):
@@ -186,6 +190,30 @@ def test_the_matrix_holds_all_756_numbers(tmp_path, published, entries):
     wanted = (ran["published"] < low - 1e-9) | (ran["published"] > high + 1e-9)
     assert (ran["outside"].astype(bool) == wanted).all()
     assert f"({int((~wanted).sum())} of {len(ran)} that were run)" in facts["caption"]
+
+
+def test_the_key_shows_numbers_as_the_cells_do():
+    cell = {"difference": 0.03, "outside": False}
+    cells = {(0, 0): cell, (0, 1): cell | {"outside": True}, (0, 2): cell | {"difference": None}}
+    with plotting.style():
+        figure = plotting.new_figure()
+        axes = figure.subplots()
+        shared_matrix.draw_cells(axes, cells, ["a"], ["x", "y", "z"], title="t")
+        shared_matrix.draw_key(figure)
+        figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == [
+        *("published within the 95 % interval", "published outside it", "not run")
+    ]
+    within, outside, empty = legend.legend_handles
+    for handle, text in zip((within, outside), axes.texts, strict=True):
+        assert text.get_text() in handle.get_marker()
+        assert handle.get_color() == text.get_color()
+        assert ("mathbf" in handle.get_marker()) == (text.get_fontweight() == "bold")
+    (hatched,) = axes.patches
+    assert empty.get_hatch() == hatched.get_hatch()
+    assert empty.get_edgecolor() == hatched.get_edgecolor()
+    assert legend.get_window_extent().y0 > axes.title.get_window_extent().y1
 
 
 def test_cells_show_points_with_sign():

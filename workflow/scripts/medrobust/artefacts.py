@@ -43,6 +43,8 @@ ATTACK_LABELS = {
     "uniform_noise": "uniform noise",
 }
 NOT_RUN = "not run"
+#: Said of a figure whose attack is :data:`NOT_RUN`: it has words alone.
+SHOWS_NOTHING = "Shows neither data nor published numbers"
 SYNTHETIC = "SYNTHETIC"
 SYNTHETIC_NOTE = "SYNTHETIC stand-in data: shows that the workflow runs, evidence of nothing."
 
@@ -166,18 +168,21 @@ def full_caption(
         context: the run.
         sources: data set (as printed) to source name.
         n: sample sizes in words.
-        budget: the attack and its budget in words.
+        budget: the attack and its budget in words; :data:`NOT_RUN` if nothing is shown, neither
+            data nor published numbers.
     """
     data = (
         "; ".join(f"{dataset}: {SOURCES[source]}" for dataset, source in sources.items())
         or "the published numbers alone"
     )
-    unlike = ""
-    if context.unlike_the_paper:
-        unlike = f"Amounts unlike the paper's, over all that ran: {context.unlike_the_paper}. "
+    shown = SHOWS_NOTHING
+    if budget != NOT_RUN:
+        unlike = context.unlike_the_paper
+        amounts = f"Amounts unlike the paper's, over all that ran: {unlike}. " if unlike else ""
+        shown = f"{amounts}Data: {data}. n: {n}. Attack: {budget}"
     statement = (
         f"Study {context.study}, scale {context.scale}, protocol {context.protocol}, "
-        f"seed {context.seed}. {unlike}Data: {data}. n: {n}. Attack: {budget}."
+        f"seed {context.seed}. {shown}."
     )
     warning = f"{SYNTHETIC_NOTE} " if is_synthetic(sources) else ""
     return f"{warning}{caption.strip()} {statement}"
@@ -523,9 +528,10 @@ def write_figure_artefact(
 def _small_print(context: RunContext, sources: Mapping[str, str], n: str, budget: str) -> str:
     data = "; ".join(f"{dataset} ({SOURCES[source]})" for dataset, source in sources.items())
     code = f", commit {context.commit[:10]}" if context.commit else ""
+    shown = f"{data or 'Published numbers'}. n: {n}. {budget}"
     return (
         f"medrobust, study {context.study}, scale {context.scale}, protocol {context.protocol}"
-        f"{code}. {data or 'Published numbers'}. n: {n}. {budget}."
+        f"{code}. {SHOWS_NOTHING if budget == NOT_RUN else shown}."
     )
 
 

@@ -104,8 +104,9 @@ def trace_search(
     last epoch, by the functions that train. In a seeded order of these points
 
     * ``case0`` is the first in whose ball no wrong point was found, whose margin is below the
-      largest (by more than :data:`SLACK` of it), and whose map shows none in the ball but some outside (if that is so of none of the
-      first :data:`CANDIDATES`: the first whatever its map shows);
+      largest (by more than :data:`SLACK` of it), and whose map shows none in the ball but some
+      outside (if that is so of none of the first :data:`CANDIDATES`: the first whatever its map
+      shows);
     * ``case1`` is the first whose first wrong point came after :data:`LEAST_STEPS` steps or more;
     * ``shrink`` is the first whose margin becomes smaller by at least the margin step;
     * ``balls`` are, of each class, the first :data:`BALLS_PER_CLASS` that are called right, lie in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 #: The methods in the order of the legends and of the decision regions; others follow.
 ORDER = ("IMA", "MMA", "TRADES", "DDN", "adv", "rand", "ce")
 REPRODUCED, PUBLISHED = "reproduced", "published"
+#: Ends of a band: with several trainings, and with one.
+RANGE, INTERVAL = ("lowest", "highest"), ("ci_low", "ci_high")
+_BAND_ALPHA = 0.16
 COLUMNS = (
     "part",
     "origin",
@@ -57,6 +60,7 @@ COLUMNS = (
     "source",
 )
 _TEXT = ("part", "origin", "dataset", "norm", "method", "source")
+#: What the curves of any run are; :func:`curve_note` says it of the run at hand.
 CURVE_NOTE = (
     "Solid, with marks: this run; dashed: the printed numbers, one training each. Bands: lowest "
     "to highest training where there are several, else the 95 % interval over test points."
@@ -146,6 +150,67 @@ def missing_text(drawn: pd.DataFrame) -> str:
     return f" Not run: {', '.join(map(model_label, missing))}." if missing else ""
 
 
+# --- what lines and bands are -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunLines:
+    """What the solid lines of a picture are, and their bands, in words.
+
+    Attributes:
+        line: in a legend.
+        band: in a legend.
+        caption: both, as a clause.
+    """
+
+    line: str
+    band: str
+    caption: str
+
+
+def run_lines(drawn: pd.DataFrame) -> RunLines | None:
+    """Returns what this run's lines and bands are; None where nothing was run.
+
+    Args:
+        drawn: rows of :func:`curve_points`, of one table or several.
+    """
+    ours = drawn[drawn["origin"] == REPRODUCED]
+    if ours.empty:
+        return None
+    curves = [curve for _, curve in ours.groupby(["dataset", "norm", "method"])]
+    ranges = [band_ends(curve) == RANGE for curve in curves]
+    counts = sorted({int(one) for one in ours["replicates"]})
+    number = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    if all(ranges):
+        line, band = f"mean of {number} trainings", "lowest to highest training"
+        caption = f"the mean of {number} trainings; bands: from the lowest to the highest of them"
+    elif not any(ranges) and counts == [1]:
+        line, band = "one training", "95 % interval"
+        caption = "one training; bands: the 95 % interval over test points"
+    else:
+        line = f"mean of {number} trainings"
+        band = "lowest to highest training, or 95 % interval"
+        caption = (
+            f"the mean of {number} trainings; bands: from the lowest to the highest of them, and "
+            "the 95 % interval of models trained once"
+        )
+    return RunLines(f"this run, {line}", band, caption)
+
+
+def curve_note(drawn: pd.DataFrame) -> str:
+    """Returns what the lines and bands of :func:`draw_curves` are, for a caption."""
+    printed = "the printed numbers, one training each."
+    ours = run_lines(drawn)
+    if ours is None:
+        return f"Dashed lines: {printed}"
+    return f"Solid lines, with marks: this run, {ours.caption}. Dashed lines: {printed}"
+
+
+def band_ends(curve: pd.DataFrame) -> tuple[str, str]:
+    """Returns the columns between which the band of one curve of this run lies."""
+    return RANGE if (curve["replicates"] > 1).all() else INTERVAL
+
+
 # --- curves -----------------------------------------------------------------------------
 
 
@@ -188,13 +253,13 @@ def draw_curves(axes: Any, drawn: pd.DataFrame, *, norm: str) -> None:
             zorder=4 + front,
             clip_on=False,
         )
-        ends = ("lowest", "highest") if (curve["replicates"] > 1).all() else ("ci_low", "ci_high")
+        low, high = band_ends(curve)
         axes.fill_between(
             curve["epsilon"],
-            curve[ends[0]],
-            curve[ends[1]],
+            curve[low],
+            curve[high],
             color=style["color"],
-            alpha=0.16,
+            alpha=_BAND_ALPHA,
             linewidth=0,
             zorder=1,
         )
@@ -211,13 +276,21 @@ def draw_curves(axes: Any, drawn: pd.DataFrame, *, norm: str) -> None:
 
 
 def legend_of(target: Any, drawn: pd.DataFrame, **settings: Any) -> None:
-    """Draws a legend of the methods and of the two kinds of lines.
+    """Draws a legend of the methods, of the two kinds of lines, and of the bands.
 
     Args:
         target: a figure or axes.
         drawn: rows of :func:`curve_points`.
         settings: of matplotlib's legend.
     """
+    _draw_legend(target, [*_method_handles(drawn), *_line_handles(drawn)], settings)
+
+
+def _draw_legend(target: Any, handles: Sequence[Any], settings: Mapping[str, Any]) -> None:
+    target.legend(handles=handles, handlelength=2.2, columnspacing=1.2, **settings)
+
+
+def _method_handles(drawn: pd.DataFrame) -> list[Any]:
     from matplotlib.lines import Line2D
 
     from medrobust import plotting
@@ -237,10 +310,23 @@ def legend_of(target: Any, drawn: pd.DataFrame, **settings: Any) -> None:
                 label=model_label(method),
             )
         )
-    grey = {"color": plotting.MUTED}
-    handles.append(Line2D([], [], **grey, label="this run"))
+    return handles
+
+
+def _line_handles(drawn: pd.DataFrame) -> list[Any]:
+    """Returns what explains the lines and bands; those of this run where there are any."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    from medrobust import plotting
+
+    grey, handles = {"color": plotting.MUTED}, []
+    if ours := run_lines(drawn):
+        handles.append(Line2D([], [], **grey, label=ours.line))
+        # Darker than one band: grey is paler than the methods' colours.
+        handles.append(Patch(**grey, alpha=2 * _BAND_ALPHA, linewidth=0, label=ours.band))
     handles.append(Line2D([], [], **grey, linestyle=(0, (3.2, 1.8)), label="as printed"))
-    target.legend(handles=handles, handlelength=2.2, columnspacing=1.2, **settings)
+    return handles
 
 
 _PAIRS = {7: FASHION, 8: SVHN}
@@ -269,13 +355,15 @@ def build_pair(number: int, request: Request) -> list[Path]:
     results, printed = read_results(request, attacks), read_printed(request.published)
     parts = [curve_points(table, results, printed) for table in tables]
     drawn = pd.concat(parts, ignore_index=True)
+    added = "".join(_ddn_note(table, printed) for table in tables)
     with plotting.style():
-        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.9)
+        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 4.1)
         panels = figure.subplots(1, 2, sharey=True)
         for letter, axes, table, part in zip("ab", panels, tables, parts, strict=True):
             draw_curves(axes, part, norm=table.norm)
             axes.set_title(f"({letter}) Trained and attacked in {NORM_NAMES[table.norm]}")
-            legend_of(axes, part, loc="upper right", ncols=2)
+            _draw_legend(axes, _method_handles(part), {"loc": "upper right", "ncols": 2})
+        _draw_legend(figure, _line_handles(drawn), {"loc": "outside upper center", "ncols": 3})
         panels[0].set_ylabel("Accuracy")
         missing = "".join(
             f" {NORM_NAMES[table.norm]}:{missing_text(part)}"
@@ -289,7 +377,7 @@ def build_pair(number: int, request: Request) -> list[Path]:
             title=f"Figure {number}. {dataset}: accuracy under attack",
             caption=(
                 "Accuracy by noise level of models trained and attacked in (a) L∞ and (b) L2; the "
-                f"model ce is the same in both. {CURVE_NOTE}{missing}"
+                f"model ce is the same in both. {curve_note(drawn)}{added}{missing}"
             ),
             context=request.context,
             sources=shown_sources(results, (dataset,)),
@@ -297,6 +385,16 @@ def build_pair(number: int, request: Request) -> list[Path]:
             budget=budget_text(request, attacks),
             inputs=[request.published, *results.files],
         )
+
+
+def _ddn_note(table: PrintedTable, printed: PrintedNumbers) -> str:
+    """Returns where DDN's curve is from, which the paper's own figures do not draw."""
+    if "DDN" not in printed.methods(table):
+        return ""
+    return (
+        f" DDN in {NORM_NAMES[table.norm]} is added here: the paper prints its numbers in "
+        f"Table {table.number} and does not draw it."
+    )
 
 
 # --- Moons ------------------------------------------------------------------------------
@@ -398,10 +496,10 @@ def build_moons(request: Request) -> list[Path]:
             caption=(
                 f"Above: regions of the two classes by model{_shown_replicates(planes)}, the line "
                 "where both have probability 0.5, and the test points of both classes. Below: "
-                f"accuracy by noise level. {CURVE_NOTE}{missing_text(drawn)} The axis of "
-                "accuracy does not begin at 0. Coordinates are those that the points were "
-                "generated in; the CSV has every "
-                f"{_GRID_STEP}th column and row of the grids."
+                f"accuracy by noise level. {curve_note(drawn)}{missing_text(drawn)} The method adv "
+                f"of Table {table.number} is adv0.3 in the paper's text, trained with ε = 0.3. "
+                "The axis of accuracy does not begin at 0. Coordinates are those that the points "
+                f"were generated in; the CSV has every {_GRID_STEP}th column and row of the grids."
             ),
             context=request.context,
             sources=shown_sources(results, (MOONS,)),

@@ -27,6 +27,11 @@ REGION_COLOURS = ("#C9E0F0", "#FFFFFF", "#F9D9C4")
 CLASS_MARKERS = ("o", "s", "^")
 NOISY = "#AA3377"
 MIDDLE_RIGHT, MIDDLE_WRONG = "#555555", "#CC3311"
+#: A middle of Figure 3 by what the model calls it: colour, marker, and the marker's size beside a
+#: dot's, for which a cross looks smaller.
+MIDDLES = {"right": (MIDDLE_RIGHT, "o", 1.0), "wrong": (MIDDLE_WRONG, "X", 1.3)}
+BRACKET, BRACKET_WIDTH = "#BBBBBB", 5
+PLACE_LINE = (0, (4, 2))
 
 
 # --- what is drawn ----------------------------------------------------------------------
@@ -144,8 +149,7 @@ def _write_none(request: Request, search: Search, title: str, what: str) -> list
 
     text = f"In this run {what}."
     with plotting.style():
-        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 1.2)
-        figure.text(0.5, 0.6, text, ha="center", va="center")
+        figure = shared.words_alone(title, text)
         drawn = pd.DataFrame({"status": [text]})
         return _write(request, search, figure, drawn, title=title, caption=text, n="0")
 
@@ -433,12 +437,13 @@ def build_halving(request: Request) -> list[Path]:
             request, search, title, "no point had its first wrong one after 3 steps or more"
         )
     with plotting.style():
-        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.7)
+        figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.9)
         left, right = figure.subplots(1, 2, width_ratios=[1, 1])
         _draw_segment(left, part)
         left.set_title("(a) The segment between $x_{n1}$ and $x_{n2}$")
         _draw_brackets(right, halving_rows(part))
         right.set_title("(b) The bracket, halving by halving")
+        _halving_legend(figure)
         length = float(np.linalg.norm(part["wrong"] - part["right"]))
         halvings = len(part["middles"])
         return _write(
@@ -450,11 +455,12 @@ def build_halving(request: Request) -> list[Path]:
             caption=(
                 f"The search of Figure 2 (b), {_point_text(request, part)}, goes on: the segment "
                 "between the last right point x_n1 and the first wrong one x_n2 is halved "
-                f"{halvings} times. (a) The middles, numbered as far as they can be told apart; "
-                f"star: the noisy point x_n, which is middle {halvings}. (b) Place of each middle "
-                "on the segment as a share of its length; bars: where the boundary was known to "
-                f"be. The segment is {length:.2g} long (L2), the last bracket "
-                f"{length / 2 ** (halvings - 1):.1g}."
+                f"{halvings} times. Dots: called right; crosses: called wrong. (a) The middles, "
+                "numbered as far as they can be told apart, and both ends, larger; star: the noisy "
+                f"point x_n, which is middle {halvings}. (b) Place of each middle on the segment "
+                "as a share of its length; bars: the bracket, where the boundary was known to be "
+                f"before; dashed line: the place of x_n. The segment is {length:.2g} long (L2), "
+                f"the last bracket {length / 2 ** (halvings - 1):.1g}."
             ),
             n="one training point",
         )
@@ -494,50 +500,61 @@ def _draw_segment(axes: Any, part: Mapping[str, np.ndarray]) -> None:
     axes.plot(*np.stack([right, wrong]).T, color="#555555", linewidth=0.8, zorder=3)
     way = wrong - right
     aside = np.array([-way[1], way[0]])
-    axes.plot(*right, "o", color=MIDDLE_RIGHT, markersize=5, zorder=5)
-    axes.plot(*wrong, "X", color=MIDDLE_WRONG, markersize=6.5, zorder=5)
+    _middle(axes, *right, "right", 5)
+    _middle(axes, *wrong, "wrong", 5)
     _name(axes, right, "$x_{n1}$", _offset(-way, 13))
     _name(axes, wrong, "$x_{n2}$", _offset(way, 13), MIDDLE_WRONG)
     length, shown = float(np.linalg.norm(way)), [right, wrong, middles[-1]]
     for number, (middle, ok) in enumerate(zip(middles, part["middle_right"], strict=True), 1):
-        colour = MIDDLE_RIGHT if ok else MIDDLE_WRONG
-        axes.plot(*middle, "o", color=colour, markersize=3, zorder=5)
+        called = "right" if ok else "wrong"
+        _middle(axes, *middle, called, 3)
         # A number where it does not stand upon another.
         gaps = [float(np.linalg.norm(middle - place)) for place in shown]
         if min(gaps) > 0.045 * length:
-            _name(axes, middle, str(number), _offset(aside, 8), colour)
+            _name(axes, middle, str(number), _offset(aside, 8), MIDDLES[called][0])
             shown.append(middle)
     axes.plot(*middles[-1], "*", color=NOISY, markersize=9, markeredgecolor="white", zorder=7)
     _name(axes, middles[-1], "$x_n$", _offset(-aside, 12), NOISY)
     _coordinates(axes)
 
 
+def _middle(axes: Any, across: Any, up: Any, called: str, size: float) -> None:
+    """Draws points by what the model calls them, of that many points of print across."""
+    colour, marker, larger = MIDDLES[called]
+    axes.plot(across, up, marker, color=colour, markersize=larger * size, zorder=5)
+
+
 def _draw_brackets(axes: Any, rows: pd.DataFrame) -> None:
     steps = rows[rows["halving"] > 0]
     numbers = [int(number) for number in steps["halving"]]
-    axes.vlines(numbers, steps["low"], steps["high"], color="#BBBBBB", linewidth=5, zorder=1)
-    for called, colour, marker in (("right", MIDDLE_RIGHT, "o"), ("wrong", MIDDLE_WRONG, "X")):
+    bars = {"color": BRACKET, "linewidth": BRACKET_WIDTH, "zorder": 1}
+    axes.vlines(numbers, steps["low"], steps["high"], **bars)
+    for called in MIDDLES:
         own = steps[steps["called"] == called]
-        places = [int(number) for number in own["halving"]]
-        axes.plot(
-            places,
-            own["share"],
-            marker,
-            color=colour,
-            markersize=5,
-            label=f"middle, called {called}",
-            zorder=3,
-        )
-    axes.axhline(
-        steps["share"].iloc[-1], color="#222222", linewidth=0.8, linestyle=(0, (4, 2)), zorder=0
-    )
+        _middle(axes, [int(number) for number in own["halving"]], own["share"], called, 4)
+    line = {"color": NOISY, "linewidth": 0.8, "linestyle": PLACE_LINE, "zorder": 0}
+    axes.axhline(steps["share"].iloc[-1], **line)
     axes.set_xticks(numbers)
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["$x_{n1}$  0", "0.25", "0.5", "0.75", "$x_{n2}$  1"])
     axes.set_xlabel("Halving")
     axes.set_ylabel("Share of the way from $x_{n1}$ to $x_{n2}$")
-    high = steps["share"].iloc[-1] < 0.5
-    axes.legend(loc="upper right" if high else "lower right")
+
+
+def _halving_legend(figure: Any) -> None:
+    handles = {
+        f"called {called}": _handle(marker=marker, color=colour, markersize=4 * larger)
+        for called, (colour, marker, larger) in MIDDLES.items()
+    }
+    handles["noisy point $x_n$"] = _handle(marker="*", color=NOISY, markersize=9)
+    handles["place of $x_n$"] = _handle(linestyle=PLACE_LINE, linewidth=0.8, color=NOISY)
+    handles["bracket"] = _handle(
+        linestyle="-", linewidth=BRACKET_WIDTH, color=BRACKET, solid_capstyle="butt"
+    )
+    handles["decision boundary"] = _handle(linestyle="-", color="#222222")
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper center", ncols=len(handles)
+    )
 
 
 # --- Figure 4 ---------------------------------------------------------------------------

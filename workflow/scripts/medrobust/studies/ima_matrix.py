@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Tables by their place in the picture.
-_GRID = (("8", "13", "9"), ("10", "11", "12"), ("B2", "B1", "C5"), ("C4", "C7", "C6"))
+_GRID = (("8", "9", "10"), ("11", "12", "13"), ("B1", "B2", "C4"), ("C5", "C6", "C7"))
 
 
 def build_matrix(request: Request) -> list[Path]:
@@ -64,8 +64,8 @@ def build_matrix(request: Request) -> list[Path]:
             title=f"All {len(frame)} numbers on classification: reproduced minus published",
             caption=(
                 "Rows are training methods or settings of IMA, columns noise levels; each cell is "
-                "the difference in percentage points. Grey: the published number lies within the "
-                "95 % interval of the reproduced one, rounding allowed for "
+                "the difference in percentage points. Grey numbers: the published one lies within "
+                "the 95 % interval of the reproduced one, rounding allowed for "
                 f"({within} of {int(ran.sum())} that were run); bold: outside. Hatched: not run. "
                 f"Colours end at ±{100 * shared_matrix.LARGEST_SHOWN:g} points. val: accuracy on "
                 "clean validation points."
@@ -85,7 +85,7 @@ def _draw(frame: pd.DataFrame, printed: PrintedNumbers) -> Any:
     heights = [
         max(len(printed.methods(by_number[number])) for number in numbers) for numbers in _GRID
     ]
-    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 1.9 + 0.155 * sum(heights))
+    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 2.15 + 0.155 * sum(heights))
     grid = figure.subplots(len(_GRID), 3, height_ratios=heights)
     image = None
     for row, numbers in zip(grid, _GRID, strict=True):
@@ -93,6 +93,7 @@ def _draw(frame: pd.DataFrame, printed: PrintedNumbers) -> Any:
             table = by_number[number]
             part = frame[(frame["table"] == number) & (frame["dataset"] == table.dataset)]
             image = _draw_table(axes, part, table)
+    shared_matrix.draw_key(figure)
     shared_matrix.draw_scale(figure, image, grid)
     return figure
 

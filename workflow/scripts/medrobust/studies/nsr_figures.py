@@ -489,7 +489,7 @@ def build_matrix(request: Request) -> list[Path]:
             title="All 756 numbers: reproduced minus published",
             caption=(
                 "Rows are methods, columns noise levels; each cell is the difference in percentage "
-                "points. Grey: the published number lies within the 95 % interval of the "
+                "points. Grey numbers: the published one lies within the 95 % interval of the "
                 f"reproduced one, rounding allowed for ({within} of {int(ran.sum())} that were "
                 "run); bold: outside. Hatched: not run. Colours end at "
                 f"±{100 * shared_matrix.LARGEST_SHOWN:g} points."
@@ -505,12 +505,13 @@ def build_matrix(request: Request) -> list[Path]:
 def _draw_matrix(frame: pd.DataFrame) -> Any:
     from medrobust import plotting
 
-    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 6.4)
+    figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 6.65)
     grid = figure.subplots(3, 4, sharex=True, sharey=True)
     image = None
     for axes, table in zip(grid.ravel(), _by_place(), strict=True):
         part = frame[frame["table"] == str(table.number)]
         image = _draw_cells(axes, part, table)
+    shared_matrix.draw_key(figure)
     shared_matrix.draw_scale(figure, image, grid)
     return figure
 

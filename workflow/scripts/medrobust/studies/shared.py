@@ -129,6 +129,8 @@ def typed(
 def draw_not_run(request: Request, title: str, what: str) -> list[Path]:
     """Writes a figure that only says what was not run, where a selection left its results out.
 
+    It shows neither data nor published numbers, and says so.
+
     Args:
         request: of the figure.
         title: the figure's.
@@ -139,20 +141,33 @@ def draw_not_run(request: Request, title: str, what: str) -> list[Path]:
     from medrobust import plotting
 
     with plotting.style():
-        figure = plotting.new_figure(height=1.2)
         text = f"{artefacts.NOT_RUN}: {what}"
-        figure.text(0.5, 0.6, text, ha="center", va="center")
+        said = f"{text[0].upper()}{text[1:]}."
+        figure = words_alone(title, said)
         return artefacts.write_figure_artefact(
             request.out_stem,
             figure,
-            pd.DataFrame({"status": [text]}),
+            pd.DataFrame({"status": [text], "source": [""]}),
             title=title,
-            caption=f"{text[0].upper()}{text[1:]}.",
+            caption=said,
             context=request.context,
             sources={entry.dataset: entry.source for entry in request.entries},
             n="0",
             budget=artefacts.NOT_RUN,
         )
+
+
+def words_alone(title: str, text: str) -> Any:
+    """Returns a picture of a figure's title and a sentence, where there is nothing to draw.
+
+    Call it inside ``with plotting.style():``.
+    """
+    from medrobust import plotting
+
+    figure = plotting.new_figure(height=1.2)
+    figure.text(0.5, 0.74, title, ha="center", va="center", fontweight="bold")
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:

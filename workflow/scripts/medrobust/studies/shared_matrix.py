@@ -9,6 +9,8 @@ import numpy as np
 
 #: Difference at which the colours end, as a share.
 LARGEST_SHOWN = 0.5
+#: Of numbers within the interval, of cells that were not run, and of their hatching.
+_WITHIN, _EMPTY, _HATCHING = "#6E6E6E", "#F2F2F2", {"hatch": "////", "edgecolor": "#CFCFCF"}
 
 
 def draw_cells(
@@ -36,7 +38,7 @@ def draw_cells(
     for at, row in cells.items():
         values[at] = np.nan if row["difference"] is None else 100 * row["difference"]
     limit = 100 * LARGEST_SHOWN
-    colours = matplotlib.colormaps["RdBu"].with_extremes(bad="#F2F2F2")
+    colours = matplotlib.colormaps["RdBu"].with_extremes(bad=_EMPTY)
     image = axes.imshow(values, cmap=colours, vmin=-limit, vmax=limit, aspect="auto")
     for (i, j), row in cells.items():
         if row["difference"] is None:
@@ -51,7 +53,7 @@ def draw_cells(
             va="center",
             fontsize=5.6,
             fontweight="bold" if row["outside"] else "normal",
-            color="white" if strong else plotting.ORIGINAL if row["outside"] else "#6E6E6E",
+            color="white" if strong else plotting.ORIGINAL if row["outside"] else _WITHIN,
         )
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
@@ -82,6 +84,27 @@ def draw_scale(figure: Any, image: Any, grid: Any) -> None:
     bar.set_label("Reproduced minus published (percentage points)")
 
 
+def draw_key(figure: Any) -> None:
+    """Draws above all tables what the print of a number means, and the hatching."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    from medrobust import plotting
+
+    def number(text: str, colour: str) -> Line2D:
+        marker = {"marker": f"${text}$", "markersize": 8.5, "markeredgewidth": 0}
+        return Line2D([], [], linestyle="none", color=colour, **marker)
+
+    handles = {
+        "published within the 95 % interval": number("+3", _WITHIN),
+        "published outside it": number(r"\mathbf{+3}", plotting.ORIGINAL),
+        "not run": Patch(facecolor=_EMPTY, linewidth=0, **_HATCHING),
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper center", ncols=len(handles)
+    )
+
+
 def points_text(value: float) -> str:
     """Returns a difference in whole percentage points: "+12", "−3", "0"."""
     rounded = round(value)
@@ -91,8 +114,4 @@ def points_text(value: float) -> str:
 def _hatch(axes: Any, i: int, j: int) -> None:
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(
-        Rectangle(
-            (j - 0.5, i - 0.5), 1, 1, fill=False, hatch="////", edgecolor="#CFCFCF", linewidth=0
-        )
-    )
+    axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, linewidth=0, **_HATCHING))

@@ -3,8 +3,9 @@
 For each point of a batch, a search for the nearest wrong point (their Algorithm 1): a step along
 the gradient turns the direction, and the distance shrinks by a factor where the point before was
 called wrong and grows by one where it was called right. It never passes ``epsilon``. The network
-trains on the nearest wrong points found, and where none was found on the last: at ``epsilon``.
-A point that is called wrong as it is stands for itself.
+trains on the nearest wrong points found, and where none was found where the search ended: at most
+``epsilon`` away, less if the input range cut the way or steps were few. A point that is called
+wrong as it is stands for itself.
 
 Ima names this method in tables of its appendix only, with 100 iterations: docs/ima-training.md.
 """
@@ -77,6 +78,8 @@ def nearest_wrong(
     input_range: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
     """Returns the nearest wrong points found, ``[n, d]``, and which points are right themselves.
+
+    Where none was found: the point at which the search ended, at most ``epsilon`` away.
 
     Args:
         spec: the method's settings.
