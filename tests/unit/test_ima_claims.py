@@ -246,6 +246,16 @@ def test_sizes_and_flips_are_judged(tmp_path, published, printed):
     one = Entry(COVID, "ce", "kaggle", 0, summary=str(summary), tallies={"noise_covid": path})
     told = judged(tmp_path, published, [one]).xs(COVID, level="dataset")["verdict"]
     assert told["split_sizes"] == told["white_noise_fools"] == HOLDS
+    part = dataclasses.replace(one, training_points=130)
+    told_of_part = judged(tmp_path, published, [part]).xs(COVID, level="dataset")["verdict"]
+    assert told_of_part["split_sizes"] == CANNOT_TELL
+    same = dict.fromkeys(found, clean)
+    path = write_tally(tmp_path / "none.csv", labels, clean, same, losses=(None,), runs=2)
+    unmoved = dataclasses.replace(one, tallies={"noise_covid": path})
+    told_of_none = judged(tmp_path, published, [unmoved]).xs(COVID, level="dataset")["verdict"]
+    # That no draw was found is no proof that there is none; a share of 0 of 200 is below 1.75 %.
+    assert told_of_none["white_noise_fools"] == CANNOT_TELL
+    assert told_of_none["white_noise_share"] == DOES_NOT_HOLD
     assert told["white_noise_share"] == DOES_NOT_HOLD
     assert told["drops_to_zero"] == CANNOT_TELL
     made = made_entry(tmp_path, printed, COVID, "ce", attacks=["pgd_covid"])

@@ -336,7 +336,7 @@ def _clean_note(table: PrintedTable, frame: pd.DataFrame, results: Results) -> l
     known = frame[frame["clean_all"].notna() & (frame["dataset"] == table.dataset)]
     if known.empty:
         return []
-    n = results.sizes[table.dataset][1]
+    n = results.sizes[table.dataset].test
     values = ", ".join(
         f"{method} {number(value, DECIMALS)}"
         for method, value in zip(known["method"], known["clean_all"], strict=True)

@@ -436,7 +436,11 @@ def _judge_exists(results: Results, dataset: str) -> Finding:
     if not counts:
         return Finding(open_statement(label, "uniform noise on ce is not part of this run"))
     figures = f"flipped: {', '.join(f'{right:g} of {n:,}' for right, n in counts)}"
-    statement = exact(label, any(right > 0 for right, _ in counts), figures)
+    if any(right > 0 for right, _ in counts):
+        statement = exact(label, True, figures)
+    else:
+        # That none was found does not say that there is none.
+        statement = open_statement(label, f"no draw flips a point ({figures})")
     return Finding(statement, counts[0][1], len(counts))
 
 
@@ -510,8 +514,11 @@ def _judge_sizes(results: Results, dataset: str) -> Finding:
     if results.sources[dataset] == "subset":
         return Finding(open_statement(label, "a subset was run"))
     found = results.sizes[dataset]
-    figures = f"found: {found[0]:,} in training and {found[1]:,} in the test set"
-    return Finding(exact(label, found == (train, test), figures), sum(found))
+    if found.trained < found.training:
+        return Finding(open_statement(label, "models were trained on a part of the training set"))
+    figures = f"found: {found.training:,} in training and {found.test:,} in the test set"
+    right = (found.training, found.test) == (train, test)
+    return Finding(exact(label, right, figures), found.training + found.test)
 
 
 def _unmeasured(why: str, results: Results, dataset: str) -> Finding:

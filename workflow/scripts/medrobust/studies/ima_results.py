@@ -193,6 +193,21 @@ class Margins:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Numbers of points of a data set.
+
+    Attributes:
+        trained: that models were trained on.
+        training: of the training split.
+        test: of the test split.
+    """
+
+    trained: int
+    training: int
+    test: int
+
+
+@dataclass(frozen=True)
 class Results:
     """Tallies and margins of a run and what follows from them.
 
@@ -206,7 +221,7 @@ class Results:
         clean: (data set, model) to correct and all test points without attack, of its replicates,
             whatever points were attacked.
         training: data set to how much of it models were trained on and how long, in words.
-        sizes: of each data set the numbers of points trained on and of test points.
+        sizes: of each data set.
         seed: root seed.
         files: every file that was read.
     """
@@ -219,7 +234,7 @@ class Results:
     replicates: Mapping[tuple[str, str], Sequence[int]]
     clean: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
     training: Mapping[str, str]
-    sizes: Mapping[str, tuple[int, int]]
+    sizes: Mapping[str, Sizes]
     seed: int
     files: Sequence[str]
     _draws: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict, repr=False)
@@ -451,7 +466,7 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
         models={d: shared.ordered_models(groups, d, printed.models(d)) for d in names},
         replicates={key: [entry.replicate for entry in found] for key, found in groups.items()},
         training=_training(request.entries, sizes),
-        sizes={name: (trained, n_test) for name, (trained, _, n_test) in sizes.items()},
+        sizes=sizes,
         seed=request.context.seed,
         files=files,
     )
@@ -493,21 +508,18 @@ def _counted(path: str, split: str, key: str) -> tuple[int, int] | None:
     return round(accuracy * n), n
 
 
-def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int, int]]:
-    """Returns points trained on, training points and test points of each data set."""
+def _sizes(entries: Sequence[Entry]) -> dict[str, Sizes]:
     found = {}
     for entry in entries:
         if entry.summary and entry.dataset not in found:
             summary = io.read_json(entry.summary)
             there = int(summary["n_train"])
             trained = min(entry.training_points or there, there)
-            found[entry.dataset] = (trained, there, int(summary["n_test"]))
+            found[entry.dataset] = Sizes(trained, there, int(summary["n_test"]))
     return found
 
 
-def _training(
-    entries: Sequence[Entry], sizes: Mapping[str, tuple[int, int, int]]
-) -> dict[str, str]:
+def _training(entries: Sequence[Entry], sizes: Mapping[str, Sizes]) -> dict[str, str]:
     """Returns of each data set how many points models were trained on, and how long, in words."""
     found = {}
     for dataset in dict.fromkeys(entry.dataset for entry in entries):
@@ -523,12 +535,11 @@ def _training(
     return found
 
 
-def _points_trained_on(drawn: int | None, size: tuple[int, int, int] | None) -> str:
+def _points_trained_on(drawn: int | None, size: Sizes | None) -> str:
     if size is None:
         return f"at most {drawn:,} training points" if drawn else "all training points"
-    trained, there, _ = size
-    of = f"{trained:,} of" if trained < there else "all"
-    return f"{of} {there:,} training points"
+    of = f"{size.trained:,} of" if size.trained < size.training else "all"
+    return f"{of} {size.training:,} training points"
 
 
 def shown_sources(results: Results, datasets: Iterable[str]) -> dict[str, str]:
