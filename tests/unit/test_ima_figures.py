@@ -297,6 +297,9 @@ def test_the_histograms_hold_every_margin(tmp_path, published, entries):
         beyond = part[part["from"] > 0.2999]["value"].sum()
         assert beyond == pytest.approx((values > 0.30001).mean())
     assert "Not run: TRADES, adv0.2" in facts["caption"]
+    # Its legend has no room for more.
+    texts = comments(tmp_path / "figure9.svg")
+    assert "this run" in texts and not any("interval" in text for text in texts)
     none, _ = build(tmp_path, "figure9", published, [])
     assert set(none["part"]) == {"curves"}
 

@@ -275,15 +275,17 @@ def draw_curves(axes: Any, drawn: pd.DataFrame, *, norm: str) -> None:
         axes.text(0.97, 0.62, "this run: not run", transform=axes.transAxes, ha="right", va="top")
 
 
-def legend_of(target: Any, drawn: pd.DataFrame, **settings: Any) -> None:
-    """Draws a legend of the methods, of the two kinds of lines, and of the bands.
+def legend_of(target: Any, drawn: pd.DataFrame, *, brief: bool = True, **settings: Any) -> None:
+    """Draws a legend of the methods, and of the two kinds of lines.
 
     Args:
         target: a figure or axes.
         drawn: rows of :func:`curve_points`.
+        brief: leave to the caption what bands are, and of how many trainings lines are: for a
+            legend that has no room for it.
         settings: of matplotlib's legend.
     """
-    _draw_legend(target, [*_method_handles(drawn), *_line_handles(drawn)], settings)
+    _draw_legend(target, [*_method_handles(drawn), *_line_handles(drawn, brief=brief)], settings)
 
 
 def _draw_legend(target: Any, handles: Sequence[Any], settings: Mapping[str, Any]) -> None:
@@ -313,7 +315,7 @@ def _method_handles(drawn: pd.DataFrame) -> list[Any]:
     return handles
 
 
-def _line_handles(drawn: pd.DataFrame) -> list[Any]:
+def _line_handles(drawn: pd.DataFrame, *, brief: bool = False) -> list[Any]:
     """Returns what explains the lines and bands; those of this run where there are any."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -321,8 +323,10 @@ def _line_handles(drawn: pd.DataFrame) -> list[Any]:
     from medrobust import plotting
 
     grey, handles = {"color": plotting.MUTED}, []
-    if ours := run_lines(drawn):
-        handles.append(Line2D([], [], **grey, label=ours.line))
+    ours = run_lines(drawn)
+    if ours is not None:
+        handles.append(Line2D([], [], **grey, label="this run" if brief else ours.line))
+    if ours is not None and not brief:
         # Darker than one band: grey is paler than the methods' colours.
         handles.append(Patch(**grey, alpha=2 * _BAND_ALPHA, linewidth=0, label=ours.band))
     handles.append(Line2D([], [], **grey, linestyle=(0, (3.2, 1.8)), label="as printed"))
@@ -487,7 +491,7 @@ def build_moons(request: Request) -> list[Path]:
         axes.set_ylabel("Accuracy")
         lowest = min(drawn["value"].min(), drawn["lowest"].min())
         axes.set_ylim(np.floor(10 * lowest) / 10 if np.isfinite(lowest) else 0, 1)
-        legend_of(axes, drawn, loc="lower left", ncols=2)
+        legend_of(axes, drawn, brief=False, loc="lower left", ncols=2)
         return artefacts.write_figure_artefact(
             request.out_stem,
             figure,
