@@ -60,11 +60,6 @@ COLUMNS = (
     "source",
 )
 _TEXT = ("part", "origin", "dataset", "norm", "method", "source")
-#: What the curves of any run are; :func:`curve_note` says it of the run at hand.
-CURVE_NOTE = (
-    "Solid, with marks: this run; dashed: the printed numbers, one training each. Bands: lowest "
-    "to highest training where there are several, else the 95 % interval over test points."
-)
 
 
 def in_order(methods: Iterable[str]) -> list[str]:

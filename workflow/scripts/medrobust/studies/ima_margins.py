@@ -21,7 +21,7 @@ from medrobust import artefacts
 from medrobust.artefacts import NOT_RUN, Panel, number, with_interval
 from medrobust.studies import Request, shared
 from medrobust.studies.ima_curves import (
-    CURVE_NOTE,
+    curve_note,
     curve_points,
     draw_curves,
     legend_of,
@@ -402,7 +402,7 @@ def build_covid(request: Request) -> list[Path]:
             pd.concat([drawn, bars], ignore_index=True),
             title="Figure 9. COVID-19 CT: accuracy under attack, and margins",
             caption=(
-                f"(a) Accuracy by noise level. {CURVE_NOTE}{missing_text(drawn)} (b), (c) Margins "
+                f"(a) Accuracy by noise level. {curve_note(drawn)}{missing_text(drawn)} (b), (c) Margins "
                 "of the training images as training ended, share of the images by margin; what "
                 f"lies above {_BEYOND * level:g} stands in the last bar. Vertical lines: the "
                 f"median, and the largest noise level, {level:g}. The paper says that most of "
