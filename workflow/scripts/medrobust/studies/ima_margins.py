@@ -403,8 +403,8 @@ def build_covid(request: Request) -> list[Path]:
             title="Figure 9. COVID-19 CT: accuracy under attack, and margins",
             caption=(
                 f"(a) Accuracy by noise level. {curve_note(drawn)}{missing_text(drawn)} (b), (c) "
-                "Margins of the training images as training ended, share of the images by margin; what "
-                f"lies above {_BEYOND * level:g} stands in the last bar. Vertical lines: the "
+                "Margins of the training images as training ended, share of the images by margin; "
+                f"what lies above {_BEYOND * level:g} stands in the last bar. Vertical lines: the "
                 f"median, and the largest noise level, {level:g}. The paper says that most of "
                 "MMA's margins lie above it, and that IMA's indicate 0.1 for adversarial training."
             ),
