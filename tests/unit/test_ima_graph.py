@@ -17,6 +17,7 @@ from medrobust.graph import build_graph
 from medrobust.jobs import evaluate, train
 from medrobust.plan import make_plan, training_seconds
 from medrobust.seeds import derive_seed
+from medrobust.studies.ima_results import TABLES, read_printed
 
 ONLY_MOONS = {"studies": ["ima"], "leave_out": ["fashion_mnist", "svhn", "covid_ct"]}
 
@@ -105,6 +106,33 @@ def test_models_run_on_their_data_sets_only(root, elsewhere):
     covid = [entry for entry in entries if entry["dataset"] == "COVID19-CT"]
     assert len(covid) == 11 and all("pgd_covid" in entry["tallies"] for entry in covid)
     assert all(set(entry["tallies"]) <= {"pgd_covid"} for entry in entries)
+
+
+def shown(graph, name) -> set[str]:
+    return {entry["model"] for entry in graph.entries("ima", ARTEFACTS["ima"][name])}
+
+
+def test_nobody_waits_for_models_that_are_not_shown(root, elsewhere):
+    graph = build_graph({"studies": ["ima"], "include_extras": True}, root)
+    entries = graph.entries("ima", ARTEFACTS["ima"]["table8"])
+    assert {entry["dataset"] for entry in entries} == {"Moons"} and len(entries) == 5
+    assert shown(graph, "figure1") == {"ce"}
+    betas = {f"beta={b}" for b in (0.1, 0.3, 0.7, 0.9)}
+    assert shown(graph, "tableB2") == {"IMA"} | betas
+    assert shown(graph, "tableB1") == {"L2:IMA"} | {f"L2:{name}" for name in betas}
+    steps = {f"emax={k}dEps" for k in (10, 20, 30, 40, 50)}
+    assert shown(graph, "tableC7") == {"IMA"} | steps
+    assert shown(graph, "tableC4") == {"L2:IMA"} | {f"L2:{name}" for name in steps}
+    # A main table has room for any model that its attack is run on.
+    assert shown(graph, "table9") >= {"ce", "IMA"} | betas
+
+
+def test_the_rows_of_settings_are_those_in_print(root):
+    printed = read_printed(str(root / "resources/published/ima.csv"))
+    for table in TABLES:
+        models = ARTEFACTS["ima"][f"table{table.number}"].models
+        rows = {table.model(method) for method in printed.methods(table)}
+        assert set(models) == (set() if table.main else rows)
 
 
 def test_margins_are_of_methods_that_have_them_and_maps_of_the_plane(root, elsewhere):

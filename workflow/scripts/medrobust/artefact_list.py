@@ -37,6 +37,7 @@ class Artefact:
         attacks: the attacks whose results it shows, by their names in the study; empty: all.
         architectures: registered names of the architectures whose models it shows; empty: all.
         datasets: registered names of the data sets that it shows; empty: all.
+        models: names of the models that it shows, as in print; empty: all.
         first_cell: it shows the first data set and replicate only, and gets the cohort's file.
         alias: a short name to ask for, such as ``signnet_fig2``; empty for none.
     """
@@ -49,6 +50,7 @@ class Artefact:
     attacks: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     first_cell: bool = False
     alias: str = ""
 
@@ -182,8 +184,20 @@ _IMA_TABLES = (
     ("C6", "IMA's largest margin, SVHN, L2", "pgd_svhn_l2"),
     ("C7", "IMA's largest margin, SVHN, Linf", "pgd_svhn"),
 )
+#: Rows of the tables of settings of IMA, beside the model IMA itself; in L2 they are marked.
+_IMA_SETTINGS = {
+    "B": tuple(f"beta={beta:g}" for beta in (0.1, 0.3, 0.7, 0.9)),
+    "C": tuple(f"emax={steps}dEps" for steps in (10, 20, 30, 40, 50)),
+}
 _IMA_PGD = tuple(dict.fromkeys(attack for *_, attack in _IMA_TABLES))
 _IMA_NOISE = ("noise_covid", "noise_moons", "noise_fashion")
+
+
+def _ima_rows(number: str, attack: str) -> tuple[str, ...]:
+    """Returns the models of a table of settings of IMA; of a main table none, which is all."""
+    settings = _IMA_SETTINGS.get(number[0], ())
+    mark = "L2:" if attack.endswith("_l2") else ""
+    return tuple(f"{mark}{name}" for name in ("IMA", *settings)) if settings else ()
 
 
 def _ima() -> dict[str, Artefact]:
@@ -256,6 +270,7 @@ def _ima() -> dict[str, Artefact]:
             "table",
             ("summary", "tallies"),
             attacks=(attack,),
+            models=_ima_rows(number, attack),
             alias=f"ima_tab{number.lower()}",
         )
     return found | {

@@ -206,15 +206,29 @@ class Graph:
         """Returns the results that an artefact shows, as :class:`medrobust.studies.Entry`.
 
         What there is not of a model is left out: results of attacks that are not run on it,
-        margins of training points where its method has none, and so on.
+        margins of training points where its method has none, and so on. A model that none of the
+        artefact's attacks are run on is left out as a whole: nothing of it would be shown, and
+        nobody should wait for it.
         """
-        found = []
-        for cell in self.shown_cells(study, artefact):
-            for name, model in self.models(study, cell.dataset).items():
-                shown = artefact.architectures
-                if not shown or model.architecture["name"] in shown:
-                    found.append(self._entry(cell, name, artefact))
-        return found
+        return [
+            self._entry(cell, name, artefact)
+            for cell in self.shown_cells(study, artefact)
+            for name in self.models(study, cell.dataset)
+            if self._shows(cell, name, artefact)
+        ]
+
+    def _shows(self, cell: Cell, name: str, artefact: Artefact) -> bool:
+        settings = self.study(cell.study)
+        model = settings.models[name]
+        printed = model.published_name or model.label
+        if artefact.architectures and model.architecture["name"] not in artefact.architectures:
+            return False
+        if artefact.models and printed not in artefact.models:
+            return False
+        return not artefact.attacks or any(
+            attack in artefact.attacks and (chosen.models is None or name in chosen.models)
+            for attack, chosen in settings.attacks.items()
+        )
 
     def shown_cells(self, study: str, artefact: Artefact) -> list[Cell]:
         """Returns the cells that an artefact shows; none where a selection left them all out."""
