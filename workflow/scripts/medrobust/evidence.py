@@ -29,7 +29,7 @@ KEPT = (
     "claims/*.*",
 )
 CARDS = ("card.json", "card.md", "preview.png")
-LARGEST_BYTES = 1_000_000
+LARGEST_BYTES = 1_500_000
 
 
 def export_evidence(graph: Graph, study: str, destination: Path) -> list[Path]:
