@@ -69,6 +69,10 @@ def test_tallies_agree_with_the_records_and_the_points(made):
 def test_a_figure_asks_for_no_more_than_it_shows(made):
     output = made.snakemake("-n", "--forceall", "nsr_fig1", *SETTINGS)
     assert "cnn_ce" not in output and "spsa" not in output and "mlp_loss2" in output
+    # Nor does it frighten with what the whole study would take.
+    (made.folder / RUN / "figures/figure1.png").unlink()
+    output = made.snakemake("nsr_fig1", *SETTINGS)
+    assert "A part of the plan" in output and "Plan of the run" not in output
 
 
 def test_the_command_line_makes_the_same_tally(made, make_project):

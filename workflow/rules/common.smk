@@ -50,12 +50,16 @@ wildcard_constraints:
 
 
 def opening_text():
-    # A full run, and the target `plan`, begin with the plan; `preflight` with what is missing.
+    # A full run, and the target `plan`, begin with the plan; `preflight` with what is missing. One
+    # figure takes a part of what the plan would tell.
+    targets = set(workflow.dag_settings.targets)
     texts = []
-    if "preflight" in sys.argv:
+    if "preflight" in targets:
         texts.append(layout.preflight_text(GRAPH, thorough=True))
-    if "preflight" not in sys.argv or "plan" in sys.argv:
+    if "plan" in targets or targets <= {"all", *GRAPH.resolved.studies}:
         texts.append(planning.format_plan(planning.make_plan(GRAPH), GRAPH))
+    elif "preflight" not in targets:
+        texts.append("A part of the plan is asked for; the same command with -n tells its jobs.")
     return "\n".join(texts)
 
 
