@@ -1,5 +1,6 @@
 # Helpers of all rules: the checked configuration, file names, resources.
 # Every remote job parses this file again: no heavy import here.
+import functools
 import sys
 from pathlib import Path
 
@@ -165,6 +166,7 @@ def chunk_of(wildcards):
     return GRAPH.chunks(wildcards.study, wildcards.dataset, wildcards.attack)[int(wildcards.chunk)]
 
 
+@functools.cache
 def run_facts(study):
     config = GRAPH.resolved.config
     shown = layout.shown_settings(config, without=layout.CIRCUMSTANCES)
