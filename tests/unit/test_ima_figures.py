@@ -157,7 +157,7 @@ def test_curves_draw_the_tables_numbers(tmp_path, published, printed, entries):
             )
     assert (drawn["origin"] == "published").sum() == 49 + 56
     assert "this run, one training; bands: the 95 % interval over test points." in facts["caption"]
-    assert "DDN in L2 is added here: the paper prints its numbers in Table 10" in facts["caption"]
+    assert "DDN in L2 is drawn from the numbers of Table 10; the" in facts["caption"]
     assert "DDN in L∞" not in facts["caption"]
     texts = comments(tmp_path / "figure7.svg")
     assert {"this run, one training", "95 % interval", "as printed"} <= set(texts)

@@ -387,12 +387,12 @@ def build_pair(number: int, request: Request) -> list[Path]:
 
 
 def _ddn_note(table: PrintedTable, printed: PrintedNumbers) -> str:
-    """Returns where DDN's curve is from, which the paper's own figures do not draw."""
+    """Returns where DDN's curve is from: the paper's text does not speak of this method."""
     if "DDN" not in printed.methods(table):
         return ""
     return (
-        f" DDN in {NORM_NAMES[table.norm]} is added here: the paper prints its numbers in "
-        f"Table {table.number} and does not draw it."
+        f" DDN in {NORM_NAMES[table.norm]} is drawn from the numbers of Table {table.number}; the "
+        "paper's text does not speak of it."
     )
 
 
