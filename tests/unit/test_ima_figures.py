@@ -164,7 +164,7 @@ def test_curves_draw_the_tables_numbers(tmp_path, published, printed, entries):
     assert "L∞: Not run: IMA, MMA, TRADES, adv0.1, adv0.2, adv0.3." in facts["caption"]
     none, facts = build(tmp_path, "figure8", published, entries)
     assert set(none["origin"]) == {"published"} and "not run" in facts["n"]
-    assert "added here: the paper prints its numbers in Table 12" in facts["caption"]
+    assert "drawn from the numbers of Table 12; the" in facts["caption"]
     assert "Solid" not in facts["caption"] and "Dashed lines: the printed" in facts["caption"]
     assert not any("this run," in text for text in comments(tmp_path / "figure8.svg"))
 
