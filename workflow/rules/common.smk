@@ -294,9 +294,12 @@ def about(study):
         for name, setting in settings.datasets.items()
     )
     attacks = "; ".join(attack_in_words(study, name) for name in settings.attacks)
+    scale_text, unlike = GRAPH.resolved.scale.description, run_facts(study)["unlike_the_paper"]
+    if unlike:
+        scale_text += f" Amounts unlike the paper's, over all that ran: {unlike}."
     return {
         "scale": config.scale,
-        "scale_text": GRAPH.resolved.scale.description,
+        "scale_text": scale_text,
         "protocol": config.protocol,
         "data": data,
         "attack": f"{attacks}, {cohort_rule(study)}",

@@ -34,6 +34,9 @@ PRINTED_ATTACK = "100-PGD(CE+Margin)"
 METRIC = "accuracy"
 #: Level of the published numbers that is no test accuracy: clean, on the validation points.
 VALIDATION_LEVEL = "0(val)"
+#: Points in words, and the keys of ``clean.json`` for their number and the accuracy on them.
+TEST = ("test points", "n_test", "ensemble_accuracy")
+VALIDATION = ("validation points", "n_val", "validation_accuracy")
 #: Epochs of training in print (text and technical appendix).
 PRINTED_EPOCHS = {MOONS: 30, FASHION: 60, SVHN: 60, COVID: 100}
 #: A model trained in L2 is named so in a run; tables of one norm leave the mark out.
@@ -434,6 +437,7 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
     margins: dict[tuple[str, str], list[Margins]] = {}
     validation: dict[tuple[str, str], list[tuple[int, int]]] = {}
     clean: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    sizes: dict[str, Sizes] = {}
     files: list[str] = []
     for (dataset, model), replicates in groups.items():
         for entry in replicates:
@@ -446,17 +450,16 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
                 files.append(entry.margins)
             if entry.summary:
                 files.append(entry.summary)
-                for counts, split, key in (
-                    (clean, "test", "ensemble_accuracy"),
-                    (validation, "validation", "validation_accuracy"),
-                ):
-                    counted = _counted(entry.summary, split, key)
-                    if counted:
-                        counts.setdefault((dataset, model), []).append(counted)
+                summary = io.read_json(entry.summary)
+                sizes.setdefault(dataset, _sizes(entry, summary))
+                for counts, (points, *names) in ((clean, TEST), (validation, VALIDATION)):
+                    n, accuracy = (summary.get(name) for name in names)
+                    if n and accuracy is not None:
+                        right = shared.counted_right(accuracy, n, points, entry.summary)
+                        counts.setdefault((dataset, model), []).append((right, n))
     shared.check_same_points(tallies, points_text)
     sources = shared.sources_of(request.entries, DATASETS)
     names = dict.fromkeys((*DATASETS, *sources))
-    sizes = _sizes(request.entries)
     return Results(
         tallies=tallies,
         margins=margins,
@@ -493,30 +496,9 @@ def read_margins(entry: Entry) -> Margins:
     return Margins(values.ravel(), np.tile(label, len(margin)), entry.replicate)
 
 
-def _counted(path: str, split: str, key: str) -> tuple[int, int] | None:
-    """Returns correct and all points of a split in a summary, None where none were counted."""
-    summary = io.read_json(path)
-    n, accuracy = summary.get({"test": "n_test", "validation": "n_val"}[split]), summary.get(key)
-    if not n or accuracy is None:
-        return None
-    if not 0 <= accuracy <= 1 or abs(accuracy * n - round(accuracy * n)) > 1e-3:
-        raise InputError(
-            f"An accuracy of {accuracy} is impossible with {n:,} {split} points.",
-            where=path,
-            remedy="evaluate the model again (delete the file and run the same command).",
-        )
-    return round(accuracy * n), n
-
-
-def _sizes(entries: Sequence[Entry]) -> dict[str, Sizes]:
-    found = {}
-    for entry in entries:
-        if entry.summary and entry.dataset not in found:
-            summary = io.read_json(entry.summary)
-            there = int(summary["n_train"])
-            trained = min(entry.training_points or there, there)
-            found[entry.dataset] = Sizes(trained, there, int(summary["n_test"]))
-    return found
+def _sizes(entry: Entry, summary: Mapping[str, Any]) -> Sizes:
+    there = int(summary["n_train"])
+    return Sizes(min(entry.training_points or there, there), there, int(summary["n_test"]))
 
 
 def _training(entries: Sequence[Entry], sizes: Mapping[str, Sizes]) -> dict[str, str]:

@@ -256,6 +256,30 @@ def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> st
     return f"{text}, first {per_class:,} test points of each class" if per_class else text
 
 
+def counted_right(accuracy: float, n: int, points: str, where: str) -> int:
+    """Returns how many points are classified correctly at an accuracy.
+
+    Args:
+        accuracy: as a fraction.
+        n: number of points.
+        points: which, in words, such as "test points".
+        where: the file that says so.
+
+    Raises:
+        InputError: the accuracy is no fraction, or not one that ``n`` points can have.
+    """
+    if not 0 <= accuracy <= 1:
+        raise InputError(f"An accuracy of {accuracy} is not a fraction in [0, 1].", where=where)
+    right = round(accuracy * n)
+    if n < 1 or abs(accuracy * n - right) > 1e-3:
+        raise InputError(
+            f"An accuracy of {accuracy} is impossible with {n} {points}.",
+            where=where,
+            remedy="evaluate the model again (delete the file and run the same command).",
+        )
+    return right
+
+
 def check_same_points(
     tallies: Mapping[tuple[str, str, str], Sequence[Tally]], described: Callable[[Tally], str]
 ) -> None:

@@ -242,7 +242,7 @@ def _accuracy(items: Sequence[CleanInput], random: np.random.Generator) -> dict[
             where=f"{items[0].model} on {items[0].dataset}",
         )
     n = sizes.pop()
-    successes = [round(summary["ensemble_accuracy"] * n) for summary in summaries]
+    successes = [summary["right"] for summary in summaries]
     estimate = statistics.accuracy_estimate(successes, n, generator=random)
     means = [summary.get("member_accuracy_mean") for summary in summaries]
     spreads = [summary.get("member_accuracy_std") for summary in summaries]
@@ -267,19 +267,15 @@ def _read_summary(item: CleanInput) -> dict[str, Any]:
     for name in ("n_test", "ensemble_accuracy"):
         if not isinstance(summary.get(name), int | float):
             raise InputError(f"The clean results lack {name!r}.", where=str(item.summary))
-    n, accuracy = summary["n_test"], summary["ensemble_accuracy"]
-    for value in (accuracy, summary.get("member_accuracy_mean")):
-        if value is not None and not 0 <= value <= 1:
-            raise InputError(
-                f"An accuracy of {value} is not a fraction in [0, 1].", where=str(item.summary)
-            )
-    if n < 1 or abs(accuracy * n - round(accuracy * n)) > 1e-3:
+    mean = summary.get("member_accuracy_mean")
+    if mean is not None and not 0 <= mean <= 1:
         raise InputError(
-            f"An accuracy of {accuracy} is impossible with {n} test points.",
-            where=str(item.summary),
-            remedy="evaluate the model again.",
+            f"An accuracy of {mean} is not a fraction in [0, 1].", where=str(item.summary)
         )
-    return summary
+    right = shared.counted_right(
+        summary["ensemble_accuracy"], summary["n_test"], "test points", str(item.summary)
+    )
+    return summary | {"right": right}
 
 
 def _accuracy_panels(frame: pd.DataFrame) -> list[Panel]:
