@@ -452,11 +452,9 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
                 files.append(entry.summary)
                 summary = io.read_json(entry.summary)
                 sizes.setdefault(dataset, _sizes(entry, summary))
-                for counts, (points, *names) in ((clean, TEST), (validation, VALIDATION)):
-                    n, accuracy = (summary.get(name) for name in names)
-                    if n and accuracy is not None:
-                        right = shared.counted_right(accuracy, n, points, entry.summary)
-                        counts.setdefault((dataset, model), []).append((right, n))
+                for counts, split in ((clean, TEST), (validation, VALIDATION)):
+                    if counted := _counted(summary, split, entry.summary):
+                        counts.setdefault((dataset, model), []).append(counted)
     shared.check_same_points(tallies, points_text)
     sources = shared.sources_of(request.entries, DATASETS)
     names = dict.fromkeys((*DATASETS, *sources))
@@ -494,6 +492,15 @@ def read_margins(entry: Entry) -> Margins:
     if not np.isfinite(values).all() or (values < 0).any():
         raise InputError("A margin is negative or not a number.", where=entry.margins)
     return Margins(values.ravel(), np.tile(label, len(margin)), entry.replicate)
+
+
+def _counted(
+    summary: Mapping[str, Any], split: tuple[str, str, str], where: str
+) -> tuple[int, int] | None:
+    """Returns correct and all points of a split, None where none were counted."""
+    points, number, accuracy = split
+    n, share = summary.get(number), summary.get(accuracy)
+    return (shared.counted_right(share, n, points, where), n) if n and share is not None else None
 
 
 def _sizes(entry: Entry, summary: Mapping[str, Any]) -> Sizes:
