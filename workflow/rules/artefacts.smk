@@ -37,7 +37,7 @@ def draw_artefact(study, name):
             class_names=first_classes(study, name),
             run=run_facts(study),
             about=about(study),
-            code=code_hash("medrobust.jobs.artefacts", f"medrobust.studies.{study}"),
+            code=code_hash("medrobust.jobs.artefacts:build_artefact", f"medrobust.studies.{study}"),
         message:
             f"{study}, {artefact.label}: {artefact.what}"
         script:

@@ -353,7 +353,7 @@ def dataset_definition(wildcards):
 
 
 def prepare_code(wildcards):
-    return layout.preparation_code(GRAPH.registry[wildcards.dataset].adapter)
+    return layout.preparation_code(GRAPH.registry[wildcards.dataset])
 
 
 def training_params(wildcards):
@@ -480,7 +480,7 @@ def comparison_sources(wildcards):
 
 
 def study_code(wildcards):
-    return code_hash("medrobust.jobs.artefacts", f"medrobust.studies.{wildcards.study}")
+    return code_hash("medrobust.jobs.artefacts:compare", f"medrobust.studies.{wildcards.study}")
 
 
 def study_facts(wildcards):

@@ -45,7 +45,7 @@ rule join_margins:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_hash("medrobust.jobs.evaluate"),
+        code=code_hash("medrobust.jobs.evaluate:join_margins"),
     message:
         "Joining the margins of {wildcards.model}'s training points, {wildcards.dataset}"
     script:
@@ -129,7 +129,7 @@ rule choose_cohort:
         select=cohort_select,
         names=fold_names,
         seed=CONFIG.seed,
-        code=code_hash("medrobust.jobs.evaluate"),
+        code=code_hash("medrobust.jobs.evaluate:choose_cohort"),
     message:
         "Choosing {params.points} points of {wildcards.dataset} to attack ({wildcards.run})"
     script:
@@ -156,7 +156,7 @@ rule select_points:
         split=attacked_split,
         points_per_class=attacked_per_class,
         points=attacked_points,
-        code=code_hash("medrobust.jobs.evaluate"),
+        code=code_hash("medrobust.jobs.evaluate:select_points"),
     message:
         "Listing the points of {wildcards.dataset} that {wildcards.attack} takes ({wildcards.run})"
     script:
@@ -220,7 +220,7 @@ rule gather_records:
         mem_mb=2000,
         runtime=20,
     params:
-        code=code_hash("medrobust.evaluation.records"),
+        code=code_hash("medrobust.jobs.attack:gather_records"),
     message:
         "Joining the records of {wildcards.attack} on {wildcards.model}, {wildcards.dataset}"
     script:
@@ -245,7 +245,7 @@ rule tally:
         runtime=20,
     params:
         subset_per_class=tally_subset,
-        code=code_hash("medrobust.jobs.tally"),
+        code=code_hash("medrobust.jobs.tally:tally_attack"),
     message:
         "Counting what {wildcards.attack} made of {wildcards.model} on {wildcards.dataset}"
     script:

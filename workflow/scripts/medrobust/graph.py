@@ -835,7 +835,7 @@ def member_ranges(model: Model, n_classes: int) -> list[tuple[int, int]]:
 def training_code(model: Model) -> str:
     """Returns the hash of the code that training a model depends on."""
     return code_hash(
-        "medrobust.jobs.train",
+        "medrobust.jobs.train:train_members",
         ARCHITECTURES[model.architecture["name"]],
         METHODS[model.method["name"]],
     )
@@ -844,15 +844,14 @@ def training_code(model: Model) -> str:
 def prediction_code(model: Model) -> str:
     """Returns the hash of the code that a trained model's predictions depend on."""
     return code_hash(
-        "medrobust.jobs.evaluate", "medrobust.ensembles", ARCHITECTURES[model.architecture["name"]]
+        "medrobust.jobs.evaluate:evaluate_clean", ARCHITECTURES[model.architecture["name"]]
     )
 
 
 def attack_code(model: Model, attack: str) -> str:
     """Returns the hash of the code that attacking a model depends on."""
     return code_hash(
-        "medrobust.jobs.attack",
-        "medrobust.ensembles",
+        "medrobust.jobs.attack:attack_chunk",
         ATTACKS[attack],
         ARCHITECTURES[model.architecture["name"]],
     )
@@ -862,25 +861,26 @@ def plane_code(model: Model) -> str:
     """Returns the hash of the code that maps and traces of the plane depend on."""
     return code_hash(
         "medrobust.jobs.plane",
-        "medrobust.ensembles",
         ARCHITECTURES[model.architecture["name"]],
         METHODS[model.method["name"]],
     )
 
 
-FORM_MODULES = {"msd": ("medrobust.data.prepare_volumes",)}
-"""What writes the data sets of adapters that make no arrays."""
+#: What writes the data sets of each form.
+PREPARED_BY = {
+    "arrays": "medrobust.data.prepare:prepare",
+    "volumes": "medrobust.data.prepare_volumes:prepare_volumes",
+}
 
 
-def preparation_code(adapter: str) -> str:
+def preparation_code(entry: Dataset) -> str:
     """Returns the hash of the code that preparing a data set depends on."""
     # How a card reads and looks, and how files were fetched, changes no array.
     shown = [
         f"medrobust.data.{name}"
         for name in ("cards", "previews", "volume_previews", "audit", "volume_audit", "fetch")
     ]
-    modules = ("medrobust.data.prepare", f"medrobust.data.{adapter}")
-    return code_hash(*modules, *FORM_MODULES.get(adapter, ()), without=shown)
+    return code_hash(PREPARED_BY[entry.form], f"medrobust.data.{entry.adapter}", without=shown)
 
 
 def dataset_definition(entry: Dataset) -> str:
