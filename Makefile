@@ -30,6 +30,7 @@ lint: $(VENV)/.installed
 	@start=$$(date +%s); set -ex; \
 	  $(BIN)/ruff check .; \
 	  $(BIN)/ruff format --check .; \
+	  PYTHONPATH=workflow/scripts $(BIN)/lint-imports pyproject.toml; \
 	  $(BIN)/snakefmt --check Snakefile workflow/rules; \
 	  $(BIN)/snakemake --lint; \
 	  set +x; echo "[stage] lint: $$(($$(date +%s) - start)) s"

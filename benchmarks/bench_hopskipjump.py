@@ -30,13 +30,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 from medrobust.attacks import AttackResult, run_attack
-from medrobust.attacks.spec import HopSkipJumpSpec
-from medrobust.data.standins import ecg_standin
-from medrobust.devices import fix_threads
-from medrobust.ensembles import build_ensemble
+from medrobust.attacks.engine.spec import HopSkipJumpSpec
+from medrobust.data.standins.ecg import ecg_standin
 from medrobust.models import forest, sign_network
+from medrobust.models.ensembles import build_ensemble
+from medrobust.runtime.devices import fix_threads
 from medrobust.training import bagged_trees, scd
-from medrobust.training.work import Work
+from medrobust.training.engine.work import Work
 
 FEATURES, ITERATIONS = 187, 100
 FIVE = ("N", "S", "V", "F", "Q")

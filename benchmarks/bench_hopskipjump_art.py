@@ -21,8 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from medrobust.attacks import hopskipjump_art, run_attack
-from medrobust.attacks.spec import HopSkipJumpSpec
+from medrobust.attacks import run_attack
+from medrobust.attacks.engine import hopskipjump_art
+from medrobust.attacks.engine.spec import HopSkipJumpSpec
 
 
 class Threshold:

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 from medrobust.attacks import pgd, run_attack
-from medrobust.devices import fix_threads
-from medrobust.ensembles import Ensemble, build_ensemble
 from medrobust.models import instance_norm_cnn, layer_norm_mlp, resnet18
+from medrobust.models.ensembles import Ensemble, build_ensemble
+from medrobust.runtime.devices import fix_threads
 from sklearn.datasets import make_moons
 
 LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)

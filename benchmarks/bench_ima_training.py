@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 import yaml
-from medrobust.devices import fix_threads
-from medrobust.registry import module_of, parse_spec
-from medrobust.training import apart_steps, flat_updates, gradient_ascent
-from medrobust.training.work import Work
+from medrobust.core.registry import module_of, parse_spec
+from medrobust.runtime.devices import fix_threads
+from medrobust.training.engine import apart_steps, flat_updates, gradient_ascent
+from medrobust.training.engine.work import Work
 
 STUDY = Path(__file__).parents[1] / "config/studies/ima.yaml"
 # Seconds on two processors; most that a step may take by its passes.

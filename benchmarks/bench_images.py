@@ -25,8 +25,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from medrobust.data.images import ImageSpec, read_images
-from medrobust.data.prepare import prepare
+from medrobust.data.formats.images import ImageSpec, read_images
+from medrobust.data.prepared.prepare import prepare
 
 WIDTH, HEIGHT = 1500, 1250
 DISTINCT = 40

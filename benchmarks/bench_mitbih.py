@@ -22,10 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from medrobust.data import mitbih
-from medrobust.data.audit import audit
-from medrobust.data.prepare import prepare
-from medrobust.data.standins import ecg_standin
+from medrobust.data.prepared.audit import audit
+from medrobust.data.prepared.prepare import prepare
+from medrobust.data.sets import mitbih
+from medrobust.data.standins.ecg import ecg_standin
 
 
 def measure(name: str, work: Callable[[], object], repeat: int) -> object:

@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 import torch
-from medrobust.devices import fix_threads
-from medrobust.registry import module_of, parse_spec
+from medrobust.core.registry import module_of, parse_spec
+from medrobust.runtime.devices import fix_threads
 from medrobust.training import composed_loss
-from medrobust.training.apart_steps import ApartSteps, Descent
-from medrobust.training.flat_updates import FlatMember
-from medrobust.training.loop import State
-from medrobust.training.work import Work
+from medrobust.training.engine.apart_steps import ApartSteps, Descent
+from medrobust.training.engine.flat_updates import FlatMember
+from medrobust.training.engine.loop import State
+from medrobust.training.engine.work import Work
 from torch import nn
 from torch.nn import functional
 

@@ -37,11 +37,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 from medrobust.attacks import pgd, run_attack, spsa
-from medrobust.data.standins import ecg_standin
-from medrobust.data.store import load_dataset
-from medrobust.devices import fix_threads
-from medrobust.ensembles import build_ensemble
+from medrobust.data.prepared.store import load_dataset
+from medrobust.data.standins.ecg import ecg_standin
 from medrobust.models import cnn1d
+from medrobust.models.ensembles import build_ensemble
+from medrobust.runtime.devices import fix_threads
 from relu_network import as_ensemble, torch_network
 
 LEVELS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3)

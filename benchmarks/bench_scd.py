@@ -22,11 +22,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from medrobust.data.standins import ecg_standin
-from medrobust.ensembles import build_ensemble
+from medrobust.data.standins.ecg import ecg_standin
 from medrobust.models import sign_network
+from medrobust.models.ensembles import build_ensemble
 from medrobust.training import scd
-from medrobust.training.work import Trained, Work
+from medrobust.training.engine.work import Trained, Work
 
 from tests import scd_reference
 

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 import torch
-from medrobust.devices import fix_threads
 from medrobust.models import cnn1d, mlp
+from medrobust.runtime.devices import fix_threads
 from medrobust.training import adam_cross_entropy, sgd_cross_entropy
-from medrobust.training.work import Work
+from medrobust.training.engine.work import Work
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import nn

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from medrobust.ensembles import Ensemble
-from medrobust.gradients import InputGradients
+from medrobust.models.ensembles import Ensemble
+from medrobust.models.gradients import InputGradients
 
 WIDTHS = (187, 128, 128, 128, 32, 5)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from medrobust import seeds as seeding
 from medrobust.attacks import AttackResult, LabelModel, Traces, run_attack
-from medrobust.attacks.spec import HopSkipJumpSpec
+from medrobust.attacks.engine.spec import HopSkipJumpSpec
+from medrobust.core import seeds as seeding
 
 
 class Linear:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from medrobust.devices import MKL_MODE
+from medrobust.runtime.devices import MKL_MODE
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from medrobust import seeds as seeding
-from medrobust.ensembles import Ensemble
-from medrobust.gradients import InputGradients
+from medrobust.core import seeds as seeding
+from medrobust.models.ensembles import Ensemble
+from medrobust.models.gradients import InputGradients
 
 
 class LinearLogits:

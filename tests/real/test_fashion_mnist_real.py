@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medrobust.data.fetch import choose_source, locate_or_fetch
-from medrobust.data.prepare import prepare
+from medrobust.data.fetching.fetch import choose_source, locate_or_fetch
+from medrobust.data.fetching.transfer import TransferSettings
+from medrobust.data.prepared.prepare import prepare
+from medrobust.data.prepared.store import load_dataset
 from medrobust.data.registry import Dataset, load_registry
-from medrobust.data.store import load_dataset
-from medrobust.data.transfer import TransferSettings
 
 from tests.unit.servers import Behaviour, file_server
 

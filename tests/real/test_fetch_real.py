@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from medrobust.data.fetch import choose_source, locate_or_fetch
+from medrobust.data.fetching.fetch import choose_source, locate_or_fetch
 from medrobust.data.registry import load_registry
 
 pytestmark = pytest.mark.real

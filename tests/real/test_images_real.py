@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medrobust.data import breast_ultrasound, kather
-from medrobust.data.audit import audit
-from medrobust.data.drawn_splits import patient_fold
-from medrobust.data.fetch import locate_or_fetch
-from medrobust.data.images import ImageSpec, read_images
-from medrobust.data.prepare import ADAPTERS, prepare
+from medrobust.core.registry import ADAPTERS
+from medrobust.data.fetching.fetch import locate_or_fetch
+from medrobust.data.formats.images import ImageSpec, read_images
+from medrobust.data.prepared.audit import audit
+from medrobust.data.prepared.drawn_splits import patient_fold
+from medrobust.data.prepared.prepare import prepare
+from medrobust.data.prepared.store import load_dataset
 from medrobust.data.registry import Dataset, get_dataset, load_registry
-from medrobust.data.store import load_dataset
+from medrobust.data.sets import breast_ultrasound, kather
 
 pytestmark = pytest.mark.real
 
@@ -78,7 +79,7 @@ def test_reduced_scale_on_x_rays(real_data: Path) -> None:
 
 def test_different_people_do_not_look_alike(real_data: Path) -> None:
     """500 chest X-rays: a correlation of 0.95 is far above that of any two of them."""
-    from medrobust.data.near_duplicates import near_pairs
+    from medrobust.data.prepared.near_duplicates import near_pairs
 
     paths = sorted(folder_of(real_data, "chest_xray").glob("resized224/*/*.jpeg"))
     x = read_images(paths, ImageSpec(96, "grey"), processes=2).x

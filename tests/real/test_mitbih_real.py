@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medrobust.data import mitbih
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
+from medrobust.data.sets import mitbih
 
 pytestmark = pytest.mark.real
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medrobust.data.fetch import locate_or_fetch
-from medrobust.data.prepare_volumes import prepare_volumes
+from medrobust.data.fetching.fetch import locate_or_fetch
+from medrobust.data.prepared.prepare_volumes import prepare_volumes
+from medrobust.data.prepared.volumes import load_volumes
 from medrobust.data.registry import load_registry
-from medrobust.data.volumes import load_volumes
 
 pytestmark = pytest.mark.real
 

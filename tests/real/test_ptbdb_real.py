@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medrobust.data import ptbdb, ptbdb_records
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
+from medrobust.data.sets import ptbdb
+from medrobust.data.sets.engine import ptbdb_records
 
 pytestmark = pytest.mark.real
 

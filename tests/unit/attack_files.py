@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from medrobust import io
-from medrobust.evaluation.attack_runs import AttackFiles
+from medrobust.core import io
+from medrobust.reporting.attack_runs import AttackFiles
 
 
 def write_records(path: Path, boundary, iterate, *, points=None, wrong=(), iterations=20) -> str:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from attack_records import clean_table, level_records
-from medrobust import io
-from medrobust.artefacts import RunContext
+from medrobust.core import io
 from medrobust.evaluation.tally import make_tally
-from medrobust.studies import Entry, Request
-from medrobust.studies.ima_results import (
+from medrobust.reporting.artefacts import RunContext
+from medrobust.reporting.request import Entry, Request
+from medrobust.studies.ima.results import (
     COVID,
     FASHION,
     MOONS,
@@ -21,6 +20,8 @@ from medrobust.studies.ima_results import (
     PrintedNumbers,
     read_printed,
 )
+
+from tests.unit.attack_records import clean_table, level_records
 
 CONTEXT = RunContext("ima", "paper", "code", "paper-code", "c", "h", {}, "none", 3, "snakemake")
 SOURCES = {MOONS: "generated", FASHION: "official", SVHN: "official", COVID: "kaggle"}

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from medrobust.artefact_list import ARTEFACTS
-from medrobust.config import Config
 from medrobust.data.registry import load_registry
-from medrobust.evaluation import claims
-from medrobust.evaluation.comparison import COLUMNS, VERDICTS
 from medrobust.evaluation.records import SCHEMA
-from medrobust.reference import config_reference
+from medrobust.experiment.catalogue import artefacts_of, studies_with_parts
+from medrobust.experiment.config import Config
+from medrobust.experiment.reference import config_reference
+from medrobust.reporting import claims
+from medrobust.reporting.comparison import COLUMNS, VERDICTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -78,8 +78,8 @@ def rule_names() -> set[str]:
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     made = [
         name
-        for study, artefacts in ARTEFACTS.items()
-        for key, artefact in artefacts.items()
+        for study in studies_with_parts()
+        for key, artefact in artefacts_of(study).items()
         for name in (study, f"{study}_{key}", artefact.alias)
     ]
     return set(re.findall(r"^\s*rule (\w+):", text, re.MULTILINE)) | set(made)

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from medrobust.artefact_list import ARTEFACTS
-from medrobust.data.prepare import ADAPTERS
+from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS
+from medrobust.experiment.catalogue import artefacts_of, parts_of, studies_with_parts
 from medrobust.jobs import JOBS
-from medrobust.registry import ARCHITECTURES, ATTACKS, METHODS
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -41,6 +40,11 @@ PYPI = {
 }
 CONDA = {"matplotlib": "matplotlib-base", "safetensors": "python-safetensors", "torch": "pytorch"}
 
+
+def module_of_place(place: str) -> str:
+    return place.split(":")[0]
+
+
 #: Modules that rules reach by name through a registry: all their contents count.
 BY_NAME: dict[str, Iterable[str]] = {
     "prepare": ADAPTERS.values(),
@@ -48,23 +52,30 @@ BY_NAME: dict[str, Iterable[str]] = {
     "train": [*ARCHITECTURES.values(), *METHODS.values()],
     "evaluate_clean": ARCHITECTURES.values(),
     "attack": [*ARCHITECTURES.values(), *ATTACKS.values()],
-    "check_published": ["medrobust.studies.signnet"],
-    "compare": [f"medrobust.studies.{study}" for study in ARTEFACTS],
+    "check_published": [
+        module_of_place(parts_of(study).printed_averages)
+        for study in studies_with_parts()
+        if parts_of(study).printed_averages
+    ],
+    "compare": [module_of_place(parts_of(study).remark) for study in studies_with_parts()],
     **{
-        f"{study}_{name}": [f"medrobust.studies.{study}"]
-        for study, known in ARTEFACTS.items()
-        for name in known
+        f"{study}_{name}": [module_of_place(artefact.draw)]
+        for study in studies_with_parts()
+        for name, artefact in artefacts_of(study).items()
     },
 }
 #: The only places that import a module whose name is not in the source.
 DYNAMIC = {
     ("medrobust.jobs", "run_job"),
-    ("medrobust.jobs.artefacts", "_module"),
-    ("medrobust.registry", "module_of"),
-    ("medrobust.data.prepare", "adapter_of"),
+    ("medrobust.reporting.catalogue", "function_of"),
+    ("medrobust.experiment.catalogue", "parts_of"),
+    ("medrobust.core.registry", "module_of"),
 }
 #: Packages that pandas imports for what these functions ask of it.
-IMPLIED = {("medrobust.io", "read_table"): "pyarrow", ("medrobust.io", "write_table"): "pyarrow"}
+IMPLIED = {
+    ("medrobust.core.io", "read_table"): "pyarrow",
+    ("medrobust.core.io", "write_table"): "pyarrow",
+}
 
 #: What a package imports without declaring it.
 UNDECLARED = {"art": {"packaging"}}
@@ -223,7 +234,7 @@ def artefact_rules() -> dict[str, Rule]:
     text = (ROOT / "workflow/rules/artefacts.smk").read_text(encoding="utf-8")
     (script,) = re.findall(r"script:\s*\"\.\./scripts/(\w+)\.py\"", text)
     (conda,) = re.findall(r"conda:\s*\"\.\./\.\./envs/(\w+)\.yaml\"", text)
-    names = [f"{study}_{name}" for study, known in ARTEFACTS.items() for name in known]
+    names = [f"{study}_{name}" for study in studies_with_parts() for name in artefacts_of(study)]
     return {name: Rule(name, conda, script) for name in names}
 
 
@@ -289,15 +300,6 @@ def test_every_rule_with_a_script_is_understood():
     reached = set().union(*(reach(starts_of(rule))[0] for rule in RULES.values()))
     missed = [job for job, module in JOBS.items() if (module, job) not in reached]
     assert not missed, "jobs that no rule runs"
-
-
-def test_studies_reached_by_name_are_all_studies():
-    # Names of studies are letters alone; a module such as signnet_claims is a part of one.
-    files = {path.stem for path in (SCRIPTS / "medrobust/studies").glob("[!_]*.py")}
-    files = {name for name in files if name.isalpha()}
-    modules = {module for group in BY_NAME.values() for module in group}
-    named = {module.rsplit(".", 1)[1] for module in modules if ".studies." in module}
-    assert named == files - {"shared"}  # what studies have in common
 
 
 def test_reaching_tells_apart_the_jobs_of_one_module():

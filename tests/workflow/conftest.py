@@ -69,7 +69,7 @@ class Project:
         """Returns what committed records of this copy's run would state."""
         code = (
             "import json, sys; from pathlib import Path; import yaml;"
-            "from medrobust.graph import build_graph;"
+            "from medrobust.experiment.graph import build_graph;"
             "pairs = [word.partition('=')[::2] for word in sys.argv[2:]];"
             "graph = build_graph({key: yaml.safe_load(value) for key, value in pairs}, Path('.'));"
             "print(json.dumps(graph.run_facts(sys.argv[1])))"

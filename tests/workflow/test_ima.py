@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from medrobust import io
+from medrobust.core import io
 from medrobust.evaluation.tally import read_tally
 
 from tests.workflow.conftest import Project

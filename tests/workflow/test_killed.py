@@ -30,7 +30,7 @@ def long_project(make_project) -> Project:
     project = make_project()
     # In this copy, so that a job of seconds has a checkpoint to be killed after.
     project.edit(
-        "workflow/scripts/medrobust/training/loop.py",
+        "workflow/scripts/medrobust/training/engine/loop.py",
         "CHECKPOINT_SECONDS = 5.0",
         "CHECKPOINT_SECONDS = 0.2",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
 
 from tests.workflow.conftest import LEFT_OUT, TINY, start, tiny, wait_for
 
@@ -201,9 +201,10 @@ def test_artefacts_can_be_asked_for_by_name(copy_of_finished, target, files):
 
 def commit_records(finished, other) -> Path:
     """Puts the finished run's records where evidence lies; returns that folder."""
-    from medrobust.evidence import KEPT, drawn_from
-    from medrobust.graph import RUN_FACTS, build_graph
-    from medrobust.io import write_json
+    from medrobust.core.io import write_json
+    from medrobust.experiment.evidence import KEPT, drawn_from
+    from medrobust.experiment.layout import RUN_FACTS
+    from medrobust.experiment.sources import build_graph
 
     chosen = {"overrides": yaml.safe_load(TINY), "leave_out": yaml.safe_load(LEFT_OUT)}
     graph = build_graph({"scale": "smoke", "studies": ["signnet"], **chosen}, other.folder)

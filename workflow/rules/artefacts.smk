@@ -1,5 +1,5 @@
 # Tables, figures and lists of claims: a rule for each, all of one form. What there is and what it
-# needs stands in medrobust/artefact_list.py.
+# needs stands in medrobust/studies/<study>/catalogue.py.
 def draw_artefact(study, name):
     artefact = artefact_of(study, name)
     main = GRAPH.artefact(study, name)
@@ -37,7 +37,7 @@ def draw_artefact(study, name):
             class_names=first_classes(study, name),
             run=run_facts(study),
             about=about(study),
-            code=code_hash("medrobust.jobs.artefacts:build_artefact", f"medrobust.studies.{study}"),
+            code=code_hash("medrobust.jobs.artefacts:build_artefact", artefact.draw),
         message:
             f"{study}, {artefact.label}: {artefact.what}"
         script:

@@ -9,14 +9,14 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
-from medrobust import plan as planning
-from medrobust.artefact_list import ARTEFACTS, PRINTED_AVERAGES
-from medrobust.codehash import code_hash
-from medrobust.devices import trains_on_gpu
-from medrobust.errors import InputError
-from medrobust import graph as layout
-from medrobust.registry import module_of
-from medrobust.progress import clear as clear_progress_files
+from medrobust.experiment import plan as planning
+from medrobust.experiment.catalogue import artefacts_of, parts_of
+from medrobust.experiment.codehash import code_hash
+from medrobust.runtime.devices import trains_on_gpu
+from medrobust.core.errors import InputError
+from medrobust.experiment import calls, layout, sources
+from medrobust.core.registry import module_of
+from medrobust.runtime.journal import clear as clear_progress_files
 
 
 def told_only():
@@ -24,7 +24,7 @@ def told_only():
 
 
 try:
-    GRAPH = layout.build_graph(config, ROOT, telling=told_only())
+    GRAPH = sources.build_graph(config, ROOT, telling=told_only())
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -56,7 +56,7 @@ def opening_text():
     targets = set(workflow.dag_settings.targets)
     texts = []
     if "preflight" in targets:
-        texts.append(layout.preflight_text(GRAPH, thorough=True))
+        texts.append(sources.preflight_text(GRAPH, thorough=True))
     if "plan" in targets or targets <= {"all", *GRAPH.resolved.studies}:
         texts.append(planning.format_plan(planning.make_plan(GRAPH), GRAPH))
     elif "preflight" not in targets:
@@ -118,7 +118,7 @@ def study_files(study):
 
 def comparison_files(study):
     folder = f"results/{RUN}/{study}/comparison"
-    printed = [f"{folder}/printed.csv"] if study in PRINTED_AVERAGES else []
+    printed = [f"{folder}/printed.csv"] if parts_of(study).printed_averages else []
     return [f"{folder}/comparison.csv", f"{folder}/comparison.html", *printed]
 
 
@@ -169,7 +169,7 @@ def chunk_of(wildcards):
 @functools.cache
 def run_facts(study):
     config = GRAPH.resolved.config
-    shown = layout.shown_settings(config, without=layout.CIRCUMSTANCES)
+    shown = sources.shown_settings(config, without=sources.CIRCUMSTANCES)
     return {
         "run": RUN,
         "scale": config.scale,
@@ -182,7 +182,7 @@ def run_facts(study):
 
 
 def artefact_of(study, name):
-    return ARTEFACTS[study][name]
+    return artefacts_of(study)[name]
 
 
 def entry_files(entries):
@@ -241,7 +241,7 @@ def attack_facts(study):
 
 def all_attacks(study):
     attacks = GRAPH.study(study).attacks
-    return {name: layout.attack_facts(attack) for name, attack in attacks.items()}
+    return {name: calls.attack_facts(attack) for name, attack in attacks.items()}
 
 
 def first_classes(study, name):
@@ -333,7 +333,7 @@ def standin_size(wildcards):
 def origin_of(wildcards):
     # The registry's source behind the label in the path, also for a data set of no selected study.
     try:
-        graph = layout.with_dataset(GRAPH, wildcards.dataset)
+        graph = sources.with_dataset(GRAPH, wildcards.dataset)
     except InputError as error:
         raise WorkflowError(str(error)) from None
     label = graph.sources[wildcards.dataset]
@@ -349,15 +349,15 @@ def origin_of(wildcards):
 
 
 def dataset_definition(wildcards):
-    return layout.dataset_definition(GRAPH.registry[wildcards.dataset])
+    return calls.dataset_definition(GRAPH.registry[wildcards.dataset])
 
 
 def prepare_code(wildcards):
-    return layout.preparation_code(GRAPH.registry[wildcards.dataset])
+    return calls.preparation_code(GRAPH.registry[wildcards.dataset])
 
 
 def training_params(wildcards):
-    return layout.training_params(model_of(wildcards))
+    return calls.training_params(model_of(wildcards))
 
 
 def training_points(wildcards):
@@ -365,7 +365,7 @@ def training_points(wildcards):
 
 
 def training_code(wildcards):
-    return layout.training_code(model_of(wildcards))
+    return calls.training_code(model_of(wildcards))
 
 
 def members_of(wildcards):
@@ -377,19 +377,19 @@ def extras_of(wildcards):
 
 
 def prediction_params(wildcards):
-    return layout.prediction_params(model_of(wildcards))
+    return calls.prediction_params(model_of(wildcards))
 
 
 def prediction_code(wildcards):
-    return layout.prediction_code(model_of(wildcards))
+    return calls.prediction_code(model_of(wildcards))
 
 
 def search_params(wildcards):
-    return layout.search_params(model_of(wildcards))
+    return calls.search_params(model_of(wildcards))
 
 
 def plane_code(wildcards):
-    return layout.plane_code(model_of(wildcards))
+    return calls.plane_code(model_of(wildcards))
 
 
 def cohort_predictions(wildcards):
@@ -420,7 +420,7 @@ def cohort_select(wildcards):
 
 
 def attack_params(wildcards):
-    return layout.attack_params(attack_of(wildcards))
+    return calls.attack_params(attack_of(wildcards))
 
 
 def points_file(wildcards):
@@ -447,7 +447,7 @@ def tally_subset(wildcards):
 
 
 def attack_code(wildcards):
-    return layout.attack_code(model_of(wildcards), attack_of(wildcards).name)
+    return calls.attack_code(model_of(wildcards), attack_of(wildcards).name)
 
 
 def chunk_records(wildcards):
@@ -480,7 +480,8 @@ def comparison_sources(wildcards):
 
 
 def study_code(wildcards):
-    return code_hash("medrobust.jobs.artefacts:compare", f"medrobust.studies.{wildcards.study}")
+    remark = parts_of(wildcards.study).remark
+    return code_hash("medrobust.jobs.artefacts:compare", *([remark] if remark else []))
 
 
 def study_facts(wildcards):

@@ -68,7 +68,7 @@ rule prepare:
 
 
 # Volumes differ in shape, so there are no arrays: nnUNet_raw/ beside ids.csv, which names its files
-# with their SHA-256 (medrobust.data.volumes).
+# with their SHA-256 (medrobust.data.prepared.volumes).
 rule prepare_volumes:
     input:
         manifest=raw_manifest,

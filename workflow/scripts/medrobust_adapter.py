@@ -14,7 +14,7 @@ def run(snakemake, job, **arguments):
 
     if Path(medrobust.__file__).resolve().parent != SCRIPTS / "medrobust":
         sys.exit(f"medrobust was imported from {medrobust.__file__}, not from this workflow.")
+    from medrobust.core.logs import run_logged
     from medrobust.jobs import run_job
-    from medrobust.logs import run_logged
 
     run_logged(lambda: run_job(job, **arguments), snakemake.log[0])

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medrobust import graph as layout
-from medrobust.errors import InputError
-from medrobust.graph import Cell, Graph
+from medrobust.core.errors import InputError
+from medrobust.core.logs import run_logged
+from medrobust.experiment import layout, sources
+from medrobust.experiment.graph import Graph
+from medrobust.experiment.layout import Cell
 from medrobust.jobs import run_job
-from medrobust.logs import run_logged
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         graph = None
         if options.command != "config-reference":
             telling = options.command in ("plan", "preflight")
-            graph = layout.build_graph(_settings(options), ROOT, telling=telling)
+            graph = sources.build_graph(_settings(options), ROOT, telling=telling)
     except InputError as error:
         sys.exit(f"medrobust: {error}")
     run_logged(lambda: options.run(options, graph))
@@ -100,7 +101,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
-    from medrobust.schema import unknown_name
+    from medrobust.core.schema import unknown_name
 
     if options.study not in graph.resolved.studies:
         raise unknown_name("study", options.study, graph.resolved.studies, where="command line")
@@ -130,17 +131,17 @@ def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
 
 
 def _plan(options: argparse.Namespace, graph: Graph) -> None:
-    from medrobust.plan import format_plan, make_plan
+    from medrobust.experiment.plan import format_plan, make_plan
 
     print(format_plan(make_plan(graph), graph))
 
 
 def _preflight(options: argparse.Namespace, graph: Graph) -> None:
-    print(layout.preflight_text(graph, options.datasets, thorough=not options.quick))
+    print(sources.preflight_text(graph, options.datasets, thorough=not options.quick))
 
 
 def _config_reference(options: argparse.Namespace, graph: None) -> None:
-    from medrobust.reference import config_reference
+    from medrobust.experiment.reference import config_reference
 
     print(config_reference(), end="")
 
@@ -150,13 +151,13 @@ def _folder(dataset: str, graph: Graph) -> str:
 
 
 def _fetch(options: argparse.Namespace, graph: Graph) -> None:
-    graph = layout.with_dataset(graph, options.dataset)
+    graph = sources.with_dataset(graph, options.dataset)
     folder = _folder(options.dataset, graph)
     run_job("fetch", **graph.fetch_arguments(options.dataset, folder))
 
 
 def _prepare(options: argparse.Namespace, graph: Graph) -> None:
-    graph = layout.with_dataset(graph, options.dataset)
+    graph = sources.with_dataset(graph, options.dataset)
     folder = _folder(options.dataset, graph)
     run_job("prepare", **graph.prepare_arguments(options.dataset, folder))
 
@@ -205,7 +206,7 @@ def _attack(options: argparse.Namespace, graph: Graph) -> None:
 
 
 def _evidence(options: argparse.Namespace, graph: Graph) -> None:
-    from medrobust.evidence import export_evidence
+    from medrobust.experiment.evidence import export_evidence
 
     cell = _cell(options, graph)
     made = export_evidence(graph, cell.study, Path(options.to or f"docs/evidence/{cell.study}"))

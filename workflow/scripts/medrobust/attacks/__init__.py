@@ -1,7 +1,7 @@
 """Attacks: one interface, one module per attack.
 
 An attack's module exposes ``Spec`` (its settings) and ``attack(model, x, y, spec, seeds, *,
-x_start, journal, progress) -> AttackResult``; ``medrobust.registry`` names the module. Call
+x_start, journal, progress) -> AttackResult``; ``medrobust.core.registry`` names the module. Call
 :func:`run_attack`: it checks what is given and imports only the attack that is asked for.
 
 Results are arrays over (point, restart). Each (point, restart) has its own seed, so a result
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from medrobust.errors import InputError
-from medrobust.registry import module_of
-from medrobust.schema import Settings
+from medrobust.core.errors import InputError
+from medrobust.core.registry import module_of
+from medrobust.core.schema import Settings
 
 if TYPE_CHECKING:
-    from medrobust.progress import Journal
+    from medrobust.runtime.journal import Journal
 
 
 class LabelModel(Protocol):
@@ -41,7 +41,7 @@ class LabelModel(Protocol):
 
 
 class ProgressSink(Protocol):
-    """Something that is told how much is done, such as ``medrobust.logs.Progress``."""
+    """Something that is told how much is done, such as ``medrobust.core.logs.Progress``."""
 
     def update(self, done: float, note: str = "") -> None:
         """Reports that ``done`` points are finished; part of a point where it is at work."""
@@ -118,7 +118,7 @@ def run_attack(
         y: integer ``[n]``, the true labels.
         spec: the attack's settings, an instance of its ``Spec``.
         seeds: integer ``[n, restarts]`` in ``[0, 2**63)``, one per (point, restart), as made by
-            ``medrobust.seeds.derive_seed``.
+            ``medrobust.core.seeds.derive_seed``.
         x_start: float32 ``[n, *model.input_shape]``, the adversarial starting point of each
             point, for attacks whose spec asks for given starts.
         journal: where finished (point, restart) units are kept; units that it already holds

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medrobust.attacks import AttackResult, LabelModel, ProgressSink
-from medrobust.attacks.spec import HopSkipJumpSpec
-from medrobust.errors import InputError
+from medrobust.attacks.engine.spec import HopSkipJumpSpec
+from medrobust.core.errors import InputError
 
 if TYPE_CHECKING:
-    from medrobust.progress import Journal
+    from medrobust.runtime.journal import Journal
 
 Spec = HopSkipJumpSpec
 
@@ -46,7 +46,7 @@ def attack(
     spec.box()
     _check_starts(spec, x_start)
     _check_target(spec, model, y)
-    from medrobust.attacks import hopskipjump_art, hopskipjump_native
+    from medrobust.attacks.engine import hopskipjump_art, hopskipjump_native
 
     attack_by = hopskipjump_art.attack if spec.engine == "art" else hopskipjump_native.attack
     return attack_by(model, x, y, spec, seeds, x_start=x_start, journal=journal, progress=progress)

@@ -7,15 +7,15 @@ ratio paper says sign steps (section 3.1, equation 12); its authors' code evalua
 learning rate 0.01.
 
 In L2 a step goes along the gradient divided by its length; see
-:class:`medrobust.attacks.moves.L2Moves`. Ima (section "Experiments"; its authors' code) attacks in
-both norms: 100 steps of epsilon / 10, once by the cross-entropy and once by the margin.
+:class:`medrobust.attacks.engine.moves.L2Moves`. Ima (section "Experiments"; its authors' code)
+attacks in both norms: 100 steps of epsilon / 10, once by the cross-entropy and once by the margin.
 
 Points that the model gets wrong are not attacked. A run ends when the model's own ``predict``
 gives its row another label (``early_stop``), or after ``num_steps`` steps; where it fails, its last
 iterate is kept. No run sees another: its start is drawn from its own seed.
 
 Gradients are computed in blocks of one shape (``model.gradient_block`` rows), each row of which
-holds one run (:mod:`medrobust.attacks.slots`): blocks stay full until the last runs.
+holds one run (:mod:`medrobust.attacks.engine.slots`): blocks stay full until the last runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from medrobust.attacks import AttackResult, ProgressSink
-from medrobust.attacks.ball import (
+from medrobust.attacks.engine.ball import (
     GradientModel,
     Norm,
     Optimizer,
@@ -34,13 +34,13 @@ from medrobust.attacks.ball import (
     check_attack,
     check_logits,
 )
-from medrobust.attacks.ledger import Ledger
-from medrobust.attacks.moves import L2Moves, LinfMoves, Moves
-from medrobust.attacks.slots import Slots
+from medrobust.attacks.engine.ledger import Ledger
+from medrobust.attacks.engine.moves import L2Moves, LinfMoves, Moves
+from medrobust.attacks.engine.slots import Slots
 
 if TYPE_CHECKING:
-    from medrobust.gradients import Loss
-    from medrobust.progress import Journal
+    from medrobust.models.gradients import Loss
+    from medrobust.runtime.journal import Journal
 
 
 class Spec(SteppedSpec):

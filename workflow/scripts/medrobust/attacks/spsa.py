@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from medrobust.attacks import AttackResult, ProgressSink
-from medrobust.attacks.ball import (
+from medrobust.attacks.engine.ball import (
     STEP_STREAMS,
     GradientModel,
     Optimizer,
@@ -28,13 +28,13 @@ from medrobust.attacks.ball import (
     check_attack,
     check_logits,
 )
-from medrobust.attacks.ledger import Ledger
-from medrobust.attacks.moves import LinfMoves
-from medrobust.attacks.slots import Slots
-from medrobust.attacks.spec import Count
+from medrobust.attacks.engine.ledger import Ledger
+from medrobust.attacks.engine.moves import LinfMoves
+from medrobust.attacks.engine.slots import Slots
+from medrobust.attacks.engine.spec import Count
 
 if TYPE_CHECKING:
-    from medrobust.progress import Journal
+    from medrobust.runtime.journal import Journal
 
 # A run fills many blocks by itself. A few side by side share the block that asks for labels; a
 # killed job loses the runs in its slots.
@@ -118,7 +118,7 @@ class Estimator:
             seed: of the run.
             step: number of the step, names the stream.
         """
-        from medrobust.attacks import spsa_kernels
+        from medrobust.attacks.engine import spsa_kernels
 
         total = np.zeros(len(row))
         for first in range(0, self._directions, self._pairs):
@@ -133,7 +133,7 @@ class Estimator:
         return total / (2 * float(self._delta) * self._directions)
 
     def _losses(self, rows: np.ndarray, label: int) -> np.ndarray:
-        from medrobust import loss_kernels
+        from medrobust.models.engine import loss_kernels
 
         logits = self._model.logits(rows.reshape(len(rows), *self._model.input_shape))
         losses = np.empty(len(rows))

@@ -14,12 +14,12 @@ import numpy as np
 from pydantic import Field
 
 from medrobust.attacks import AttackResult, LabelModel, ProgressSink
-from medrobust.attacks.ball import BallSpec, check_attack, starting_rows
-from medrobust.attacks.ledger import Ended, Ledger
-from medrobust.attacks.spec import Count
+from medrobust.attacks.engine.ball import BallSpec, check_attack, starting_rows
+from medrobust.attacks.engine.ledger import Ended, Ledger
+from medrobust.attacks.engine.spec import Count
 
 if TYPE_CHECKING:
-    from medrobust.progress import Journal
+    from medrobust.runtime.journal import Journal
 
 # Draws computed at a time: bounds the memory.
 _BATCH = 4096

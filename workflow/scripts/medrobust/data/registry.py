@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from medrobust.errors import InputError
-from medrobust.schema import Settings, checked, unknown_name
+from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings, checked, unknown_name
 
 RESERVED_SOURCES = ("auto", "standin", "subset")
 """Names with a meaning of their own: the automatic choice, generated stand-ins, a part."""

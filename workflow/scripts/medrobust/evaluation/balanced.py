@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
 from medrobust.evaluation.statistics import Estimate
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medrobust import io
+from medrobust.core import io
 from medrobust.evaluation.records import save_records
 
 #: Arrays with one entry per variant instead of one per point.

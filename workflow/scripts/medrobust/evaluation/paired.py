@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medrobust import io
-from medrobust.errors import InputError
+from medrobust.core import io
+from medrobust.core.errors import InputError
 
 if TYPE_CHECKING:
     from medrobust.attacks import AttackResult, LabelModel
-    from medrobust.schema import Settings
+    from medrobust.core.schema import Settings
 
 KEY = ("point_id", "epsilon", "loss", "restart")
 DISTANCES = ("l1", "l2", "linf", "l2_final_iterate")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
 
 if TYPE_CHECKING:
     import os

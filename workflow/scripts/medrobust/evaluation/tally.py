@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust.errors import InputError
+from medrobust.core.errors import InputError
 from medrobust.evaluation.balanced import Cells, rank_in_class, tile_counts
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medrobust import io
-from medrobust.errors import InputError
+from medrobust.core import io
+from medrobust.core.errors import InputError
 
 QUERIES, BOUNDARY, ITERATE = "trace_queries", "trace_boundary", "trace_iterate"
 

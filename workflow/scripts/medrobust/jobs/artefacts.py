@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrobust.provenance import run_context
-from medrobust.studies import Entry, Request
+from medrobust.experiment.catalogue import artefacts_of, parts_of
+from medrobust.reporting.catalogue import function_of
+from medrobust.reporting.provenance import run_context
+from medrobust.reporting.request import Entry, Request
 
 
 def build_artefact(
@@ -29,16 +30,18 @@ def build_artefact(
 
     Args:
         study: name of the study.
-        artefact: name of the table or figure, a key of the study's ``BUILDERS``.
-        entries: fields of :class:`medrobust.studies.Entry`.
+        artefact: name of the table or figure, as in its catalogue.
+        entries: fields of :class:`medrobust.reporting.request.Entry`.
         published: file of the published numbers.
         out: any one of the artefact's files; the others lie beside it.
-        run: what the workflow knows of the run (:func:`medrobust.provenance.run_context`).
+        run: what the workflow knows of the run
+            (:func:`medrobust.reporting.provenance.run_context`).
         attack: name and settings of the attack.
         cohort: file of the attacked points ("" if the artefact needs none).
         class_names: names of the classes of the first data set.
         cohort_rule: which points were attacked, in words.
-        attacks: every attack of the study, as :class:`medrobust.studies.Request` has them.
+        attacks: every attack of the study, as :class:`medrobust.reporting.request.Request` has
+            them.
     """
     request = Request(
         entries=[Entry(**entry) for entry in entries],
@@ -51,7 +54,8 @@ def build_artefact(
         cohort_rule=cohort_rule,
         attacks=attacks,
     )
-    _module(study).BUILDERS[artefact](request)
+    chosen = artefacts_of(study)[artefact]
+    function_of(chosen.draw)(request, **chosen.settings)
 
 
 def compare(
@@ -73,18 +77,16 @@ def compare(
         run: what the workflow knows of the run.
         sources: data set as printed to source.
     """
-    from medrobust.evaluation.comparison import build_comparison, no_remark
+    from medrobust.reporting.comparison import build_comparison, no_remark
 
     stem = str(Path(out).with_suffix(""))
-    remark = getattr(_module(study), "remark", no_remark)
+    told = parts_of(study).remark
+    remark = function_of(told) if told else no_remark
     build_comparison(study, published, tables, stem, run_context(run, study), sources, remark)
 
 
 def check_published(*, study: str, published: str, out: str, run: Mapping[str, Any]) -> None:
     """Writes which printed averages of a paper do not follow from their printed terms."""
     stem = str(Path(out).with_suffix(""))
-    _module(study).build_printed_averages(published, stem, run_context(run, study))
-
-
-def _module(study: str) -> Any:
-    return importlib.import_module(f"medrobust.studies.{study}")
+    build = function_of(parts_of(study).printed_averages)
+    build(published, stem, run_context(run, study))

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust import io
-from medrobust.devices import choose_device, fix_threads, gpu_slot
-from medrobust.errors import InputError
-from medrobust.grid import grid_variants
-from medrobust.logs import Progress
-from medrobust.machine import hardware, versions
-from medrobust.progress import Journal, mark_done, progress_key
-from medrobust.registry import module_of, parse_spec
-from medrobust.seeds import derive_seed
+from medrobust.core import io
+from medrobust.core.errors import InputError
+from medrobust.core.grid import grid_variants
+from medrobust.core.logs import Progress
+from medrobust.core.machine import hardware, versions
+from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.seeds import derive_seed
+from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
+from medrobust.runtime.journal import Journal, mark_done, progress_key
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medrobust.data.store import Dataset
+    from medrobust.data.prepared.store import Dataset
 
 
 def attack_chunk(
@@ -67,7 +67,7 @@ def attack_chunk(
     """
     fix_threads(compute_threads)
     from medrobust.attacks import run_attack
-    from medrobust.data.store import load_dataset
+    from medrobust.data.prepared.store import load_dataset
     from medrobust.evaluation.grids import Variant, save_grid_chunk
     from medrobust.evaluation.records import records_from_result, save_chunk
     from medrobust.jobs.shared import Stopwatch, load_ensemble, progress_file

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medrobust import io
+from medrobust.core import io
+from medrobust.core.errors import InputError
 from medrobust.data.registry import Dataset, get_dataset, load_registry
-from medrobust.errors import InputError
 
 RAW = Path("resources/raw")
 SUBSET = "subset"
@@ -31,7 +31,7 @@ def fetch(
         allow_subset: accept an incomplete release.
         manifest: JSON file to write: names, paths, sizes, SHA-256.
     """
-    from medrobust.data.fetch import locate_or_fetch, write_manifest
+    from medrobust.data.fetching.fetch import locate_or_fetch, write_manifest
 
     entry = get_dataset(load_registry(), dataset)
     found = locate_or_fetch(
@@ -72,9 +72,9 @@ def prepare(
     entry = get_dataset(load_registry(), dataset)
     options = dict(entry.options)
     if entry.form == "volumes":
-        from medrobust.data.prepare_volumes import prepare_volumes as prepare_dataset
+        from medrobust.data.prepared.prepare_volumes import prepare_volumes as prepare_dataset
     else:
-        from medrobust.data.prepare import prepare as prepare_dataset
+        from medrobust.data.prepared.prepare import prepare as prepare_dataset
     if standin is not None and entry.form == "arrays":
         options |= {"n_train": standin["train"], "n_test": standin["test"]}
     card = prepare_dataset(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust import io
-from medrobust.devices import choose_device, fix_threads, gpu_slot
-from medrobust.errors import InputError
-from medrobust.seeds import generator
+from medrobust.core import io
+from medrobust.core.errors import InputError
+from medrobust.core.seeds import generator
+from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def evaluate_clean(
     fix_threads(compute_threads)
     import pandas as pd
 
-    from medrobust.data.store import load_dataset
+    from medrobust.data.prepared.store import load_dataset
     from medrobust.jobs.shared import load_ensemble
 
     dataset = load_dataset(data)
@@ -181,7 +181,7 @@ def select_points(
     """
     import pandas as pd
 
-    from medrobust.data.store import load_dataset
+    from medrobust.data.prepared.store import load_dataset
 
     dataset = load_dataset(data)
     rows = dataset.test_index if split == "test" else dataset.val_index

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrobust import io
-from medrobust.data.store import Dataset
-from medrobust.ensembles import Ensemble, build_ensemble
-from medrobust.registry import parse_spec
+from medrobust.core import io
+from medrobust.core.registry import parse_spec
+from medrobust.data.prepared.store import Dataset
+from medrobust.models.ensembles import Ensemble, build_ensemble
 
 
 def load_ensemble(

@@ -30,8 +30,8 @@ def tally_attack(
     """
     from pathlib import Path
 
-    from medrobust import io
-    from medrobust.errors import InputError
+    from medrobust.core import io
+    from medrobust.core.errors import InputError
     from medrobust.evaluation.records import read_records
     from medrobust.evaluation.tally import make_tally
     from medrobust.jobs.shared import machines

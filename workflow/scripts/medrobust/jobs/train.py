@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import io
-from medrobust.devices import choose_device, fix_threads, gpu_slot, trains_on_gpu
-from medrobust.machine import hardware, versions
-from medrobust.progress import Checkpoint, Journal, mark_done, progress_key
-from medrobust.registry import module_of, parse_spec
-from medrobust.seeds import derive_seed, generator
+from medrobust.core import io
+from medrobust.core.machine import hardware, versions
+from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.seeds import derive_seed, generator
+from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot, trains_on_gpu
+from medrobust.runtime.journal import Checkpoint, Journal, mark_done, progress_key
 
 
 def train_members(
@@ -55,10 +55,10 @@ def train_members(
             of a data set gets the same. None: on all.
     """
     fix_threads(compute_threads)
-    from medrobust.data.store import load_dataset
+    from medrobust.data.prepared.store import load_dataset
     from medrobust.jobs.shared import Stopwatch, progress_file
     from medrobust.training import planned_passes
-    from medrobust.training.work import Work
+    from medrobust.training.engine.work import Work
 
     watch = Stopwatch()
     architecture, method = (
@@ -146,7 +146,7 @@ def _training_rows(
 def _member_accuracies(
     model: Mapping[str, Any], spec: Any, parameters: dict[str, np.ndarray], dataset: Any
 ) -> list[float]:
-    from medrobust.ensembles import build_ensemble
+    from medrobust.models.ensembles import build_ensemble
 
     ensemble = build_ensemble(
         model["architecture"]["name"],

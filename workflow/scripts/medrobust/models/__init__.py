@@ -10,9 +10,9 @@ For methods that descend a loss it has ``initial_parameters`` and ``forward``, a
 the optimizer leaves alone), ``after_step(parameters)`` (changes the tensors in place after each
 step) and ``MEMBERS_APART = True`` (members are computed one after the other). Where ``SCORES`` is
 "logits", gradient attacks differentiate ``forward``, unless ``HAS_GRADIENTS = False``, and go the
-way back of :mod:`medrobust.models.apart` where there is one member and its module has one;
+way back of :mod:`medrobust.models.engine.apart` where there is one member and its module has one;
 ``GRADIENT_BLOCK`` is then the number of rows of their passes, if that of
-:mod:`medrobust.gradients` is too large for this architecture, and ``LABEL_BLOCK`` that of
-evaluations, if that of :mod:`medrobust.ensembles` is. What ``composed_loss`` asks for is
-in :mod:`medrobust.models.apart`.
+:mod:`medrobust.models.gradients` is too large for this architecture, and ``LABEL_BLOCK`` that of
+evaluations, if that of :mod:`medrobust.models.ensembles` is. What ``composed_loss`` asks for is
+in :mod:`medrobust.models.engine.apart`.
 """

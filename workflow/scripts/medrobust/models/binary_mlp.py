@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.models import stacked
-from medrobust.schema import Settings
+from medrobust.core.schema import Settings
+from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ def training_forward(
     """
     import torch
 
-    from medrobust.models.activations import QUANTISERS
+    from medrobust.models.engine.activations import QUANTISERS
 
     binary = QUANTISERS[spec.kernel_quantiser]
     hidden = stacked.first_layer(binary(parameters["w1"]), parameters["b1"], x)
@@ -127,7 +127,7 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
         parameters: as :func:`initial_parameters` names them, as tensors.
         x: ``[M, n, d]`` (each member its own points) or ``[n, d]`` (all members the same).
     """
-    from medrobust.models.activations import signs
+    from medrobust.models.engine.activations import signs
 
     weights = {name: signs(parameters[name]) for name in ("w1", "w2")}
     return _evaluate(parameters | weights, x)
@@ -148,7 +148,7 @@ def member_scores(
     Logits are sums of ``hidden_units`` signs, so ties between classes are common; the lowest
     class wins, as with NumPy's argmax in the authors' code.
     """
-    from medrobust.models.activations import signs
+    from medrobust.models.engine.activations import signs
 
     tensors = stacked.tensors(parameters, device)
     tensors |= {name: signs(tensors[name]) for name in ("w1", "w2")}
@@ -159,7 +159,7 @@ def _evaluate(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Ten
     """As :func:`forward`, with the signs of the weights in place of the weights."""
     import torch
 
-    from medrobust.models.activations import signs
+    from medrobust.models.engine.activations import signs
 
     hidden = stacked.first_layer(parameters["w1"], parameters["b1"], x)
     scale = torch.rsqrt(parameters["variance"] + EPSILON)

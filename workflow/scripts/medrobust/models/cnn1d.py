@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.errors import InputError
-from medrobust.models import stacked
-from medrobust.schema import Settings
+from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings
+from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch

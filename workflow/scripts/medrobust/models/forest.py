@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from medrobust.schema import Settings
+from medrobust.core.schema import Settings
 
 _NODE_ARRAYS = ("left", "right", "feature", "threshold", "probability")
 
@@ -49,7 +49,7 @@ def member_scores(
     left where ``x[feature] <= threshold``, float32 against float64, as in scikit-learn.
     Forests are always evaluated on the CPU.
     """
-    from medrobust.models.forest_kernels import leaf_probabilities
+    from medrobust.models.engine.forest_kernels import leaf_probabilities
 
     arrays = [np.ascontiguousarray(parameters[name]) for name in ("offset", *_NODE_ARRAYS)]
 

@@ -6,7 +6,8 @@ vector, which is normalised as a layer instead; then the output, logits of all c
 leaves PyTorch's defaults: slope 0.01 below 0, normalisation of the vector with scale and shift,
 that of the maps without.
 
-Members are computed one after the other; gradients by autograd (:mod:`medrobust.models.traced`).
+Members are computed one after the other; gradients by autograd
+(:mod:`medrobust.models.engine.traced`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.errors import InputError
-from medrobust.models import apart, stacked, traced
-from medrobust.schema import Settings
+from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings
+from medrobust.models.engine import apart, stacked, traced
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ takes the largest of 5 values at a stride of 2 and drops what does not fill its 
 samples become 92, 44, 20, 8 and 2.
 
 Members are computed one after the other. Gradients with respect to the points are written out:
-:mod:`medrobust.models.apart`.
+:mod:`medrobust.models.engine.apart`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.errors import InputError
-from medrobust.models import apart, stacked
-from medrobust.schema import Settings
+from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings
+from medrobust.models.engine import apart, stacked
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ Linear(128, 2). The paper leaves PyTorch's defaults: slope 0.01 below 0, normali
 and shift. Logits of all classes.
 
 Members are computed one after the other. Gradients with respect to the points are written out, as
-in :mod:`medrobust.models.apart`: a pass of so small a network is mostly calls.
+in :mod:`medrobust.models.engine.apart`: a pass of so small a network is mostly calls.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.models import apart, stacked
-from medrobust.schema import Settings
+from medrobust.core.schema import Settings
+from medrobust.models.engine import apart, stacked
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.models import stacked
-from medrobust.schema import Settings
+from medrobust.core.schema import Settings
+from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
     """
     import torch
 
-    from medrobust.models.activations import logistic
+    from medrobust.models.engine.activations import logistic
 
     w1, b1, w2, b2 = (parameters[name] for name in ("w1", "b1", "w2", "b2"))
     hidden = stacked.first_layer(w1, b1, x)
@@ -114,7 +114,7 @@ def momentum_epoch(
     Returns:
         the mean loss and the accuracy over the pass, each batch by the weights that it met.
     """
-    from medrobust.models import mlp_kernels
+    from medrobust.models.engine import mlp_kernels
 
     rule = mlp_kernels.Rule(
         spec.activation == "logistic", batch_size, learning_rate, momentum, nesterov, l2_penalty

@@ -4,7 +4,7 @@ Nsr, section 3: (187-128)-ReLU-(128-128)-ReLU-(128-128)-ReLU-(128-32)-(32-5), lo
 The authors' code scales kernels and may leave out all biases: docs/nsr-training.md.
 
 Members are computed one after the other. Gradients with respect to the points are written out:
-:mod:`medrobust.models.apart`.
+:mod:`medrobust.models.engine.apart`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.models import apart, stacked
-from medrobust.schema import Settings
+from medrobust.core.schema import Settings
+from medrobust.models.engine import apart, stacked
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,8 @@ First values: PyTorch's for the first convolution and the output, which the auth
 those of He et al. (2015) for the others (normal, variance ``2 / (out * width^2)``), as torchvision
 draws them.
 
-Members are computed one after the other; gradients by autograd (:mod:`medrobust.models.traced`).
+Members are computed one after the other; gradients by autograd
+(:mod:`medrobust.models.engine.traced`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.errors import InputError
-from medrobust.models import apart, stacked, traced
-from medrobust.schema import Settings
+from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings
+from medrobust.models.engine import apart, stacked, traced
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
 A method module exposes ``Spec`` (its settings), ``ARCHITECTURES`` (the architectures it can
 train) and ``train(spec, architecture, architecture_spec, work) -> Trained``; ``work`` is
-described in :mod:`medrobust.training.work`. It may have ``USES_GPU = False``, and
+described in :mod:`medrobust.training.engine.work`. It may have ``USES_GPU = False``, and
 ``passes(spec, n_classes, n_rows)`` where the plan cannot go by its ``max_epochs`` or ``epochs``: an
 epoch is no single pass over the data, or costs more with some settings than with others.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medrobust.registry import module_of, parse_spec
+from medrobust.core.registry import module_of, parse_spec
 
 
 def planned_passes(method: Mapping[str, Any], n_classes: int, n_rows: int) -> float:

@@ -16,11 +16,11 @@ import dataclasses
 import numpy as np
 from pydantic import Field
 
-from medrobust.errors import InputError
-from medrobust.schema import Settings
-from medrobust.training.cross_entropy import descend
-from medrobust.training.loop import StoppingRule
-from medrobust.training.work import Trained, Work
+from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings
+from medrobust.training.engine.cross_entropy import descend
+from medrobust.training.engine.loop import StoppingRule
+from medrobust.training.engine.work import Trained, Work
 
 ARCHITECTURES = frozenset({"mlp", "bnn", "cnn1d"})
 

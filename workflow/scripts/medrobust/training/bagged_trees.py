@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from medrobust.logs import Progress
+from medrobust.core.logs import Progress
+from medrobust.core.schema import Settings
 from medrobust.models.forest import concatenate
-from medrobust.schema import Settings
-from medrobust.training.work import Trained, Work
+from medrobust.training.engine.work import Trained, Work
 
 ARCHITECTURES = frozenset({"forest"})
 

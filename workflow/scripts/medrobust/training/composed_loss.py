@@ -21,28 +21,28 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from medrobust.errors import InputError
-from medrobust.registry import module_of
-from medrobust.schema import Settings
-from medrobust.training.adversarial_examples import signed_ascent
-from medrobust.training.apart_steps import ApartSteps, Descent
-from medrobust.training.class_balance import balanced_order
-from medrobust.training.input_penalties import alignment, log_noise_to_signal, mean_jacobian
-from medrobust.training.kernel_norms import normaliser
-from medrobust.training.loop import StoppingRule, run_epochs
-from medrobust.training.losses import (
+from medrobust.core.errors import InputError
+from medrobust.core.registry import module_of
+from medrobust.core.schema import Settings
+from medrobust.training.engine.adversarial_examples import signed_ascent
+from medrobust.training.engine.apart_steps import ApartSteps, Descent
+from medrobust.training.engine.class_balance import balanced_order
+from medrobust.training.engine.input_penalties import alignment, log_noise_to_signal, mean_jacobian
+from medrobust.training.engine.kernel_norms import normaliser
+from medrobust.training.engine.loop import StoppingRule, run_epochs
+from medrobust.training.engine.losses import (
     cross_entropy,
     plain_margin,
     squared_error,
     windowed_margin,
 )
-from medrobust.training.member_passes import Passes
-from medrobust.training.work import Trained, Work
+from medrobust.training.engine.member_passes import Passes
+from medrobust.training.engine.work import Trained, Work
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from medrobust.training.flat_updates import FlatMember
+    from medrobust.training.engine.flat_updates import FlatMember
 
 ARCHITECTURES = frozenset(
     {"relu_mlp", "kachuee_cnn", "layer_norm_mlp", "instance_norm_cnn", "resnet18"}

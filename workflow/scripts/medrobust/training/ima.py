@@ -2,8 +2,8 @@
 
 Each training point has a margin, the radius of a ball around it: at first ``margin_step``. A batch
 (Algorithm 1) trains on its points and on noisy points on the boundary, which are sought in the
-balls of the points that are called right (:mod:`medrobust.training.boundary_search`). After each
-epoch (Algorithm 2) all points are gone through once more, to update the margins: see
+balls of the points that are called right (:mod:`medrobust.training.engine.boundary_search`). After
+each epoch (Algorithm 2) all points are gone through once more, to update the margins: see
 :func:`updated_margins`.
 
 What the paper leaves open is taken from the authors' code of 2020: docs/ima-training.md.
@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medrobust.schema import Settings
-from medrobust.training.boundary_search import BoundarySearch, SearchPath
-from medrobust.training.gradient_ascent import AttackLoss, Network
-from medrobust.training.norm_balls import Norm, lengths
-from medrobust.training.point_values import PerPoint, Sweep
-from medrobust.training.robust_descent import (
+from medrobust.core.schema import Settings
+from medrobust.training.engine.boundary_search import BoundarySearch, SearchPath
+from medrobust.training.engine.gradient_ascent import AttackLoss, Network
+from medrobust.training.engine.norm_balls import Norm, lengths
+from medrobust.training.engine.point_values import PerPoint, Sweep
+from medrobust.training.engine.robust_descent import (
     ARCHITECTURES,
     DescentSettings,
     ascent_passes,
     descend,
     networks_of,
 )
-from medrobust.training.work import Trained, Work
+from medrobust.training.engine.work import Trained, Work
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from medrobust.training.flat_updates import FlatMember
+    from medrobust.training.engine.flat_updates import FlatMember
 
 __all__ = ["ARCHITECTURES", "Spec", "Swept", "search_of", "swept", "train", "updated_margins"]
 

@@ -2,7 +2,7 @@
 
 Signnet, section II.A and signnet-code: SCD01 (``loss: zero_one``) and SCDCE (``loss:
 cross_entropy``). Every network is trained alone, from its own random stream, by the compiled
-iteration of :mod:`medrobust.training.scd_descent_kernels`; networks run side by side in
+iteration of :mod:`medrobust.training.engine.scd_descent_kernels`; networks run side by side in
 ``work.threads`` threads, which changes none of them. With more than two classes each member is
 one network per class, that class against the rest.
 
@@ -21,12 +21,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from medrobust.errors import InputError
-from medrobust.logs import Progress
+from medrobust.core.errors import InputError
+from medrobust.core.logs import Progress
+from medrobust.core.schema import Settings
+from medrobust.core.seeds import generator
 from medrobust.models.sign_network import networks_per_member
-from medrobust.schema import Settings
-from medrobust.seeds import generator
-from medrobust.training.work import Trained, Work
+from medrobust.training.engine.work import Trained, Work
 
 ARCHITECTURES = frozenset({"sign_network"})
 # Branches and short sums over few points: nothing that a GPU does well.
@@ -141,7 +141,7 @@ def _check(spec: Spec, x: np.ndarray, work: Work) -> None:
 
 def _problems(x: np.ndarray, y: np.ndarray, n_classes: int) -> list[Any]:
     """Returns the two-class problem of each label against the rest; they share their arrays."""
-    from medrobust.training.scd_descent_kernels import Problem
+    from medrobust.training.engine.scd_descent_kernels import Problem
 
     order = np.argsort(y, kind="stable")
     columns = np.ascontiguousarray(x[order].T, dtype=np.float32)
@@ -165,7 +165,7 @@ def _train_network(
     report: _Report,
 ) -> dict[str, np.ndarray]:
     """Trains one network; returns its arrays and its ``score`` (as ``Network.best``)."""
-    from medrobust.training import scd_descent_kernels as kernels
+    from medrobust.training.engine import scd_descent_kernels as kernels
 
     rng = generator(task.seed, "network", task.label)
     rules = kernels.Rules(
@@ -194,7 +194,7 @@ def _initial_network(
     spec: Spec, hidden: int, shape: tuple[int, ...], rng: np.random.Generator
 ) -> Any:
     """Draws weights from the normal distribution, those of each node scaled to length 1."""
-    from medrobust.training.scd_descent_kernels import Network
+    from medrobust.training.engine.scd_descent_kernels import Network
 
     inputs, points = shape
     w, v = rng.standard_normal((hidden, inputs)), rng.standard_normal(hidden)

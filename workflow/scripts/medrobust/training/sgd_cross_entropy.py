@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import Field
 
-from medrobust.registry import module_of
-from medrobust.schema import Settings
-from medrobust.training.cross_entropy import descend
-from medrobust.training.loop import MemberEpoch, StoppingRule
-from medrobust.training.work import Trained, Work
+from medrobust.core.registry import module_of
+from medrobust.core.schema import Settings
+from medrobust.training.engine.cross_entropy import descend
+from medrobust.training.engine.loop import MemberEpoch, StoppingRule
+from medrobust.training.engine.work import Trained, Work
 
 ARCHITECTURES = frozenset({"mlp"})
 

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from medrobust.schema import Settings
-from medrobust.training.gradient_ascent import Slopes, ascend
-from medrobust.training.losses import cross_entropy
-from medrobust.training.norm_balls import Balls, Norm
-from medrobust.training.robust_descent import (
+from medrobust.core.schema import Settings
+from medrobust.training.engine.gradient_ascent import Slopes, ascend
+from medrobust.training.engine.losses import cross_entropy
+from medrobust.training.engine.norm_balls import Balls, Norm
+from medrobust.training.engine.robust_descent import (
     ARCHITECTURES,
     DescentSettings,
     ascent_passes,
     descend,
     networks_of,
 )
-from medrobust.training.work import Trained, Work
+from medrobust.training.engine.work import Trained, Work
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from medrobust.training.flat_updates import FlatMember
+    from medrobust.training.engine.flat_updates import FlatMember
 
 __all__ = ["ARCHITECTURES", "Spec", "divergence", "train"]
 

@@ -1,0 +1,293 @@
+"""Image files to arrays: colour modes, padding, reduced scale, order, and files that are broken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import tempfile
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from medrobust.core.errors import InputError
+from medrobust.data.formats import images
+from medrobust.data.formats.images import ImageSpec, decode, read_images
+from PIL import Image
+
+GREY = ImageSpec(8, "grey")
+RGB = ImageSpec(8, "rgb")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, which every test must leave empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture with structure of all sizes, grey."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (12, 12), np.uint8))
+    fine = random.normal(0, 6, (height, width))
+    values = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) + fine
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that promises a picture and holds none of it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "grey", "rgb"),
+    [
+        ("1", 1, 255, (255, 255, 255)),
+        ("L", 90, 90, (90, 90, 90)),
+        ("LA", (90, 255), 90, (90, 90, 90)),
+        ("LA", (100, 51), 20, (20, 20, 20)),
+        ("RGB", (200, 100, 50), 124, (200, 100, 50)),
+        ("RGBA", (200, 100, 50, 255), 124, (200, 100, 50)),
+        ("RGBA", (200, 100, 50, 51), 25, (40, 20, 10)),
+        ("RGBA", (200, 100, 50, 0), 0, (0, 0, 0)),
+    ],
+)
+def test_every_mode_gives_the_same_colours(
+    tmp_path: Path, mode: str, colour: object, grey: int, rgb: tuple[int, int, int]
+) -> None:
+    """Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601); transparent parts lie over black."""
+    path = tmp_path / "x.png"
+    Image.new(mode, (20, 10), colour).save(path)
+    for spec, expected in ((GREY, [grey]), (RGB, rgb), (ImageSpec(8, "grey_rgb"), [grey] * 3)):
+        read = read_images([path], spec)
+        assert read.x.shape == (1, len(expected), 8, 8) and read.x.dtype == np.uint8
+        for channel, value in zip(read.x[0], expected, strict=True):
+            assert np.abs(channel.astype(int) - value).max() <= 1
+        assert (read.width[0], read.height[0], read.mode[0]) == (20, 10, mode)
+
+
+def test_palettes_give_their_colours_with_and_without_a_transparent_one(tmp_path: Path) -> None:
+    picture = Image.new("P", (6, 6), 1)
+    picture.putpalette([0, 0, 0, 10, 250, 30])
+    picture.save(tmp_path / "a.png")
+    picture.save(tmp_path / "b.png", transparency=1)
+    x = read_images([tmp_path / "a.png", tmp_path / "b.png"], RGB).x
+    assert (x[0].reshape(3, -1) == [[10], [250], [30]]).all() and (x[1] == 0).all()
+
+
+def test_a_stretched_picture_fills_the_square(tmp_path: Path) -> None:
+    Image.fromarray(np.full((10, 30), 77, np.uint8)).save(tmp_path / "x.png")
+    assert (read_images([tmp_path / "x.png"], GREY).x == 77).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 32), (32, 64), (63, 30), (31, 64), (64, 64)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_padding_keeps_proportions(tmp_path: Path, width: int, height: int, mode: str) -> None:
+    """Against NumPy's padding of the picture, then Pillow's resize."""
+    picture = smooth(width, height).convert(mode)
+    picture.save(tmp_path / "x.png")
+    values = np.asarray(picture)
+    side = max(width, height)
+    top, left = (side - height) // 2, (side - width) // 2
+    rest = [(0, 0)] * (values.ndim - 2)
+    square = np.pad(values, [(top, side - height - top), (left, side - width - left), *rest])
+    expected = np.asarray(Image.fromarray(square).resize((16, 16), Image.Resampling.BILINEAR))
+    colour = "rgb" if mode == "RGB" else "grey"
+    found = read_images([tmp_path / "x.png"], ImageSpec(16, colour, pad=True)).x[0]
+    np.testing.assert_array_equal(
+        found if mode == "RGB" else found[0],
+        np.moveaxis(expected, -1, 0) if mode == "RGB" else expected,
+    )
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(1500, 1203), (901, 1500), (500, 400), (400, 300)])
+def test_reduced_scale_changes_next_to_nothing(
+    tmp_path: Path, width: int, height: int, pad: bool
+) -> None:
+    smooth(width, height).save(tmp_path / "x.jpg", quality=92)
+    full, reduced = (
+        read_images([tmp_path / "x.jpg"], ImageSpec(96, "grey", pad, reduced)).x.astype(int)
+        for reduced in (False, True)
+    )
+    difference = np.abs(full - reduced)
+    assert difference.mean() < 0.6 and difference.max() <= 12
+    # A file is not decoded smaller than it has to be, and large ones are decoded smaller.
+    assert (difference.max() > 0) == (not pad and min(width, height) >= 400)
+
+
+def test_colour_jpegs_are_read_in_colour(tmp_path: Path) -> None:
+    Image.new("RGB", (800, 800), (180, 90, 40)).save(tmp_path / "x.jpg", quality=95)
+    x = read_images([tmp_path / "x.jpg"], RGB).x[0].reshape(3, -1).astype(int)
+    assert np.abs(x - [[180], [90], [40]]).max() <= 3
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> list[Path]:
+    """Seventy pictures whose grey value is their number, in several formats."""
+    paths = []
+    for number in range(70):
+        suffix, mode = ("png", "tif", "bmp")[number % 3], ("L", "RGB")[number % 2]
+        paths.append(tmp_path / f"{number}.{suffix}")
+        Image.new("L", (9 + number % 5, 11), 3 * number).convert(mode).save(paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_rows_are_in_the_order_of_the_files(many: list[Path], processes: int) -> None:
+    read = read_images(many[::-1], GREY, processes=processes)
+    assert (read.x.reshape(70, -1) == 3 * np.arange(70)[::-1, None]).all()
+    assert read.width.tolist() == [9 + number % 5 for number in range(70)][::-1]
+    assert read.mode.tolist() == [("L", "RGB")[number % 2] for number in range(70)][::-1]
+    with pytest.raises(ValueError, match="read-only"):
+        read.x[0] = 1
+
+
+def spoilt(folder: Path) -> dict[str, str]:
+    """Writes broken files; returns their names, each with what the error must say of it."""
+    smooth(300, 300).save(folder / "good.jpg")
+    smooth(300, 300).save(folder / "good.png")
+    for name in ("good.jpg", "good.png"):
+        whole = (folder / name).read_bytes()
+        (folder / f"cut_{name}").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "page.jpeg").write_text("<!doctype html><title>Sign in</title>")
+    (folder / "giant.png").write_bytes(png_header(60_000, 60_000))
+    (folder / "large.png").write_bytes(png_header(10_000, 7_000))
+    (folder / "hollow.png").write_bytes(png_header(60, 60))
+    Image.new("I;16", (5, 5), 3000).save(folder / "deep.png")
+    Image.new("CMYK", (5, 5)).save(folder / "ink.tif")
+    pages = [Image.new("L", (5, 5), value) for value in (1, 2)]
+    pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
+    Image.new("L", (5, 5)).save(folder / "renamed.png", format="GIF")
+    return {
+        "cut_good.jpg": "truncated",
+        "cut_good.png": "truncated",
+        "empty.png": "the file is empty",
+        "page.jpeg": "no image",
+        "giant.png": "decompression bomb",
+        "large.png": "10,000 x 7,000 pixels",
+        "hollow.png": "",
+        "deep.png": "mode I;16",
+        "ink.tif": "mode CMYK",
+        "pages.tif": "several pictures",
+        "renamed.png": "no image",
+        "absent.png": "missing",
+    }
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_all_broken_files_are_named_in_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setattr(images, "_FILES_PER_TASK", 3)
+    wrong = spoilt(tmp_path)
+    names = sorted([*wrong, "good.jpg", "good.png"])
+    with pytest.raises(InputError) as caught:
+        read_images([tmp_path / n for n in names], GREY, processes=processes, what="X-rays")
+    text = str(caught.value)
+    assert text.startswith(f"{len(wrong)} of {len(names)} X-rays cannot be read:")
+    lines = {Path(line.split(": ")[0]).name: line for line in text.splitlines() if ": " in line}
+    for name, reason in wrong.items():
+        assert reason in lines[name].split(": ", 1)[1]
+    assert "good.jpg" not in lines and "good.png" not in lines
+
+
+def test_a_renamed_picture_is_read_by_its_content(tmp_path: Path) -> None:
+    Image.new("L", (5, 5), 9).save(tmp_path / "x.jpeg", format="PNG")
+    assert (read_images([tmp_path / "x.jpeg"], GREY).x == 9).all()
+
+
+def encoded(kind: str) -> bytes:
+    buffer = BytesIO()
+    smooth(60, 50, seed=3).convert("RGB").save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    kind=st.sampled_from(["JPEG", "PNG", "TIFF", "BMP"]),
+    cut=st.floats(0, 1),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
+)
+def test_damaged_files_end_in_a_clear_error_or_a_picture(
+    tmp_path: Path, kind: str, cut: float, changes: list[tuple[float, int]]
+) -> None:
+    content = bytearray(encoded(kind))
+    for place, value in changes:
+        # Most of what can go wrong is in the first bytes.
+        content[int(place**3 * (len(content) - 1))] = value
+    path = tmp_path / "x"
+    path.write_bytes(content[: max(0, int(cut * len(content) * 1.5))])
+    try:
+        read = read_images([path], RGB)
+    except InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert read.x.shape == (1, 3, 8, 8)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(kind=st.sampled_from(["JPEG", "PNG", "TIFF", "BMP"]), cut=st.floats(0, 0.9))
+def test_a_file_that_was_cut_short_is_never_taken(tmp_path: Path, kind: str, cut: float) -> None:
+    content = encoded(kind)
+    (tmp_path / "x").write_bytes(content[: int(cut * len(content))])
+    with pytest.raises(InputError):
+        read_images([tmp_path / "x"], RGB)
+
+
+def test_a_killed_process_is_told(many: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "decode", lambda *_: os._exit(9))
+    with pytest.raises(InputError, match="was killed"):
+        read_images(many, GREY, processes=2)
+
+
+def test_no_room_is_told_before_anything_is_decoded(
+    many: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InputError, match="No space left"):
+        read_images(many, GREY)
+
+
+def test_the_room_is_taken_in_full(many: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    whole = decode
+
+    def watched(path: str, spec: ImageSpec) -> object:
+        (file,) = Path(tempfile.gettempdir()).iterdir()
+        sizes.append(file.stat().st_blocks * 512)
+        return whole(path, spec)
+
+    monkeypatch.setattr(images, "decode", watched)
+    read_images(many, ImageSpec(64, "rgb"))
+    assert min(sizes) >= 70 * 3 * 64 * 64
+
+
+def test_nothing_to_read_is_an_error() -> None:
+    with pytest.raises(InputError, match="no tiles"):
+        read_images([], GREY, what="tiles")

@@ -1,0 +1,303 @@
+"""The code hash: what changes it, what does not, and that it follows names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from medrobust.core.registry import ARCHITECTURES, ATTACKS, METHODS
+from medrobust.experiment import codehash
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package to edit."""
+    copy = tmp_path / "medrobust"
+    shutil.copytree(codehash.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(codehash, "PACKAGE", copy)
+    codehash.forget()
+    yield copy
+    codehash.forget()
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Returns a function that writes modules of an own small package and forgets the old ones."""
+    folder = tmp_path / "medrobust"
+    monkeypatch.setattr(codehash, "PACKAGE", folder)
+
+    def write(**modules: str) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, text in {"__init__": "", **modules}.items():
+            file = folder / f"{name.replace('__in__', '/')}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            if file.parent != folder:
+                (file.parent / "__init__.py").touch()
+        codehash.forget()
+
+    yield write
+    codehash.forget()
+
+
+def hash_after_edit(package, module, edit, of):
+    codehash.forget()
+    before = codehash.code_hash(of)
+    file = package / module
+    text = file.read_text()
+    changed = edit(text)
+    assert changed != text
+    file.write_text(changed)
+    codehash.forget()
+    return before, codehash.code_hash(of)
+
+
+def test_comments_docstrings_and_layout_do_not_count(package):
+    before, after = hash_after_edit(
+        package,
+        "models/mlp.py",
+        lambda t: t.replace('"""Joins the members', '"""Joins all members').replace(
+            "\n\n\ndef ", "\n\n\n# A comment.\ndef "
+        ),
+        of="medrobust.models.mlp",
+    )
+    assert before == after
+
+
+def test_a_changed_number_counts(package):
+    before, after = hash_after_edit(
+        package,
+        "models/mlp.py",
+        lambda t: t.replace("gain = 2.0", "gain = 2.5"),
+        of="medrobust.models.mlp",
+    )
+    assert before != after
+
+
+def test_what_is_imported_counts_and_the_rest_does_not(package):
+    of = "medrobust.training.sgd_cross_entropy"
+    loop = lambda t: t.replace("stale + 1", "stale + 2")  # noqa: E731
+    before, after = hash_after_edit(package, "training/engine/loop.py", loop, of)
+    assert before != after
+    edit = lambda t: t + "\nADDED = 1\n"  # noqa: E731
+    for module in ("training/engine/loop.py", "training/bagged_trees.py", "core/io.py"):
+        before, after = hash_after_edit(package, module, edit, of)
+        assert before == after, module
+
+
+def move_module(package, old, new):
+    """Moves a module and mends every import of it, as a person would."""
+    source, target = (package / f"{name.replace('.', '/')}.py" for name in (old, new))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (target.parent / "__init__.py").touch()
+    source.rename(target)
+    (old_package, leaf), new_package = old.rsplit(".", 1), new.rsplit(".", 1)[0]
+    together = re.compile(rf"( *)from medrobust\.{re.escape(old_package)} import (.*\b{leaf}\b.*)")
+
+    def apart(found: re.Match[str]) -> str:
+        space, names = found[1], found[2].split(", ")
+        rest = ", ".join(name for name in names if name != leaf)
+        own = f"{space}from medrobust.{new_package} import {leaf}"
+        return f"{space}from medrobust.{old_package} import {rest}\n{own}" if rest else own
+
+    for file in package.rglob("*.py"):
+        text = file.read_text()
+        moved = together.sub(apart, text.replace(f"medrobust.{old}", f"medrobust.{new}"))
+        if moved != text:
+            file.write_text(moved)
+
+
+def test_a_moved_module_changes_no_hash(package):
+    entries = [
+        "medrobust.jobs.train:train_members",
+        "medrobust.jobs.attack:attack_chunk",
+        *(m for kind in (ARCHITECTURES, METHODS, ATTACKS) for m in kind.values()),
+    ]
+    before = {entry: codehash.code_hash(entry) for entry in entries}
+    assert len(set(before.values())) == len(entries)
+    for old, new in (
+        ("training.engine.loop", "elsewhere.deep.epochs"),
+        ("models.engine.traced", "elsewhere.traced"),
+        ("attacks.engine.queries", "elsewhere.queries"),
+        ("evaluation.records", "elsewhere.rows"),
+    ):
+        move_module(package, old, new)
+    codehash.forget()
+    assert codehash.reached("medrobust.attacks.pgd") & {"medrobust.elsewhere.queries"}
+    assert {entry: codehash.code_hash(entry) for entry in entries} == before
+
+
+def test_a_registered_module_may_move_too(package):
+    before = codehash.code_hash("medrobust.models.mlp")
+    move_module(package, "models.mlp", "models.deep.perceptron")
+    codehash.forget()
+    assert codehash.code_hash("medrobust.models.deep.perceptron") == before
+
+
+BASE = {
+    "tools": "import numpy as np\nSTEP = 2\n\ndef double(x):\n    return np.abs(x) * STEP\n",
+    "work": "from medrobust.tools import double\n\ndef run(x):\n    return double(x) + 1\n",
+}
+
+
+def hashed(write, **modules):
+    write(**modules)
+    return codehash.code_hash("medrobust.work:run")
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        pytest.param(
+            {
+                "tools": "STEP = 2\n",
+                "work": "import numpy\nfrom medrobust.tools import STEP\n\n"
+                "def double(x):\n    return numpy.abs(x) * STEP\n\n"
+                "def run(x):\n    return double(x) + 1\n",
+            },
+            id="a definition moves to another module",
+        ),
+        pytest.param(
+            {
+                "tools": BASE["tools"].replace("double", "twice").replace("STEP", "FACTOR"),
+                "work": BASE["work"].replace("double", "twice"),
+            },
+            id="definitions get other names",
+        ),
+        pytest.param(
+            {
+                "tools": BASE["tools"],
+                "work": "def run(x: int) -> int:\n    'Says nothing.'\n"
+                "    from medrobust import tools\n\n    return tools.double(x) + 1\n",
+            },
+            id="imported inside the function, as a module, with hints",
+        ),
+        pytest.param(
+            {"tools": BASE["tools"] + "\ndef other():\n    return run\n", "work": BASE["work"]},
+            id="a neighbour that is not used",
+        ),
+        pytest.param(
+            {
+                "tools": "from medrobust.inner import double\n",
+                "inner": BASE["tools"],
+                "work": BASE["work"],
+            },
+            id="handed on by another module",
+        ),
+        pytest.param(
+            {
+                "tools": BASE["tools"],
+                "work": "from typing import TYPE_CHECKING\n" + BASE["work"] + "\n"
+                "if TYPE_CHECKING:\n    from medrobust.nowhere import Thing\n",
+            },
+            id="imports for type checkers",
+        ),
+    ],
+)
+def test_where_code_lies_and_what_it_is_called_does_not_count(small, modules):
+    assert hashed(small, **modules) == hashed(small, **BASE)
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("tools", "STEP = 2", "STEP = 3"),
+        ("tools", "np.abs", "np.sign"),
+        ("tools", "import numpy as np", "import torch as np"),
+        ("tools", "import numpy as np\n", "import numpy as np\nnp.seterr(all='raise')\n"),
+        ("tools", "def double", "@profile\ndef double"),
+        ("tools", "def double(x)", "def double(x, y=1)"),
+        ("work", "double(x) + 1", "double(double(x)) + 1"),
+        ("work", "return", "yield"),
+    ],
+)
+def test_what_code_does_counts(small, module, old, new):
+    assert old in BASE[module]
+    changed = {**BASE, module: BASE[module].replace(old, new)}
+    assert hashed(small, **changed) != hashed(small, **BASE)
+
+
+def test_fields_of_a_class_count_with_their_types(small):
+    text = "class Spec:\n    steps: {}\n\ndef run():\n    return Spec\n"
+    assert hashed(small, work=text.format("int")) != hashed(small, work=text.format("float"))
+
+
+def test_two_functions_that_swap_their_places_are_told_apart(small):
+    text = "def a():\n    return 1\n\ndef b():\n    return 2\n\ndef run():\n    return {} - {}\n"
+    assert hashed(small, work=text.format("a()", "b()")) != hashed(
+        small, work=text.format("b()", "a()")
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(["a", "b", "c", "run"]))
+def test_the_order_of_definitions_does_not_count(order):
+    bodies = {"a": "return b(1)", "b": "return c(a)", "c": "return b", "run": "return a() or c(0)"}
+    text = "\n\n".join(f"def {name}(x=0):\n    {bodies[name]}" for name in order)
+    with pytest.MonkeyPatch.context() as patch:
+        found = _hash_of_text(text, patch)
+        plain = _hash_of_text(
+            "\n\n".join(f"def {name}(x=0):\n    {body}" for name, body in bodies.items()), patch
+        )
+    assert found == plain
+
+
+def _hash_of_text(text, patch):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "medrobust"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "work.py").write_text(text)
+        patch.setattr(codehash, "PACKAGE", package)
+        codehash.forget()
+        found = codehash.code_hash("medrobust.work:run")
+    codehash.forget()
+    return found
+
+
+def test_a_misspelt_contract_counts(small):
+    small(work="LABEL_BLOCK = 4\n")
+    before = codehash.code_hash("medrobust.work")
+    small(work="LABEL_BLCOK = 4\n")
+    assert codehash.code_hash("medrobust.work") != before
+
+
+def test_unknown_entries_are_refused(small):
+    small(**BASE)
+    with pytest.raises(ModuleNotFoundError):
+        codehash.code_hash("medrobust.wrok")
+    with pytest.raises(AttributeError, match="rnu"):
+        codehash.code_hash("medrobust.work:rnu")
+
+
+def test_each_neutral_module_exists():
+    for name in codehash.NEUTRAL:
+        assert codehash._file(name), name
+
+
+def test_neutral_modules_and_those_left_out_do_not_count(package):
+    of = "medrobust.jobs.train:train_members"
+    assert not codehash.reached(of) & codehash.NEUTRAL
+    seeds = codehash.code_hash(of, without=("medrobust.core.seeds",))
+    assert seeds != codehash.code_hash(of)
+    (package / "core" / "seeds.py").write_text(
+        (package / "core" / "seeds.py").read_text().replace("little", "big")
+    )
+    codehash.forget()
+    assert codehash.code_hash(of, without=("medrobust.core.seeds",)) == seeds
+
+
+def test_the_closure_of_every_registered_module_holds_itself():
+    for module in [*ARCHITECTURES.values(), *METHODS.values(), *ATTACKS.values()]:
+        assert module in codehash.reached(module)
+    assert "medrobust.core.seeds" in codehash.reached("medrobust.training.sgd_cross_entropy")
+
+
+def test_attacks_do_not_depend_on_training():
+    assert not any("training" in name for name in codehash.reached(*ATTACKS.values()))

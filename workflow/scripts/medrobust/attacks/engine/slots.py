@@ -1,0 +1,143 @@
+"""Runs side by side, each in a slot of its own: steps, ends, and the next run in its place.
+
+All slots advance together, so the rows of a pass are always as many as there are slots; each
+counts its own steps. What leads the rows is a :class:`Guide`; :class:`Moves` take them there.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from medrobust.attacks import LabelModel
+from medrobust.attacks.engine.ball import SteppedSpec
+from medrobust.attacks.engine.ledger import Ended, Ledger
+from medrobust.attacks.engine.moves import Moves
+
+
+class Guide(Protocol):
+    """Tells where runs may be over, and which way up is.
+
+    Rows are float32 ``[slots, d]``, one per slot; ``runs`` are the numbers of the runs in them.
+    """
+
+    def suspects(
+        self, rows: np.ndarray, labels: np.ndarray, queries: np.ndarray, taken: np.ndarray
+    ) -> np.ndarray:
+        """Returns the rows whose label ``predict`` is to be asked for, bool ``[slots]``.
+
+        Args:
+            rows: where the runs are.
+            labels: int64 ``[slots]``, the true labels.
+            queries: int64 ``[slots]``, counts; raised by the rows that are asked about.
+            taken: bool ``[slots]``, which slots hold a run.
+        """
+        ...
+
+    def slopes(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        queries: np.ndarray,
+        active: np.ndarray,
+        seeds: np.ndarray,
+        steps: np.ndarray,
+    ) -> np.ndarray:
+        """Returns what to climb, float32 ``[slots, d]``; of rows that are not active, anything.
+
+        Args:
+            rows, labels, queries: as above, after the call of :meth:`suspects`.
+            active: bool ``[slots]``, the rows that will move.
+            seeds: int64 ``[slots]``.
+            steps: int64 ``[slots]``, steps that each run has taken.
+        """
+        ...
+
+
+class Slots:
+    """A fixed number of places for runs.
+
+    Args:
+        size: number of places.
+        guide: leads the runs.
+        moves: starts and moves the rows of as many places.
+        model: is asked for the labels that end a run.
+        spec: the attack's settings.
+        ledger: the attack's runs.
+        waiting: int64, numbers of the runs to be attacked.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        guide: Guide,
+        moves: Moves,
+        model: LabelModel,
+        spec: SteppedSpec,
+        ledger: Ledger,
+        waiting: np.ndarray,
+    ) -> None:
+        d = ledger.x.shape[1]
+        self._guide, self._moves, self._model = guide, moves, model
+        self._spec, self._ledger = spec, ledger
+        self._waiting, self._next = waiting, 0
+        self._taken = np.zeros(size, dtype=bool)
+        self._runs, self._labels, self._steps, self._queries = np.zeros((4, size), dtype=np.int64)
+        self._rows = np.zeros((size, d), dtype=np.float32)
+        self._fill(np.arange(size))
+
+    def run(self) -> None:
+        """Attacks until no run is left."""
+        while self._taken.any():
+            self._advance()
+
+    def _advance(self) -> None:
+        """Ends the runs that are over, moves the others one step, lets the next ones in."""
+        rows, labels, queries = self._rows, self._labels, self._queries
+        suspects = self._guide.suspects(rows, labels, queries, self._taken)
+        over = self._taken & (self._steps == self._spec.num_steps)
+        if self._spec.early_stop:
+            over |= self._fooled(suspects & self._taken)
+        active = self._taken & ~over
+        if active.any():
+            seeds = self._ledger.seeds[self._runs]
+            slopes = self._guide.slopes(rows, labels, queries, active, seeds, self._steps)
+            self._moves.step(active, self._steps, slopes, rows)
+            self._steps += active
+        if over.any():
+            places = np.flatnonzero(over)
+            self._end(places)
+            self._fill(places)
+        self._ledger.tell(float(self._steps.sum()) / self._spec.num_steps)
+
+    def _fooled(self, suspects: np.ndarray) -> np.ndarray:
+        """Returns which of the suspects have another label, by ``predict`` as for the records."""
+        fooled = suspects.copy()
+        places = np.flatnonzero(suspects)
+        if places.size:
+            self._queries[places] += 1
+            labels = self._ledger.labels(self._model, self._rows[places])
+            fooled[places] = labels != self._labels[places]
+        return fooled
+
+    def _end(self, places: np.ndarray) -> None:
+        runs = self._runs[places]
+        queries = self._queries[places] + self._ledger.clean_queries(runs)
+        self._ledger.end(Ended(runs, self._rows[places], queries, self._steps[places]))
+        self._taken[places] = False
+        self._steps[places] = 0
+
+    def _fill(self, places: np.ndarray) -> None:
+        """Puts the next runs into free places, as long as there are any."""
+        runs = self._waiting[self._next : self._next + len(places)]
+        if not runs.size:
+            return
+        self._next += len(runs)
+        places = places[: len(runs)]
+        ledger = self._ledger
+        points = runs // ledger.restarts
+        self._rows[places] = self._moves.start(places, ledger.x[points], ledger.seeds[runs])
+        self._runs[places], self._labels[places] = runs, ledger.y[points]
+        self._queries[places] = self._steps[places] = 0
+        self._taken[places] = True

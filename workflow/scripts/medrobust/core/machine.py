@@ -1,0 +1,64 @@
+"""The machine and software that compute: versions, hardware, commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from medrobust import __version__
+
+PACKAGES = (
+    "adversarial-robustness-toolbox",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "snakemake",
+    "torch",
+)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, medrobust and the packages that compute or draw."""
+    found = {"python": platform.python_version(), "medrobust": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> str:
+    """Returns the machine in words: processor, usable cores, memory."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{model}, {cores} cores, {memory:.0f} GiB"
+
+
+def commit() -> str:
+    """Returns the commit of this checkout, with "+changes" if files differ; "" outside git."""
+    folder = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    head = git("rev-parse", "HEAD")
+    # Only what shapes results: an edited README is no reason for doubt.
+    changed = head and git("status", "--porcelain", "--", ".", "../../../config")
+    return f"{head}+changes" if changed else head

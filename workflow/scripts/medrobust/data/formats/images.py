@@ -1,0 +1,305 @@
+"""Many image files as one array: decoded in processes side by side, each file in its own row.
+
+A file becomes a square of ``[channels, size, size]`` uint8 in a stated colour mode, whatever its
+own mode is: a data set in which classes differ by file mode would else leak the label. JPEG files
+are decoded at a half, a quarter or an eighth where that still leaves ``REDUCING_GAP`` times the
+size asked for. Rows depend on the files and their order alone, not on the number of processes.
+
+Memory is bounded: a process holds one picture at a time, and the array is a memory-mapped file.
+Files that cannot be read (damaged, cut short, empty, no image, too large, of a mode without a
+stated rule) are all listed by name in one error. Orientation tags (EXIF) are not applied.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from medrobust.core import io
+from medrobust.core.errors import InputError
+from medrobust.core.logs import Progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+"""What Pillow may try; others (some start programs of their own) are no image here."""
+
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+"""File modes that can be brought to 8-bit grey or RGB without a choice of window or ink."""
+
+MAX_PIXELS = 64_000_000
+"""Largest width x height that is decoded; the largest official file has about 6 million."""
+
+REDUCING_GAP = 2.0
+"""A JPEG is decoded at least this many times larger than the final size, then averaged."""
+
+_FILES_PER_TASK = 32
+_NAMES_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How image files become an array.
+
+    Attributes:
+        size: width and height of the result in pixels.
+        colour: "grey" (1 channel), "rgb" (3 channels), or "grey_rgb" (grey, three times).
+        pad: put the picture in the middle of a black square before it is resized, which keeps
+            its proportions; else it is stretched to a square.
+        reduced: decode JPEG files at reduced scale where that is enough; not with ``pad``, where
+            a fraction of a pixel at the picture's edge would show against black.
+    """
+
+    size: int
+    colour: Literal["grey", "rgb", "grey_rgb"]
+    pad: bool = False
+    reduced: bool = True
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the result."""
+        return 1 if self.colour == "grey" else 3
+
+    @property
+    def mode(self) -> str:
+        """Pillow's mode in which a picture is resized."""
+        return "RGB" if self.colour == "rgb" else "L"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Decoded files.
+
+    Attributes:
+        x: uint8 ``[n, channels, size, size]``, memory-mapped, read-only.
+        width, height: of each file, int64 ``[n]``, in pixels.
+        mode: of each file, as Pillow names it ("L", "RGB", "RGBA", ...), ``[n]``.
+    """
+
+    x: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    mode: np.ndarray
+
+
+class _UnreadableError(Exception):
+    """This file is not read; the text says why."""
+
+
+_Facts = tuple[int, int, str]
+"""Width, height and mode of a file."""
+
+
+def read_images(
+    paths: Sequence[str | Path], spec: ImageSpec, *, processes: int = 1, what: str = "images"
+) -> Images:
+    """Decodes image files, in the order given.
+
+    Args:
+        paths: the files.
+        spec: size and colour of the result.
+        processes: at most so many processes decode side by side.
+        what: what they are, for progress lines and errors.
+
+    Raises:
+        InputError: files cannot be read (all are named, with the reason), there are none, or
+            there is no room for the array in the folder for temporary files.
+    """
+    if not paths:
+        raise InputError(f"There are no {what} to read.")
+    files = [os.fspath(path) for path in paths]
+    shape = (len(files), spec.channels, spec.size, spec.size)
+    facts: list[_Facts | None] = [None] * len(files)
+    wrong: dict[int, str] = {}
+    progress = Progress(f"decoding {what}", len(files), unit="files")
+    done = 0
+    with _mapped(shape) as (array_path, result):
+        for start, outcomes in _decoded(files, array_path, spec, processes):
+            for row, outcome in enumerate(outcomes, start=start):
+                if isinstance(outcome, str):
+                    wrong[row] = outcome
+                else:
+                    facts[row] = outcome
+            done += len(outcomes)
+            progress.update(done)
+        if wrong:
+            raise _unreadable(files, wrong, what)
+    known = [fact for fact in facts if fact is not None]
+    width, height, mode = zip(*known, strict=True)
+    return Images(
+        result, np.array(width, np.int64), np.array(height, np.int64), np.array(mode, object)
+    )
+
+
+def decode(path: str | Path, spec: ImageSpec) -> tuple[np.ndarray, tuple[int, int, str]]:
+    """Decodes one file.
+
+    Returns:
+        The picture, uint8 ``[channels, size, size]``; width, height and mode of the file.
+
+    Raises:
+        Exception: the file cannot be read, for any of the reasons that Pillow or this module
+            has; :func:`read_images` turns them into one InputError.
+    """
+    from PIL import Image
+
+    if Path(path).stat().st_size == 0:
+        raise _UnreadableError("the file is empty")
+    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        _check(image)
+        facts = (width, height, image.mode)
+        box = None
+        if spec.reduced and not spec.pad and image.format == "JPEG":
+            least = int(REDUCING_GAP * spec.size)
+            drafted = image.draft(spec.mode, (least, least))
+            # The part of the reduced picture that the file's pixels cover: its last column and
+            # row may stand for fewer pixels than the others.
+            box = drafted[1] if drafted else None
+        picture = _in_mode(image, spec.mode)
+    if spec.pad:
+        picture = _padded(picture)
+    picture = picture.resize((spec.size, spec.size), Image.Resampling.BILINEAR, box=box)
+    values = np.asarray(picture)
+    values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    return np.broadcast_to(values, (spec.channels, spec.size, spec.size)), facts
+
+
+def _check(image: Image) -> None:
+    """Raises unless the picture that a header promises can be decoded as it is meant."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _UnreadableError(f"{width:,} x {height:,} pixels are more than {MAX_PIXELS:,}")
+    if getattr(image, "n_frames", 1) != 1:
+        raise _UnreadableError("it holds several pictures")
+    if image.mode not in MODES:
+        raise _UnreadableError(f"no rule for pictures of mode {image.mode}")
+
+
+def _in_mode(image: Image, mode: str) -> Image:
+    """Returns the picture in "L" or "RGB"; what is transparent is laid over black."""
+    from PIL import Image
+
+    image.load()
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getextrema()[3] != (255, 255):
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _padded(picture: Image) -> Image:
+    """Returns the picture in the middle of a black square."""
+    from PIL import Image
+
+    longest = max(picture.size)
+    square = Image.new(picture.mode, (longest, longest))
+    square.paste(picture, tuple((longest - side) // 2 for side in picture.size))
+    return square
+
+
+_Outcomes = tuple[int, list[_Facts | str]]
+"""The first row of a task, and for each of its files the facts, or why it was not read."""
+
+
+def _decoded(
+    files: list[str], array_path: str, spec: ImageSpec, processes: int
+) -> Iterator[_Outcomes]:
+    """Yields the outcomes of all tasks as they finish."""
+    starts = range(0, len(files), _FILES_PER_TASK)
+    tasks = [(start, files[start : start + _FILES_PER_TASK], array_path, spec) for start in starts]
+    workers = min(processes, len(tasks))
+    if workers <= 1:
+        yield from map(_decode_files, tasks)
+        return
+    # "spawn" would run the job's script, which has no guard, once more in every process.
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(_decode_files, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                "A process that was decoding images was killed.",
+                remedy="the machine may be short of memory: run with fewer threads.",
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode_files(task: tuple[int, list[str], str, ImageSpec]) -> _Outcomes:
+    """Decodes the files of one task into their rows."""
+    start, files, array_path, spec = task
+    array = np.load(array_path, mmap_mode="r+", allow_pickle=False)
+    outcomes: list[_Facts | str] = []
+    for row, path in enumerate(files, start=start):
+        try:
+            array[row], facts = decode(path, spec)
+        # Pillow's readers raise whatever damaged bytes lead them to.
+        except Exception as error:
+            outcomes.append(_reason(error))
+        else:
+            outcomes.append(facts)
+    return start, outcomes
+
+
+def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return f"this is no image in one of the formats {', '.join(FORMATS)}"
+    if isinstance(error, FileNotFoundError):
+        return "the file is missing"
+    return str(error) or type(error).__name__
+
+
+def _unreadable(files: list[str], wrong: dict[int, str], what: str) -> InputError:
+    rows = sorted(wrong)
+    lines = [f"    {files[row]}: {wrong[row]}" for row in rows[:_NAMES_SHOWN]]
+    if len(rows) > _NAMES_SHOWN:
+        lines.append(f"    and {len(rows) - _NAMES_SHOWN:,} more")
+    return InputError(
+        f"{len(rows):,} of {len(files):,} {what} cannot be read:\n" + "\n".join(lines),
+        remedy="get these files again; a damaged archive is to be deleted and fetched again.",
+    )
+
+
+@contextmanager
+def _mapped(shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the path of a new array file and the array, mapped read-only.
+
+    The file is removed at the end of the block; what is mapped stays.
+    """
+    handle, path = tempfile.mkstemp(prefix="medrobust-images-", suffix=".npy")
+    os.close(handle)
+    try:
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(path)
+        yield path, np.load(path, mmap_mode="r", allow_pickle=False)
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+def _reserve(path: str) -> None:
+    """Takes the room of the whole array now: a full disk would else kill whoever writes to it."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, Path(path).stat().st_size)
+        except OSError:
+            raise io.disk_full(path) from None

@@ -1,0 +1,217 @@
+"""What is in a prepared data set, and what a reader of its results must know.
+
+Counts, range, NaN, constant rows, duplicates within and across splits (exact ones, and images that
+look alike), and patients on both sides of a split. All vectorised: 109,446 x 187 values take about
+a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from medrobust.data.prepared.near_duplicates import (
+    SIMILAR,
+    comparable,
+    duplicate_groups,
+    near_pairs,
+)
+from medrobust.data.prepared.splits import SPLITS
+from medrobust.data.prepared.store import Prepared
+
+_ROWS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        code: short name, stable for tests.
+        level: "info", "warning" (limits what results mean) or "error" (must not be used).
+        text: one sentence.
+        count: how many rows, pairs or patients it concerns.
+        rows: the first few row numbers.
+    """
+
+    code: str
+    level: str
+    text: str
+    count: int = 0
+    rows: tuple[int, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the finding as plain JSON values."""
+        return asdict(self) | {"rows": list(self.rows)}
+
+
+def audit(data: Prepared) -> list[Finding]:
+    """Examines a prepared data set and returns its findings, errors first."""
+    findings = [*_values(data), *_balance(data), *_duplicates(data), *_near_duplicates(data)]
+    findings += _file_modes(data)
+    for number, fold in enumerate(data.folds if data.of_patients else ()):
+        findings += _patients(data, fold, number)
+    order = {"error": 0, "warning": 1, "info": 2}
+    return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def class_counts(
+    y: np.ndarray, class_names: Sequence[str], fold: Sequence[np.ndarray]
+) -> dict[str, dict[str, int]]:
+    """Returns split -> class -> number of rows, with the split ``all``; empty splits left out."""
+    parts = {
+        **{name: y[rows] for name, rows in zip(SPLITS, fold, strict=True) if len(rows)},
+        "all": y,
+    }
+    return {
+        split: dict(
+            zip(class_names, np.bincount(part, minlength=len(class_names)).tolist(), strict=True)
+        )
+        for split, part in parts.items()
+    }
+
+
+def _finding(code: str, level: str, text: str, rows: np.ndarray) -> Finding:
+    shown = tuple(int(row) for row in rows.ravel()[:_ROWS_SHOWN])
+    return Finding(code, level, text, len(rows), shown)
+
+
+def _values(data: Prepared) -> list[Finding]:
+    low, high = data.input_range if data.x.dtype.kind == "f" else (0, 255)
+    flat = data.x.reshape(len(data.x), -1)
+    smallest, largest = flat.min(axis=1), flat.max(axis=1)
+    # NaN makes minimum and maximum NaN; infinities show in them.
+    bad = np.flatnonzero(~(np.isfinite(smallest) & np.isfinite(largest)))
+    outside = np.flatnonzero((smallest < low) | (largest > high))
+    constant = np.flatnonzero(smallest == largest)
+    findings = []
+    if len(bad):
+        text = f"{len(bad)} rows hold values that are not finite."
+        findings.append(_finding("not_finite", "error", text, bad))
+    if len(outside):
+        text = f"{len(outside)} rows hold values outside [{low:g}, {high:g}]."
+        findings.append(_finding("out_of_range", "error", text, outside))
+    if len(constant):
+        text = f"{len(constant)} rows are constant."
+        findings.append(_finding("constant", "warning", text, constant))
+    return findings
+
+
+def _balance(data: Prepared) -> list[Finding]:
+    count = np.bincount(data.y, minlength=len(data.class_names))
+    share = count / max(len(data.y), 1)
+    findings = []
+    empty = [name for name, n in zip(data.class_names, count, strict=True) if n == 0]
+    if empty:
+        text = f"No row of class {', '.join(empty)}."
+        findings.append(Finding("empty_class", "warning", text, len(empty)))
+    if share.max() > 0.5 and len(count) > 1:
+        name = data.class_names[int(share.argmax())]
+        text = (
+            f"Class {name} holds {share.max():.1%} of the rows: always answering {name} is that "
+            f"accurate. The smallest class has {share.min():.1%}."
+        )
+        findings.append(Finding("imbalance", "info", text, int(count.max())))
+    return findings
+
+
+def _duplicates(data: Prepared) -> list[Finding]:
+    groups = duplicate_groups(data.x)
+    if not groups:
+        text = "No two rows are equal."
+        return [Finding("no_duplicates", "info", text)]
+    extra = sum(len(group) - 1 for group in groups)
+    rows = np.concatenate(groups)
+    text = f"{extra} rows repeat another row exactly ({len(groups)} groups)."
+    findings = [_finding("duplicates", "warning", text, rows)]
+    conflicting = [group for group in groups if len(set(data.y[group].tolist())) > 1]
+    if conflicting:
+        text = f"{len(conflicting)} groups of equal rows have different labels."
+        findings.append(
+            _finding("duplicate_labels_differ", "warning", text, np.concatenate(conflicting))
+        )
+    for number, fold in enumerate(data.folds):
+        split = np.full(len(data.y), -1)
+        for code, part in enumerate(fold):
+            split[part] = code
+        crossing = [group for group in groups if len(set(split[group].tolist())) > 1]
+        if crossing:
+            text = f"Fold {number}: {len(crossing)} groups of equal rows lie in several splits."
+            findings.append(
+                _finding("duplicates_across_splits", "warning", text, np.concatenate(crossing))
+            )
+    return findings
+
+
+def _near_duplicates(data: Prepared) -> list[Finding]:
+    if not comparable(data.x):
+        return []
+    pairs = near_pairs(data.x)
+    if not len(pairs):
+        return [Finding("no_near_duplicates", "info", "No two images look alike.")]
+    text = (
+        f"Pairs of images that look alike (thumbnails correlate by {SIMILAR:g} or more; equal ones "
+        f"included): {len(pairs):,}."
+    )
+    findings = [_finding("near_duplicates", "warning", text, pairs)]
+    conflicting = pairs[data.y[pairs[:, 0]] != data.y[pairs[:, 1]]]
+    if len(conflicting):
+        text = f"Of the pairs that look alike, {len(conflicting):,} have different labels."
+        findings.append(_finding("near_duplicate_labels_differ", "warning", text, conflicting))
+    for number, fold in enumerate(data.folds):
+        split = np.full(len(data.y), -1)
+        for code, part in enumerate(fold):
+            split[part] = code
+        crossing = pairs[split[pairs[:, 0]] != split[pairs[:, 1]]]
+        if len(crossing):
+            text = f"Fold {number}: {len(crossing):,} pairs that look alike lie in several splits."
+            findings.append(_finding("near_duplicates_across_splits", "warning", text, crossing))
+    return findings
+
+
+def _file_modes(data: Prepared) -> list[Finding]:
+    """Tells whether the files' colour modes give the classes away."""
+    if "mode" not in data.ids.columns:
+        return []
+    mode = data.ids["mode"].astype(str).to_numpy()
+    count = [np.bincount(data.y[mode == name], minlength=1) for name in sorted(set(mode))]
+    told = sum(int(part.max()) for part in count)
+    if told <= np.bincount(data.y).max():
+        return []
+    text = (
+        f"Guessing the class by the colour mode of the raw file would be right for "
+        f"{told / len(data.y):.1%} of the rows. The arrays have one mode for all; a program that "
+        "reads the files themselves must see to that."
+    )
+    return [Finding("file_modes_tell_classes", "info", text, told)]
+
+
+def _patients(data: Prepared, fold: Sequence[np.ndarray], number: int) -> list[Finding]:
+    patient = _patient_of_row(data)
+    if patient is None:
+        text = "The source does not tell which patient a row comes from."
+        return [Finding("patients_unknown", "info", text)] if number == 0 else []
+    in_train, in_test = set(patient[fold[0]].tolist()), set(patient[fold[2]].tolist())
+    both = in_train & in_test
+    if not both:
+        text = (
+            f"Fold {number}: no patient is in both training ({len(in_train)} patients) and test "
+            f"({len(in_test)})."
+        )
+        return [Finding("patients_disjoint", "info", text)]
+    whose = "all" if both == in_test else str(len(both))
+    text = (
+        f"Fold {number}: {whose} of the {len(in_test)} test patients are also in training. Test "
+        "accuracy tells how well a model knows these patients, not how it does on new ones."
+    )
+    return [Finding("patients_shared", "warning", text, len(both))]
+
+
+def _patient_of_row(data: Prepared) -> np.ndarray | None:
+    if "patient" not in data.ids.columns:
+        return None
+    patient = data.ids["patient"].fillna("").astype(str).to_numpy()
+    return patient if (patient != "").all() else None

@@ -1,0 +1,94 @@
+"""Records that are committed instead of made: what they hold, and whether they fit the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medrobust.core.errors import InputError
+from medrobust.core.io import read_json
+from medrobust.core.schema import checked
+from medrobust.experiment.config import Resolved, Study, resolve, with_parts
+from medrobust.experiment.graph import Graph
+from medrobust.experiment.layout import RUN_FACTS
+
+
+def study_of_records(resolved: Resolved) -> Resolved:
+    """Leaves the one study that the folder of committed records is named after."""
+    folder = str(resolved.config.records_from)
+    name = Path(folder).name
+    if name in resolved.studies:
+        return replace(resolved, studies={name: resolved.studies[name]})
+    if len(resolved.studies) > 1:
+        raise InputError(
+            "These are the records of one study, and several are selected.",
+            where=f"config/config.yaml, key records_from: {folder}",
+            remedy=f"select one (studies: [{next(iter(resolved.studies))}]), or give a folder that "
+            "has a study's name.",
+        )
+    return resolved
+
+
+def as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> Resolved:
+    """Returns the configuration with the data sets and models that the committed records hold."""
+    file = Path(str(resolved.config.records_from)) / resolved.run / RUN_FACTS
+    if not file.is_file():
+        return resolved
+    everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
+    made = read_json(file)["study"]
+    studies = {
+        name: with_parts(study, made["datasets"], made["models"], made["attacks"])
+        for name, study in everything.studies.items()
+        if name in resolved.studies
+    }
+    return replace(resolved, studies=studies)
+
+
+def check_committed(graph: Graph, study: str) -> None:
+    """Refuses records that were made with other settings than those that captions would state."""
+    file = Path(str(graph.resolved.config.records_from)) / graph.resolved.run / RUN_FACTS
+    if not file.is_file():
+        raise InputError("The committed records do not say how they were made.", where=str(file))
+    made, now = read_json(file), graph.run_facts(study)
+    # Settings that did not exist then have their defaults.
+    made["study"] = checked(Study, made["study"], file=str(file)).model_dump(mode="json")
+    for facts in (made, now):
+        # What is drawn from records does not shape them.
+        facts["study"].pop("artefacts", None)
+    if made != now:
+        raise InputError(
+            f"The committed records were made with other settings: {_difference(made, now)}.",
+            where=str(file),
+            remedy="set the configuration to theirs, or run the study itself.",
+        )
+
+
+def _difference(made: Any, now: Any, place: str = "") -> str:
+    """Returns the first place where two nested values differ."""
+    if isinstance(made, dict) and isinstance(now, dict):
+        for key in sorted({*made, *now}):
+            if made.get(key) != now.get(key):
+                return _difference(made.get(key), now.get(key), f"{place}.{key}".lstrip("."))
+    return f"{place} was {made!r}, is {now!r}"
+
+
+def committed_sources(resolved: Resolved) -> dict[str, str]:
+    folder = Path(str(resolved.config.records_from)) / resolved.run / "evaluations"
+    found = [path.name for path in sorted(folder.glob("*@*")) if path.is_dir()]
+    if not found:
+        raise InputError(
+            f"There are no committed records of the run {resolved.run!r} here.",
+            where=f"config/config.yaml, key records_from: {folder}",
+            remedy="set `scale` and `protocol` to those of a run that lies there.",
+        )
+    sources = dict(name.split("@", 1) for name in found)
+    for study in resolved.studies.values():
+        for dataset in [d for d in study.datasets if d not in sources]:
+            raise InputError(
+                f"The committed records hold nothing of the data set {dataset!r}.",
+                where=str(folder),
+                remedy="leave it out, or run the study itself (records_from: null).",
+            )
+    return sources

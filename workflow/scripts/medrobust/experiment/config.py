@@ -1,0 +1,640 @@
+"""The configuration: what may be set, what it means, and how the files are put together.
+
+``config/config.yaml`` names a scale, a protocol and studies. Each study is described by
+``config/studies/<study>.yaml``; where a value is a mapping of ``code`` and ``text``, the
+protocol chooses one. ``config/scales/<scale>.yaml`` then replaces numbers (and only numbers, one
+for both protocols or one for each), and the user's ``overrides`` replace anything. The classes
+below are the only definition of every key; config/README.md is generated from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, model_validator
+
+from medrobust.core.errors import InputError
+from medrobust.core.grid import grid_variants
+from medrobust.core.io import sha256_of_json
+from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.schema import Settings, checked, unknown_name
+from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
+from medrobust.experiment.amounts import differences
+from medrobust.experiment.catalogue import artefacts_of
+
+STUDIES = ("signnet", "nsr", "ima")
+SCALES = ("paper", "laptop", "smoke")
+CHUNKS_PER_ATTACK = 64
+
+
+class Config(Settings):
+    """config/config.yaml: the one file a user edits."""
+
+    scale: Literal["paper", "laptop", "smoke"] = Field(
+        default="paper",
+        description="how much: the published amounts, real data in an hour or some, or stand-ins",
+    )
+    protocol: Literal["code", "text"] = Field(
+        default="code", description="what the authors' code did, or what the paper's text says"
+    )
+    studies: list[Literal["signnet", "nsr", "ima"]] = Field(
+        default=["signnet", "nsr", "ima"], min_length=1, description="the studies to run"
+    )
+    include_extras: bool | list[str] = Field(
+        default=False,
+        description="also run the data sets and models that the papers do not have: all, or these",
+    )
+    leave_out: list[str] = Field(
+        default=[],
+        description="data sets, models and attacks not to run; results of the others stay the same",
+    )
+    also_prepare: bool | list[str] = Field(
+        default=False,
+        description="data sets to prepare that no selected study uses: all (but `leave_out`), "
+        "or these",
+    )
+    seed: int = Field(default=20201024, ge=0, description="root of every random draw")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where networks compute; auto takes a GPU if there is one"
+    )
+    compute_threads: int = Field(
+        default=1, ge=1, description="threads inside one job; results can differ in the last bit"
+    )
+    raw_dir: str | None = Field(
+        default=None, description="folder with `<dataset>/` sub-folders of raw files you have"
+    )
+    sources: dict[str, str] = Field(
+        default={},
+        description="source per data set (config/datasets.yaml); else chosen by what is there",
+    )
+    allow_subset: bool = Field(
+        default=False, description="accept an incomplete release, labelled `subset`"
+    )
+    on_missing_data: Literal["stop", "skip"] = Field(
+        default="stop", description="what to do with a study whose data cannot be had"
+    )
+    records_from: str | None = Field(
+        default=None, description="folder of committed records to redraw tables and figures from"
+    )
+    overrides: dict[str, Any] = Field(
+        default={},
+        description="study settings to change: `{study: {...}}` in the shape of config/studies",
+    )
+
+
+class StandIn(Settings):
+    """Size of a generated stand-in data set."""
+
+    train: int = Field(ge=10, description="training points")
+    test: int = Field(ge=10, description="test points")
+
+
+class Scale(Settings):
+    """config/scales/<scale>.yaml: amounts that differ from the paper's."""
+
+    description: str = Field(description="one sentence for captions and reports")
+    data: Literal["official", "standin"] = Field(description="real data or generated stand-ins")
+    standin: StandIn | None = Field(default=None, description="size of the stand-ins")
+    studies: dict[str, dict[str, Any]] = Field(
+        default={}, description="numbers to replace, in the shape of config/studies"
+    )
+
+
+class StudyDataset(Settings):
+    """How a study uses a data set."""
+
+    published_name: str | None = Field(
+        default=None, description="its name in the published numbers"
+    )
+    points: int | None = Field(
+        default=None, ge=1, description="points of the cohort; null: no attack takes a cohort"
+    )
+    training_points: int | None = Field(
+        default=None,
+        ge=10,
+        description="train on so many points only, drawn at random, the same for every model and "
+        "replicate; null: all",
+    )
+    replicates: int | None = Field(
+        default=None, ge=1, description="repetitions of its trainings; null: the study's"
+    )
+    protocol: Literal["code", "text"] | None = Field(
+        default=None, description="the one protocol that uses it; null: both"
+    )
+    extra: bool = Field(default=False, description="not in the paper; run with include_extras")
+
+
+class Model(Settings):
+    """A model: architecture, training method, number of members, and how they vote."""
+
+    label: str = Field(min_length=1, description="name in tables and figures")
+    published_name: str | None = Field(
+        default=None, description="its name in the published numbers"
+    )
+    members: int = Field(ge=1, description="independently trained members")
+    members_multiclass: int | None = Field(
+        default=None,
+        ge=1,
+        description="members instead where a data set has more than two classes; null: the same",
+    )
+    members_per_job: int = Field(ge=1, description="members trained in one job")
+    vote: Literal["soft", "majority"] = Field(description="how members are joined")
+    architecture: dict[str, Any] = Field(description="`name` and the architecture's own settings")
+    method: dict[str, Any] = Field(description="`name` and the training method's own settings")
+    datasets: list[str] | None = Field(
+        default=None, min_length=1, description="data sets it is trained on; null: all of the study"
+    )
+    extra: bool = Field(default=False, description="not in the paper; run with include_extras")
+
+
+class Attack(Settings):
+    """An attack and its budget."""
+
+    name: str = Field(description="registered name of the attack")
+    points_per_job: int | Literal["auto"] = Field(
+        default="auto", description=f"points per job; auto: at most {CHUNKS_PER_ATTACK} jobs"
+    )
+    options: dict[str, Any] = Field(default={}, description="the attack's own settings")
+    grid: dict[Literal["epsilon", "loss"], list[float | str]] = Field(
+        default={},
+        description="options that take several values in turn, e.g. `epsilon: [0.01, 0.1]`",
+    )
+    select: Literal["cohort", "test", "val"] = Field(
+        default="cohort",
+        description="points to attack: the study's cohort, or those of the test or validation "
+        "split, whatever the models say of them",
+    )
+    points_per_class: int | None = Field(
+        default=None,
+        ge=1,
+        description="of a split, the first so many of each class; null: all",
+    )
+    points: int | None = Field(
+        default=None, ge=1, description="of these, the first so many; null: all"
+    )
+    keep_arrays: int = Field(
+        default=0,
+        ge=0,
+        description="points of a split whose adversarial versions are kept; a cohort's always are",
+    )
+    models: list[str] | None = Field(
+        default=None, min_length=1, description="models to attack; null: all of the study"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Attack:
+        if self.points_per_job != "auto" and self.points_per_job < 1:
+            raise ValueError("points_per_job must be at least 1")
+        of_a_split = self.points_per_class or self.points or self.keep_arrays or self.grid
+        if self.select == "cohort" and of_a_split:
+            raise ValueError(
+                "points_per_class, points, keep_arrays and grid need `select: test` or val"
+            )
+        empty = [key for key, values in self.grid.items() if not values]
+        repeated = [key for key, values in self.grid.items() if len(set(values)) < len(values)]
+        if empty or repeated:
+            raise ValueError(f"grid.{(empty + repeated)[0]} is empty or names a value twice")
+        both = [key for key in self.grid if key in self.options]
+        if both:
+            raise ValueError(f"{both[0]!r} stands both in options and in grid")
+        return self
+
+
+class Cohort(Settings):
+    """Which test points are attacked."""
+
+    models: list[str] = Field(min_length=1, description="frozen list of models that choose points")
+    select: Literal["all_correct", "random"] = Field(
+        default="all_correct",
+        description="only points that all these models classify correctly, or any points",
+    )
+
+
+class Study(Settings):
+    """config/studies/<study>.yaml: what one paper ran."""
+
+    title: str = Field(description="title of the paper")
+    citation: str = Field(description="citation of the paper")
+    published: str = Field(description="file of the published numbers")
+    replicates: int = Field(default=1, ge=1, description="repetitions of the whole training")
+    datasets: dict[str, StudyDataset] = Field(min_length=1, description="data sets by name")
+    models: dict[str, Model] = Field(min_length=1, description="models by name")
+    attacks: dict[str, Attack] = Field(min_length=1, description="attacks by name")
+    cohort: Cohort | None = Field(
+        default=None,
+        description="choice of the cohort; null: every attack takes points of a split",
+    )
+    artefacts: list[str] = Field(min_length=1, description="tables, figures and lists to make")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything a run needs to know, checked.
+
+    Attributes:
+        config: the user's settings.
+        scale: the chosen scale.
+        studies: the studies to run, protocol and scale applied, extras left out unless asked for.
+        registry: every known data set.
+        run: name of the run's results folder, ``<scale>-<protocol>`` plus a hash of overrides.
+        root: the project's folder.
+    """
+
+    config: Config
+    scale: Scale
+    studies: dict[str, Study]
+    registry: dict[str, Dataset]
+    run: str
+    root: Path
+
+    def unlike_the_paper(self, name: str) -> str:
+        """Returns in what amounts a study differs from the paper's, in words; "" if in nothing."""
+        if name not in self.scale.studies and name not in self.config.overrides:
+            return ""
+        file = f"config/studies/{name}.yaml"
+        values = _choose_protocol(read_yaml(self.root / file), self.config.protocol)
+        paper = checked(Study, values, file=file)
+        return differences(self.studies[name].model_dump(), paper.model_dump())
+
+
+def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
+    """Checks and joins all configuration files.
+
+    Args:
+        values: content of config/config.yaml with command line settings applied.
+        root: the project's folder, which holds ``config/``.
+
+    Raises:
+        InputError: anything is unknown, missing, of a wrong type or out of range; it names the
+            file, the key, what is allowed, and the nearest valid name.
+    """
+    values = {
+        key: _typed(value) if key == "overrides" else _WORDS.get(str(value), value)
+        for key, value in values.items()
+    }
+    for key in ("studies", "include_extras", "leave_out", "also_prepare"):
+        if isinstance(values.get(key), str):
+            values[key] = [values[key]]
+    config = checked(Config, values, file="config/config.yaml")
+    scale_file = f"config/scales/{config.scale}.yaml"
+    scale = checked(Scale, read_yaml(root / scale_file), file=scale_file)
+    if scale.data == "standin" and scale.standin is None:
+        raise InputError(
+            "A scale with stand-in data must state their size.", where=f"{scale_file}, key standin"
+        )
+    for place, overlay in (
+        (scale_file + ", key studies", scale.studies),
+        ("config/config.yaml, key overrides", config.overrides),
+    ):
+        for name in overlay:
+            if name not in STUDIES:
+                raise unknown_name("study", name, STUDIES, where=place)
+    registry = load_registry(root / "config/datasets.yaml")
+    _check_sources(config, scale, registry)
+    also = named_datasets(config.also_prepare, registry)
+    _check_known(also, registry)
+    whole = {
+        name: _resolve_study(name, config, scale, scale_file, root, registry)
+        for name in config.studies
+    }
+    studies = {name: _select(study, config, name) for name, study in whole.items()}
+    _check_selection(config, whole, studies, also)
+    run = f"{config.scale}-{config.protocol}"
+    defaults = Config()
+    changed: dict[str, Any] = {"overrides": config.overrides} if config.overrides else {}
+    for name in ("seed", "compute_threads"):
+        if getattr(config, name) != getattr(defaults, name):
+            changed[name] = getattr(config, name)
+    if changed:
+        # Other results must neither overwrite nor be taken for the scale's own.
+        run += "-" + sha256_of_json(changed)[:6]
+    return Resolved(config, scale, studies, registry, run, root)
+
+
+def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Settings, Settings]:
+    """Returns the checked settings of a model's architecture and training method.
+
+    Raises:
+        InputError: a name or option is wrong, or the method cannot train the architecture.
+    """
+    architecture = parse_spec(
+        "architecture", model.architecture, file=file, prefix=f"{prefix}.architecture"
+    )
+    method = parse_spec("method", model.method, file=file, prefix=f"{prefix}.method")
+    trains = module_of("method", model.method["name"]).ARCHITECTURES
+    if model.architecture["name"] not in trains:
+        raise InputError(
+            f"The method {model.method['name']!r} cannot train the architecture "
+            f"{model.architecture['name']!r}.",
+            where=f"{file}, key {prefix}",
+            remedy="architectures it trains: " + ", ".join(sorted(trains)),
+        )
+    return architecture, method
+
+
+def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings:
+    """Returns the checked settings of an attack; with a grid, those of its first variant."""
+    specs = [
+        parse_spec(
+            "attack",
+            {"name": attack.name, **attack.options, **variant},
+            file=file,
+            prefix=f"{prefix}.options",
+        )
+        for variant in grid_variants(attack.grid)
+    ]
+    return specs[0]
+
+
+def chunk_size(attack: Attack, points: int) -> int:
+    """Returns how many points one job attacks."""
+    if attack.points_per_job == "auto":
+        return max(1, -(-points // CHUNKS_PER_ATTACK))
+    return int(attack.points_per_job)
+
+
+def named_datasets(names: bool | Sequence[str], registry: Mapping[str, Dataset]) -> list[str]:
+    """Returns the data sets that ``also_prepare`` or a command names; true or "all": every one."""
+    if isinstance(names, bool):
+        return list(registry) if names else []
+    return list(registry) if "all" in names else list(dict.fromkeys(names))
+
+
+def _check_known(names: Sequence[str], registry: Mapping[str, Dataset]) -> None:
+    for name in names:
+        if name not in registry:
+            place = "config/config.yaml, key also_prepare"
+            raise unknown_name("data set", name, sorted(registry), where=place)
+
+
+def _check_sources(config: Config, scale: Scale, registry: Mapping[str, Dataset]) -> None:
+    for dataset, source in config.sources.items():
+        place = "config/config.yaml, key sources"
+        if scale.standin is not None and source != STANDIN:
+            raise InputError(
+                f"The scale {config.scale!r} runs on generated stand-ins, not on {source!r}.",
+                where=f"{place}.{dataset}",
+                remedy="leave the source out, or choose the scale laptop or paper.",
+            )
+        if dataset not in registry:
+            raise unknown_name("data set", dataset, sorted(registry), where=place)
+        allowed = [*registry[dataset].sources, *([STANDIN] if scale.standin else [])]
+        if source not in allowed:
+            raise unknown_name("source", source, allowed, where=f"{place}.{dataset}")
+
+
+def _resolve_study(
+    name: str,
+    config: Config,
+    scale: Scale,
+    scale_file: str,
+    root: Path,
+    registry: Mapping[str, Dataset],
+) -> Study:
+    file = f"config/studies/{name}.yaml"
+    values = _choose_protocol(read_yaml(root / file), config.protocol)
+    if name in scale.studies:
+        numbers = _choose_protocol(scale.studies[name], config.protocol)
+        place = f"{scale_file}, key studies.{name}"
+        values = _overlay(values, numbers, place, numbers_only=True)
+    if name in config.overrides:
+        place = f"config/config.yaml, key overrides.{name}"
+        values = _overlay(values, config.overrides[name], place, numbers_only=False)
+    laid_over = [
+        *(["the scale's numbers"] if name in scale.studies else []),
+        *(["your overrides"] if name in config.overrides else []),
+    ]
+    if laid_over:
+        file += f" (with {' and '.join(laid_over)})"
+    study = checked(Study, values, file=file)
+    _check_names(name, study, file, registry, scale)
+    return study
+
+
+def _select(study: Study, config: Config, name: str) -> Study:
+    """Returns a study with the data sets and models that are to run."""
+    place = f"config/studies/{name}.yaml, key datasets"
+    datasets = _of_protocol(study.datasets, config.protocol, place)
+    attacks = [attack for attack in study.attacks if attack not in config.leave_out]
+    return with_parts(study, _chosen(datasets, config), _chosen(study.models, config), attacks)
+
+
+def with_parts(
+    study: Study, datasets: Collection[str], models: Collection[str], attacks: Collection[str]
+) -> Study:
+    """Returns a study with these parts only, by their names.
+
+    Models of other data sets go too, and attacks on other models.
+    """
+    kept = {
+        name: model
+        for name, model in study.models.items()
+        if name in models and (model.datasets is None or set(model.datasets) & set(datasets))
+    }
+    aimed = {}
+    for name, attack in study.attacks.items():
+        aim = attack.models and [model for model in attack.models if model in kept]
+        if name in attacks and aim != []:
+            aimed[name] = attack.model_copy(update={"models": aim})
+    used = {name: use for name, use in study.datasets.items() if name in datasets}
+    return study.model_copy(update={"datasets": used, "models": kept, "attacks": aimed})
+
+
+Part = TypeVar("Part", StudyDataset, Model)
+
+
+def _chosen(parts: Mapping[str, Part], config: Config) -> dict[str, Part]:
+    """Returns the data sets or models that ``include_extras`` and ``leave_out`` select."""
+    extras = config.include_extras
+    return {
+        name: part
+        for name, part in parts.items()
+        if name not in config.leave_out
+        and (not part.extra or extras is True or (isinstance(extras, list) and name in extras))
+    }
+
+
+def _check_selection(
+    config: Config,
+    whole: Mapping[str, Study],
+    studies: Mapping[str, Study],
+    also: Sequence[str],
+) -> None:
+    """Refuses names that no selected study has, and selections that leave nothing to do."""
+    known = {
+        name
+        for study in whole.values()
+        for name in (*study.datasets, *study.models, *study.attacks)
+    }
+    known |= set(also)
+    extras = config.include_extras if isinstance(config.include_extras, list) else []
+    for key, names in (("include_extras", extras), ("leave_out", config.leave_out)):
+        for name in set(names) - known:
+            place = f"config/config.yaml, key {key}"
+            raise unknown_name("data set, model or attack", name, sorted(known), where=place)
+    for study_name, study in studies.items():
+        named = study.cohort.models if study.cohort is not None else []
+        left_out = [name for name in named if name not in study.models]
+        if left_out:
+            raise InputError(
+                f"The model {left_out[0]!r} of {study_name} chooses the points to attack.",
+                where="config/config.yaml, key leave_out",
+                remedy="leave out data sets, or models that `cohort.models` does not name.",
+            )
+        parts = {"data set": study.datasets, "model": study.models, "attack": study.attacks}
+        for what, left in parts.items():
+            if not left:
+                raise InputError(
+                    f"No {what} of {study_name} is left to run.",
+                    where="config/config.yaml, key leave_out",
+                    remedy="leave out fewer, or select other studies.",
+                )
+
+
+def _of_protocol(
+    datasets: Mapping[str, StudyDataset], protocol: str, place: str
+) -> dict[str, StudyDataset]:
+    """Returns the data sets that a protocol uses; no two may stand for one of the paper's."""
+    used = {name: use for name, use in datasets.items() if use.protocol in (None, protocol)}
+    by_published: dict[str, str] = {}
+    for name, use in used.items():
+        if use.published_name is None:
+            continue
+        other = by_published.setdefault(use.published_name, name)
+        if other != name:
+            raise InputError(
+                f"The data sets {other} and {name} both stand for {use.published_name!r} under "
+                f"the protocol {protocol!r}.",
+                where=place,
+                remedy="give each of them another `protocol`.",
+            )
+    return used
+
+
+def _check_names(
+    name: str, study: Study, file: str, registry: Mapping[str, Dataset], scale: Scale
+) -> None:
+    for model_name, model in study.models.items():
+        model_specs(model, file=file, prefix=f"models.{model_name}")
+        for dataset in model.datasets or []:
+            if dataset not in study.datasets:
+                where = f"{file}, key models.{model_name}.datasets"
+                raise unknown_name("data set", dataset, study.datasets, where=where)
+    for attack_name, attack in study.attacks.items():
+        place = f"attacks.{attack_name}"
+        attack_spec(attack, file=file, prefix=place)
+        for model_name in attack.models or []:
+            if model_name not in study.models:
+                where = f"{file}, key {place}.models"
+                raise unknown_name("model", model_name, study.models, where=where)
+    _check_cohort(study, file)
+    known = artefacts_of(name)
+    for artefact in study.artefacts:
+        if artefact not in known:
+            raise unknown_name("artefact", artefact, known, where=f"{file}, key artefacts")
+    for dataset, use in study.datasets.items():
+        if dataset not in registry:
+            raise unknown_name("data set", dataset, sorted(registry), where=f"{file}, key datasets")
+        test = scale.standin.test if scale.standin else registry[dataset].official_rows("test")
+        if use.points is not None:
+            _check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
+
+
+def _check_cohort(study: Study, file: str) -> None:
+    """Refuses a cohort that is missing or cannot be chosen."""
+    if study.cohort is None:
+        for name, attack in study.attacks.items():
+            if attack.select == "cohort":
+                raise InputError(
+                    f"The attack {name!r} takes the points of a cohort, but the study has none.",
+                    where=f"{file}, key attacks.{name}.select",
+                    remedy="set `select: test`, or describe a `cohort`.",
+                )
+        return
+    for dataset, use in study.datasets.items():
+        if use.points is None:
+            raise InputError(
+                f"How many points of {dataset} are in the cohort is not said.",
+                where=f"{file}, key datasets.{dataset}.points",
+                remedy="set a number of points.",
+            )
+    for model_name in study.cohort.models:
+        if model_name not in study.models:
+            raise unknown_name(
+                "model", model_name, study.models, where=f"{file}, key cohort.models"
+            )
+        if study.models[model_name].extra or study.models[model_name].datasets is not None:
+            raise InputError(
+                f"The model {model_name!r} cannot choose the points to attack: it is an extra, or "
+                "not trained on every data set.",
+                where=f"{file}, key cohort.models",
+                remedy="name models of the paper only, without `datasets`.",
+            )
+
+
+def _check_points(dataset: str, points: int, most: int, place: str) -> None:
+    """Refuses more points than the test split holds, before any work starts."""
+    if most and points > most:
+        raise InputError(
+            f"{points} points of {dataset} are to be attacked, but its test split has {most}.",
+            where=place,
+            remedy=f"ask for at most {most} points.",
+        )
+
+
+def _choose_protocol(node: Any, protocol: str) -> Any:
+    if isinstance(node, dict):
+        if set(node) == {"code", "text"}:
+            return node[protocol]
+        return {key: _choose_protocol(value, protocol) for key, value in node.items()}
+    return node
+
+
+# Snakemake takes only "True" and "False" on its command line for what YAML writes so.
+_WORDS = {"true": True, "false": False, "null": None}
+
+
+def _typed(node: Any) -> Any:
+    """Returns ``node`` with text such as "3" as YAML reads it.
+
+    Snakemake hands over everything inside a mapping of ``--config`` as text.
+    """
+    if isinstance(node, dict):
+        return {key: _typed(value) for key, value in node.items()}
+    if not isinstance(node, str):
+        return node
+    value = yaml.safe_load(node)
+    if isinstance(value, str):
+        # YAML 1.1 takes 1e-4 for text.
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def _overlay(
+    base: dict[str, Any], changes: Any, place: str, *, numbers_only: bool
+) -> dict[str, Any]:
+    """Returns ``base`` with ``changes`` laid over it; keys must exist already."""
+    if not isinstance(changes, dict):
+        raise InputError("Expected keys and values here.", where=place)
+    result = dict(base)
+    for key, value in changes.items():
+        here = f"{place}.{key}"
+        if key not in base:
+            raise unknown_name("key", key, base, where=here)
+        if isinstance(base[key], dict) and isinstance(value, dict):
+            result[key] = _overlay(base[key], value, here, numbers_only=numbers_only)
+        elif numbers_only and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(
+                f"A scale changes numbers only; found {value!r}.",
+                where=here,
+                remedy="put other changes into the study's file or into `overrides`.",
+            )
+        else:
+            result[key] = value
+    return result

@@ -1,0 +1,46 @@
+"""Where files lie: patterns of paths, and the cell (data set, fold, replicate) that fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DATA = "results/data/{dataset}@{source}"
+MODEL = "results/{run}/{study}/models/{dataset}@{source}/fold{fold}/rep{replicate}/{model}"
+EVALUATIONS = "results/{run}/{study}/evaluations"
+FOLD = "{dataset}@{source}/fold{fold}"
+CELL = f"{FOLD}/rep{{replicate}}"
+PROGRESS = "results/.progress"
+RAW = Path("resources/raw")
+SUBSET = "subset"
+RUN_FACTS = "run.json"  # beside committed records
+#: Folder and suffix of the main file of each kind of artefact.
+PLACES = {"table": ("tables", "html"), "figure": ("figures", "png"), "claims": ("claims", "html")}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One data set, fold and replicate of a study."""
+
+    run: str
+    study: str
+    dataset: str
+    source: str
+    fold: int = 0
+    replicate: int = 0
+
+    @property
+    def path(self) -> str:
+        """The cell's part of a path, e.g. ``mitbih@kaggle/fold0/rep0``."""
+        return CELL.format(**vars(self))
+
+    @property
+    def names(self) -> list[Any]:
+        """What seeds derive from: not the run, so a member starts alike at every scale."""
+        return [self.study, f"{self.dataset}@{self.source}", self.fold, self.replicate]
+
+    @property
+    def data(self) -> str:
+        """The folder of the cell's data set."""
+        return DATA.format(**vars(self))

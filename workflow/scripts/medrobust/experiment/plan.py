@@ -1,0 +1,298 @@
+"""The plan: how many jobs, hours and bytes a run will take, before it starts.
+
+Predictions multiply the amounts in the configuration by unit costs. The built-in unit costs
+were measured on one core of a 2-core x86-64 machine; once jobs have run, the timing files
+beside their results replace them by the medians measured here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrobust.core.grid import grid_variants
+from medrobust.core.registry import module_of
+from medrobust.data.fetching.transfer import megabytes
+from medrobust.data.registry import STANDIN
+from medrobust.experiment.catalogue import parts_of
+from medrobust.experiment.config import Model, attack_spec
+from medrobust.experiment.graph import Graph
+from medrobust.experiment.layout import Cell
+from medrobust.experiment.sources import also_prepared
+from medrobust.runtime.devices import trains_on_gpu
+from medrobust.training import planned_passes
+
+# Seconds per unit on one core: a point seen by one member in training, a query of the ensemble (of
+# one member, where these are computed one after the other) or a gradient.
+UNIT_SECONDS: dict[str, float] = {
+    "train:scd:sign_network": 1.5e-7,
+    "train:sgd_cross_entropy:mlp": 3e-7,
+    "train:adam_cross_entropy:bnn": 1.1e-6,
+    "train:adam_cross_entropy:cnn1d": 7.5e-4,
+    "train:composed_loss:relu_mlp": 7e-6,
+    "train:composed_loss:kachuee_cnn": 2.9e-4,
+    "train:bagged_trees:forest": 1.6e-4,
+    # A plain step of any method that goes by it (training.robust_descent).
+    "train:*:layer_norm_mlp": 5e-6,
+    "train:*:instance_norm_cnn": 1.2e-3,
+    "train:*:resnet18": 0.13,
+    "attack:hopskipjump:sign_network": 2.2e-5,
+    "attack:hopskipjump:mlp": 1.8e-5,
+    "attack:hopskipjump:bnn": 2.5e-5,
+    "attack:hopskipjump:cnn1d": 2.4e-4,
+    "attack:hopskipjump:forest": 8e-6,
+    "attack:pgd:relu_mlp": 1.9e-6,
+    "attack:pgd:kachuee_cnn": 1.3e-4,
+    "attack:pgd:cnn1d": 3e-4,
+    "attack:pgd:layer_norm_mlp": 1.3e-6,
+    "attack:pgd:instance_norm_cnn": 6.5e-4,
+    "attack:pgd:resnet18": 0.05,
+    "attack:spsa:relu_mlp": 1.8e-6,
+    "attack:spsa:kachuee_cnn": 1.1e-4,
+    "attack:spsa:cnn1d": 2.2e-4,
+    "attack:uniform_noise:relu_mlp": 4e-6,
+    "attack:uniform_noise:kachuee_cnn": 1.2e-4,
+    "attack:uniform_noise:layer_norm_mlp": 9e-6,
+    "attack:uniform_noise:instance_norm_cnn": 5.6e-4,
+    "attack:uniform_noise:resnet18": 0.04,
+}
+# For what nobody has measured yet.
+UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
+SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
+GPU_SPEEDUP = 20.0
+BYTES_PER_RECORD, BYTES_PER_FIGURE = 400, 600_000
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What one study will take.
+
+    Attributes:
+        study: name of the study.
+        jobs: jobs of the workflow, artefacts included.
+        cpu_hours, gpu_hours: predicted hours of computing on one core or one GPU.
+        longest_job_hours: the longest single job, a bound on the time however many cores.
+        disk_gb: results in GB.
+        download_gb: raw files still to download, in GB.
+        queries: model queries of all attacks.
+    """
+
+    study: str
+    jobs: int
+    cpu_hours: float
+    gpu_hours: float
+    longest_job_hours: float
+    disk_gb: float
+    download_gb: float
+    queries: int
+
+
+def make_plan(graph: Graph) -> list[StudyPlan]:
+    """Returns the plan of every selected study."""
+    measured = measured_unit_seconds(Path("results"))
+    return [_plan_study(graph, study, measured) for study in graph.resolved.studies]
+
+
+def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
+    """Returns the plan as a text table."""
+    header = [
+        "study",
+        "jobs",
+        "CPU h",
+        "GPU h",
+        "longest job h",
+        "disk GB",
+        "download GB",
+        "queries",
+    ]
+    rows = [header]
+    for plan in plans:
+        rows.append(
+            [
+                plan.study,
+                str(plan.jobs),
+                f"{plan.cpu_hours:.2f}",
+                f"{plan.gpu_hours:.2f}",
+                f"{plan.longest_job_hours:.2f}",
+                f"{plan.disk_gb:.2f}",
+                f"{plan.download_gb:.2f}",
+                f"{plan.queries:,}",
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    config = graph.resolved.config
+    how = f"scale {config.scale}, protocol {config.protocol}"
+    head = f"Plan of the run {graph.resolved.run} ({how}); finished jobs are not taken off:"
+    left_out = [f"left out, its data cannot be had: {name}" for name in graph.skipped]
+    also = [f"also prepared: {text}" for text in _also_prepared(graph)]
+    return "\n".join([head, *lines, *also, *left_out])
+
+
+def _also_prepared(graph: Graph) -> list[str]:
+    """Returns the data sets that no study uses, with their downloads."""
+    if graph.resolved.config.records_from is not None:
+        return []
+    texts = []
+    for name in also_prepared(graph.resolved):
+        source = graph.sources.get(name)  # none: left out
+        if source is not None:
+            download = 0 if source == STANDIN else _download_bytes(graph, name)
+            texts.append(f"{name}@{source}" + (f", {megabytes(download)}" if download else ""))
+    return texts
+
+
+def training_seconds(
+    graph: Graph, cell: Cell, model: str, members: int, measured: Mapping[str, float] | None = None
+) -> float:
+    """Returns the predicted seconds to train ``members`` members on one core."""
+    settings = graph.study(cell.study).models[model]
+    kind = f"train:{settings.method['name']}:{settings.architecture['name']}"
+    unit = _unit(kind, UNKNOWN_TRAINING, measured)
+    rows = graph.training_rows(cell.study, cell.dataset)
+    passes = planned_passes(settings.method, len(graph.registry[cell.dataset].classes), rows)
+    return unit * members * passes * rows
+
+
+def attack_seconds(
+    graph: Graph,
+    cell: Cell,
+    model: str,
+    attack: str,
+    points: int,
+    measured: Mapping[str, float] | None = None,
+) -> float:
+    """Returns the predicted seconds to attack ``points`` points on one core."""
+    study = graph.study(cell.study)
+    name = study.attacks[attack].name
+    architecture = study.models[model].architecture["name"]
+    unit = _unit(f"attack:{name}:{architecture}", UNKNOWN_QUERY, measured)
+    if getattr(module_of("architecture", architecture), "MEMBERS_APART", False):
+        unit *= graph.member_ranges(cell, model)[-1][1] + 1
+    return unit * points * queries_per_point(graph, cell.study, attack)
+
+
+def queries_per_point(graph: Graph, study: str, attack: str) -> int:
+    """Returns the queries, forward or backward, that an attack spends on one point.
+
+    All restarts and all values of its grid together; early stops are not foreseen.
+    """
+    chosen = graph.study(study).attacks[attack]
+    variants = len(grid_variants(chosen.grid))
+    return variants * int(attack_spec(chosen).expected_queries())
+
+
+def dataset_megabytes(graph: Graph, dataset: str) -> int:
+    """Returns the size of a data set's arrays in MB."""
+    rows = graph.rows(dataset, "train") + graph.rows(dataset, "test")
+    return math.ceil(4 * rows * math.prod(graph.registry[dataset].shape) / 1e6)
+
+
+def measured_unit_seconds(results: Path) -> dict[str, float]:
+    """Returns the median CPU seconds per unit of each kind of job that has run here."""
+    rates: dict[str, list[float]] = {}
+    for file in results.glob("*/*/[em]*/**/*.timing.json"):
+        try:
+            timing: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            # Short jobs measure the start of Python, not the work.
+            if timing["cpu_s"] > 20 and timing["units"] > 0:
+                rates.setdefault(timing["kind"], []).append(timing["cpu_s"] / timing["units"])
+        except (ValueError, KeyError, OSError):
+            continue
+    return {kind: statistics.median(values) for kind, values in rates.items()}
+
+
+def _unit(kind: str, unknown: float, measured: Mapping[str, float] | None) -> float:
+    job, _, architecture = kind.split(":")
+    known = UNIT_SECONDS.get(kind, UNIT_SECONDS.get(f"{job}:*:{architecture}", unknown))
+    return (measured or {}).get(kind, known)
+
+
+def _on_gpu(graph: Graph, model: Model) -> bool:
+    uses_gpu = module_of("architecture", model.architecture["name"]).USES_GPU
+    return graph.resolved.config.device == "cuda" and uses_gpu
+
+
+def _trains_on_gpu(graph: Graph, model: Model) -> bool:
+    names = model.architecture["name"], model.method["name"]
+    return graph.resolved.config.device == "cuda" and trains_on_gpu(*names)
+
+
+def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> StudyPlan:
+    settings = graph.study(study)
+    cells = graph.cells(study)
+    redraw = graph.resolved.config.records_from is not None
+    jobs, queries, disk, longest = 0, 0, 0.0, 0.0
+    hours = {"cpu": 0.0, "gpu": 0.0}
+
+    def add(gpu: bool, seconds: float) -> None:
+        nonlocal longest
+        seconds = SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds)
+        hours["gpu" if gpu else "cpu"] += seconds / 3600
+        longest = max(longest, seconds / 3600)
+
+    for cell in [] if redraw else cells:
+        first = cell.replicate == 0
+        jobs += first and settings.cohort is not None
+        attacks = graph.attacks(study, cell.dataset)
+        jobs += first * sum(a.select != "cohort" for a in attacks.values())
+        for name, model in graph.models(study, cell.dataset).items():
+            for first, last in graph.member_ranges(cell, name):
+                jobs += 1
+                seconds = training_seconds(graph, cell, name, last - first + 1, measured)
+                add(_trains_on_gpu(graph, model), seconds)
+            jobs += 1 + graph.knowledge_jobs(cell, name)  # clean predictions, margins, maps
+            add(_on_gpu(graph, model), 0.0)
+            for attack, chosen in attacks.items():
+                if name not in graph.attacked_models(study, attack, cell.dataset):
+                    continue
+                points = graph.attack_points(study, cell.dataset, attack)
+                records = points * len(grid_variants(chosen.grid))
+                for start, stop in graph.chunks(study, cell.dataset, attack):
+                    jobs += 1
+                    seconds = attack_seconds(graph, cell, name, attack, stop - start, measured)
+                    add(_on_gpu(graph, model), seconds)
+                jobs += 1  # joining the records, or counting them
+                queries += points * queries_per_point(graph, study, attack)
+                # Chunks and the joined file; of a cohort also arrays.
+                disk += BYTES_PER_RECORD * records * (10 if chosen.select == "cohort" else 0.2)
+    download = 0
+    for dataset in [] if redraw else settings.datasets:
+        fetched = graph.sources[dataset] != STANDIN
+        jobs += 1 + fetched
+        disk += 1e6 * dataset_megabytes(graph, dataset)
+        if fetched:
+            download += _download_bytes(graph, dataset)
+    # And the comparison and the check of the printed numbers.
+    jobs += len(settings.artefacts) + 1 + bool(parts_of(study).printed_averages)
+    disk += BYTES_PER_FIGURE * len(settings.artefacts)
+    return StudyPlan(
+        study,
+        jobs,
+        hours["cpu"],
+        hours["gpu"],
+        longest,
+        disk / 1e9,
+        download / 1e9,
+        queries,
+    )
+
+
+def _download_bytes(graph: Graph, dataset: str) -> int:
+    from medrobust.data.fetching.fetch import locate
+    from medrobust.experiment.preflight import still_to_download
+
+    entry, origin = graph.registry[dataset], graph.origins[dataset]
+    found = locate(entry, origin, graph.raw_dirs)
+    return 0 if found.complete else still_to_download(found)

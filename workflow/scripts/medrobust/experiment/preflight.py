@@ -1,0 +1,474 @@
+"""What a run still needs, said before it starts: data, credentials, disk, packages.
+
+Nothing is downloaded: files are looked for by name and size, packages by their metadata. Only if
+asked for, files at hand are read and held against their checksums, and the servers are asked
+whether they give what is missing; without that it takes a second. A run on stand-ins
+(``scale: smoke``) needs nothing. What is looked at are studies, or data sets by themselves.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medrobust.core.errors import InputError
+from medrobust.data.fetching.at_hand import wrong_files
+from medrobust.data.fetching.fetch import (
+    Located,
+    addresses,
+    choose_source,
+    enforced,
+    locate,
+    told_copies,
+    unpacked_bytes,
+)
+from medrobust.data.fetching.kaggle_source import (
+    check_access,
+    explain_kaggle,
+    find_credential,
+    no_credential,
+    other_ways,
+)
+from medrobust.data.fetching.transfer import (
+    TransferSettings,
+    TransientError,
+    ask_http,
+    bare_url,
+    free_bytes,
+    megabytes,
+)
+from medrobust.data.registry import STANDIN, Content, Dataset, Source, get_dataset
+
+PACKAGES = (
+    "adversarial-robustness-toolbox",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "packaging",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "seaborn",
+    "torch",
+)
+"""What every study needs, by distribution name."""
+
+PACKAGES_OF_SOURCE = {
+    "kaggle": ("kaggle", "requests"),
+    "physionet": ("requests", "wfdb"),
+    "http": ("requests",),
+}
+
+Level = Literal["ready", "download", "note", "action"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found out.
+
+    ``level``: ready (nothing to do), download (the run will fetch it), note (worth knowing),
+    action (the study cannot run until somebody acts). ``study`` is empty where it concerns
+    every study. ``size`` is the download in bytes.
+    """
+
+    level: Level
+    study: str
+    subject: str
+    text: str
+    remedy: str = ""
+    size: int = 0
+
+
+def preflight(
+    studies: Mapping[str, Sequence[tuple[str, str]]],
+    *,
+    registry: Mapping[str, Dataset],
+    raw_dirs: Sequence[str | Path],
+    download_dir: str | Path,
+    results_dir: str | Path,
+    allow_subset: bool = False,
+    conda: bool = True,
+    check_network: bool = False,
+    check_files: bool = False,
+    free: Callable[[Path], int] = free_bytes,
+    settings: TransferSettings | None = None,
+) -> list[Finding]:
+    """Looks at what the selected studies need.
+
+    Args:
+        studies: study (or data set by itself) -> its (data set, source setting) pairs; the
+            setting is "auto", "standin" or the name of a source.
+        registry: the data registry.
+        raw_dirs: folders with files put there by hand.
+        download_dir: where downloads go.
+        results_dir: where results go.
+        allow_subset: whether an incomplete release is accepted.
+        conda: whether rules run in conda environments that Snakemake makes (a package
+            missing here is then no obstacle).
+        check_network: also ask the servers for the first missing file, and Kaggle whether the
+            credential works.
+        check_files: also read the files at hand, and compare them with their checksums.
+        free: free bytes of a folder's file system.
+        settings: timeouts of the network check.
+    """
+    look = _Look(
+        registry, raw_dirs, download_dir, allow_subset, check_network, check_files, settings
+    )
+    findings = [f for study, pairs in studies.items() for f in look.study(study, pairs)]
+    findings += _unused_raw_dirs(raw_dirs, download_dir)
+    if _only_standins(studies):
+        return findings
+    findings += _packages(look.kinds, conda)
+    findings += _disk(look, Path(download_dir), Path(results_dir), free)
+    return findings
+
+
+def runnable(findings: Sequence[Finding], studies: Sequence[str]) -> list[str]:
+    """Returns the studies that nothing stands in the way of."""
+    blocked = {finding.study for finding in findings if finding.level == "action"}
+    return [] if "" in blocked else [study for study in studies if study not in blocked]
+
+
+def format_preflight(
+    findings: Sequence[Finding],
+    studies: Sequence[str],
+    *,
+    command: str = "snakemake --cores 8 --use-conda",
+    settings: str = "",
+    targets: Mapping[str, tuple[str, str]] | None = None,
+) -> str:
+    """Returns the findings as text, ending with the command that can be run now.
+
+    Args:
+        findings: of :func:`preflight`.
+        studies: what they are about: studies, or data sets by themselves.
+        command: how Snakemake is called.
+        settings: what stands behind the targets.
+        targets: the target of a data set, and that of its stand-in; a study is its own.
+    """
+    real, standin = ({name: pair[i] for name, pair in (targets or {}).items()} for i in (0, 1))
+    can_run = runnable(findings, studies)
+    lines: list[str] = []
+    for study in studies:
+        lines.append(f"{study}: {'can run' if study in can_run else 'cannot run yet'}")
+        lines += [line for f in findings if f.study == study for line in _lines(f)]
+    general = [line for f in findings if f.study == "" for line in _lines(f)]
+    if general:
+        lines += ["in general:", *general]
+    lines.append("")
+    if can_run:
+        now = " ".join(real.get(name, name) for name in can_run)
+        lines += ["Run now:", f"  {command} {now}{settings}"]
+    if len(can_run) < len(studies):
+        waiting = [study for study in studies if study not in can_run]
+        lines += [
+            "To try the pipeline without any data (stand-ins, minutes):",
+            f"  {command} {' '.join(standin.get(name, name) for name in waiting)}"
+            " --config scale=smoke",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+_MARKS: dict[Level, str] = {"ready": "ok", "download": "get", "note": "note", "action": "TO DO"}
+
+
+def _lines(finding: Finding) -> list[str]:
+    lines = [f"  {_MARKS[finding.level]:>5}  {finding.subject}: {finding.text}"]
+    return lines + ([f"         what to do: {finding.remedy}"] if finding.remedy else [])
+
+
+class _Look:
+    """Looks at data sets once each, and remembers what will be downloaded and built."""
+
+    def __init__(
+        self,
+        registry: Mapping[str, Dataset],
+        raw_dirs: Sequence[str | Path],
+        download_dir: str | Path,
+        allow_subset: bool,
+        check_network: bool,
+        check_files: bool,
+        settings: TransferSettings | None,
+    ) -> None:
+        self.registry = registry
+        self.folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
+        self.allow_subset, self.check_network = allow_subset, check_network
+        self.check_files = check_files
+        self.settings = settings or TransferSettings(connect_timeout=10.0, read_timeout=10.0)
+        self.kinds: set[str] = set()
+        self.downloads: dict[tuple[str, str], int] = {}
+        self.arrays: dict[str, int] = {}
+        self._answers: dict[str, str | InputError] = {}
+        self._wrong: dict[tuple[str, ...], list[str]] = {}
+
+    def study(self, study: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+        for name, setting in dict.fromkeys(pairs):
+            if setting == STANDIN:
+                yield Finding("ready", study, f"{name}@{STANDIN}", "generated, needs no data")
+                continue
+            try:
+                yield from self._dataset(study, name, setting)
+            except InputError as error:
+                yield _action(study, name, error)
+
+    def _dataset(self, study: str, name: str, setting: str) -> Iterator[Finding]:
+        dataset = get_dataset(self.registry, name)
+        chosen, reason = setting, "chosen in the configuration"
+        if setting == "auto":
+            chosen, reason = choose_source(dataset, self.folders, allow_subset=self.allow_subset)
+        source = dataset.source(chosen)
+        located = locate(dataset, chosen, self.folders)
+        subject = f"{name}@{chosen}"
+        self.kinds.add(source.kind)
+        self.arrays[name] = _array_bytes(dataset)
+        if source.kind == "generated":
+            yield Finding("ready", study, subject, "generated, needs no data")
+        elif wrong := self._wrong_files(located):
+            text = f"there are files, but not the right ones:{_listed(wrong)}"
+            yield Finding("action", study, subject, text, _REPLACE)
+        elif located.complete:
+            yield Finding("ready", study, subject, _found(located))
+        elif self.allow_subset and located.anything:
+            yield Finding("note", study, subject, _found(located) + _lacking(located))
+        else:
+            yield from self._to_fetch(study, subject, dataset, source, located, reason)
+        for path in located.empty:
+            text = f"{path} is empty (0 bytes) and counts as missing"
+            yield Finding("note", study, subject, text)
+        if located.passed_over:
+            yield Finding("note", study, subject, told_copies(located))
+        if not source.same_rows:
+            text = "its rows are made anew from the raw files, not those of the published release"
+            others = [name for name, other in dataset.sources.items() if other.same_rows]
+            remedy = f"for the release's own rows: source {' or '.join(others)}" if others else ""
+            yield Finding("note", study, subject, text, remedy)
+
+    def _to_fetch(
+        self,
+        study: str,
+        subject: str,
+        dataset: Dataset,
+        source: Source,
+        located: Located,
+        reason: str,
+    ) -> Iterator[Finding]:
+        if source.kind == "manual":
+            names = dataset.folders(subject.split("@")[1])
+            places = " and ".join(str(self.folders[-1] / name) for name in names)
+            text = f"must be put into {places} by you{_lacking(located)}"
+            yield Finding("action", study, subject, text, source.instructions or "")
+            return
+        if source.kind == "kaggle" and find_credential() is None:
+            raise no_credential(other_ways(dataset, source, self._place(dataset, subject)))
+        size = still_to_download(located)
+        self.downloads[dataset.raw, subject.split("@")[1]] = size + unpacked_bytes(source)
+        amount = megabytes(size) if size else "of unknown size"
+        text = f"will be downloaded from {_address(source)} ({amount}); {reason}"
+        yield Finding("download", study, subject, text, size=size)
+        if self.check_network:
+            answer = self._asked(dataset, located, self._place(dataset, subject))
+            if isinstance(answer, InputError):
+                yield _action(study, subject, answer)
+            else:
+                yield Finding("ready", study, subject, answer)
+
+    def _place(self, dataset: Dataset, subject: str) -> Path:
+        """Returns the folder for files of ``<data set>@<source>`` that are put there by hand."""
+        return self.folders[-1] / dataset.folders(subject.split("@")[1])[0]
+
+    def _asked(self, dataset: Dataset, located: Located, place: Path) -> str | InputError:
+        key = _wanted_urls(located)[0]
+        if key not in self._answers:
+            try:
+                self._answers[key] = f"{_ask(dataset, located, place, self.settings)} answers"
+            except InputError as error:
+                self._answers[key] = error
+        return self._answers[key]
+
+    def _wrong_files(self, located: Located) -> list[str]:
+        """Looks once at files that several data sets share."""
+        paths = [*located.files.values(), *(p for tree in located.trees.values() for p in tree)]
+        key = (str(located.archive), *sorted(map(str, paths)))
+        if key not in self._wrong:
+            self._wrong[key] = wrong_files(
+                located, read=self.check_files, allow_subset=self.allow_subset
+            )
+        return self._wrong[key]
+
+
+_REPLACE = "replace them, or move them away: what is missing is then downloaded, or asked for"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    shown = [f"\n           {text}" for text in texts[:5]]
+    return "".join(shown) + (f"\n           and {len(texts) - 5} more" if len(texts) > 5 else "")
+
+
+def _action(study: str, subject: str, error: InputError) -> Finding:
+    where = f" [{error.where}]" if error.where else ""
+    return Finding("action", study, subject, error.what + where, error.remedy)
+
+
+def _found(located: Located) -> str:
+    paths = [*located.files.values(), *(p for tree in located.trees.values() for p in tree)]
+    if located.missing and located.archive is not None:
+        return f"found {located.archive} (it will be unpacked)"
+    folders = sorted({path.parent.as_posix() for path in paths})
+    more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
+    return f"found {len(paths)} files in {folders[0]}{more}"
+
+
+def _lacking(located: Located) -> str:
+    shown = ", ".join(located.missing[:3])
+    more = f" and {len(located.missing) - 3} more" if len(located.missing) > 3 else ""
+    return f"; missing: {shown}{more}" if located.missing else ""
+
+
+def _address(source: Source) -> str:
+    """Returns the address of a source, for people."""
+    if source.kind == "kaggle":
+        return f"https://www.kaggle.com/datasets/{source.slug}"
+    urls = [source.archive.url if source.archive else None, *(file.url for file in source.files)]
+    return bare_url((source.base_urls or [url for url in urls if url])[0])
+
+
+def _wanted(located: Located) -> Content:
+    """Returns what is downloaded first: the archive, or the first missing file."""
+    source = located.source
+    if source.archive is not None and source.archive.delivered:
+        return source.archive
+    return next(file for file in source.files if file.name in located.missing)
+
+
+def _wanted_urls(located: Located) -> list[str]:
+    """Returns where it can be had: at the source's address and at its mirrors."""
+    source = located.source
+    if source.kind == "kaggle":
+        return [_address(source)]
+    return addresses(_wanted(located), source.base_urls)
+
+
+def still_to_download(located: Located) -> int:
+    """Returns the bytes left to download, as far as the registry knows them (0 if not)."""
+    source = located.source
+    total = source.download_bytes or 0
+    if source.archive is not None and source.archive.delivered:
+        return source.archive.bytes or source.archive.about_bytes or total
+    names = set(located.missing)
+    missing = [file for file in source.files if file.name in names]
+    sizes = [file.bytes for file in missing]
+    if None not in sizes:
+        return sum(size or 0 for size in sizes)
+    return total * len(missing) // max(len(source.files), 1)
+
+
+def _array_bytes(dataset: Dataset) -> int:
+    """Returns the size of the arrays built from a data set (at most 4 bytes per number)."""
+    official = dataset.counts.official
+    parts = [official["all"]] if "all" in official else official.values()
+    examples = sum(sum(split.values()) for split in parts)
+    return 4 * examples * math.prod(dataset.shape)
+
+
+def _only_standins(studies: Mapping[str, Sequence[tuple[str, str]]]) -> bool:
+    return all(setting == STANDIN for pairs in studies.values() for _, setting in pairs)
+
+
+def _unused_raw_dirs(raw_dirs: Sequence[str | Path], download_dir: str | Path) -> Iterator[Finding]:
+    for raw_dir in raw_dirs:
+        if Path(raw_dir) != Path(download_dir) and not Path(raw_dir).is_dir():
+            remedy = "check `raw_dir` in config/config.yaml"
+            yield Finding("note", "", "raw_dir", f"{raw_dir} is not a folder", remedy)
+
+
+def _packages(kinds: set[str], conda: bool) -> Iterator[Finding]:
+    wanted = {*PACKAGES, *(p for kind in kinds for p in PACKAGES_OF_SOURCE.get(kind, ()))}
+    missing = sorted(name for name in wanted if not _installed(name))
+    if not missing:
+        yield Finding("ready", "", "packages", f"all {len(wanted)} are installed")
+    elif conda:
+        text = f"not installed here: {', '.join(missing)}; --use-conda installs them"
+        yield Finding("note", "", "packages", text)
+    else:
+        text = f"not installed: {', '.join(missing)}"
+        remedy = "pip install -r requirements.txt, or run with --use-conda"
+        yield Finding("action", "", "packages", text, remedy)
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _disk(
+    look: _Look, download_dir: Path, results_dir: Path, free: Callable[[Path], int]
+) -> Iterator[Finding]:
+    needs: dict[int, tuple[Path, int]] = {}
+    parts = [
+        (download_dir, sum(look.downloads.values())),
+        (results_dir, sum(look.arrays.values())),
+    ]
+    for folder, needed in parts:
+        device = _existing(folder).stat().st_dev
+        first, before = needs.get(device, (folder, 0))
+        needs[device] = (first, before + needed)
+    for folder, needed in needs.values():
+        available = free(folder)
+        text = f"{megabytes(needed)} needed, {megabytes(available)} free in {folder}"
+        if needed > available:
+            remedy = "free some space, or move the folder to another disk and link to it"
+            yield Finding("action", "", "disk", text, remedy)
+        else:
+            yield Finding("ready", "", "disk", text)
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _ask(dataset: Dataset, located: Located, place: Path, settings: TransferSettings) -> str:
+    """Asks the source's servers, one after the other, and returns the first that gives the file.
+
+    Raises:
+        InputError: none is there, or they refuse (the first one's error).
+    """
+    errors: list[InputError] = []
+    source = located.source
+    for url in _wanted_urls(located):
+        address = bare_url(url)
+        try:
+            if source.kind == "kaggle":
+                _ask_kaggle(source, other_ways(dataset, source, place), settings)
+            else:
+                ask_http(url, enforced(_wanted(located), source), settings)
+            return address
+        except TransientError as trouble:
+            archive = f"{source.archive.name} or its files" if source.archive else "the files"
+            remedy = f"check the network, or put {archive} into {place} yourself"
+            what = f"The source cannot be reached now: {trouble.what}."
+            errors.append(InputError(what, where=address, remedy=remedy))
+        except InputError as refusal:
+            errors.append(refusal)
+    raise errors[0]
+
+
+def _ask_kaggle(source: Source, otherwise: str, settings: TransferSettings) -> None:
+    credential = find_credential()
+    if credential is None:
+        raise no_credential(otherwise)
+    explain = explain_kaggle(_address(source), credential, otherwise)
+    check_access(source.slug or "", credential, explain, settings)

@@ -1,0 +1,254 @@
+"""From the configuration to the graph: where each data set comes from, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medrobust.core.errors import InputError
+from medrobust.core.schema import unknown_name
+from medrobust.core.sources import SOURCES
+from medrobust.data.fetching.fetch import choose_source, locate
+from medrobust.data.registry import STANDIN, get_dataset
+from medrobust.experiment.committed import (
+    as_committed,
+    check_committed,
+    committed_sources,
+    study_of_records,
+)
+from medrobust.experiment.config import Config, Resolved, named_datasets, resolve
+from medrobust.experiment.graph import Graph
+from medrobust.experiment.layout import DATA, RAW, SUBSET
+
+
+def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False) -> Graph:
+    """Checks the configuration and chooses the source of every data set in use.
+
+    Only names and sizes of files are looked at, nothing is opened or asked over the network.
+
+    Args:
+        values: content of config/config.yaml with command line settings applied.
+        root: the project's folder.
+        telling: only to tell what is there (plan, preflight): no data is no reason to stop.
+
+    Raises:
+        InputError: the configuration is wrong; see :func:`medrobust.experiment.config.resolve`.
+    """
+    resolved = resolve(values, root)
+    if resolved.config.records_from is not None:
+        resolved = as_committed(study_of_records(resolved), values, root)
+    config = resolved.config
+    raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
+    if config.raw_dir and not raw_dirs[0].is_dir():
+        raise InputError(
+            "This folder does not exist.",
+            where=f"config/config.yaml, key raw_dir: {config.raw_dir}",
+            remedy="correct the path, or set raw_dir to null.",
+        )
+    if config.records_from is not None:
+        sources = committed_sources(resolved)
+        graph = Graph(resolved, sources, dict(sources), raw_dirs)
+        for study in resolved.studies:
+            check_committed(graph, study)
+        return graph
+    resolved, skipped = _without_missing(resolved, raw_dirs, telling)
+    also = also_prepared(resolved)
+    without = _not_to_be_had(resolved, {name: [name] for name in also}, raw_dirs)
+    graph = Graph(resolved, {}, {}, raw_dirs, (*skipped, *without))
+    used = sorted({d for study in resolved.studies.values() for d in study.datasets})
+    for dataset in [*used, *(name for name in also if name not in without)]:
+        graph = with_dataset(graph, dataset)
+    return graph
+
+
+def also_prepared(resolved: Resolved) -> list[str]:
+    """Returns the data sets of ``also_prepare`` that no selected study uses."""
+    used = {dataset for study in resolved.studies.values() for dataset in study.datasets}
+    names = named_datasets(resolved.config.also_prepare, resolved.registry)
+    return [name for name in names if name not in used and name not in resolved.config.leave_out]
+
+
+def with_dataset(graph: Graph, dataset: str) -> Graph:
+    """Returns ``graph`` with the source of a data set, also of one that no study selects.
+
+    Raises:
+        InputError: the registry has no such data set, or calls its source by an unknown name.
+    """
+    if dataset in graph.sources:
+        return graph
+    get_dataset(graph.registry, dataset)
+    origin = _origin(graph.resolved, dataset, graph.raw_dirs)
+    if origin not in SOURCES:
+        where = f"config/datasets.yaml, key datasets.{dataset}.sources"
+        raise unknown_name("source", origin, SOURCES, where=where)
+    label = _label(graph.resolved, dataset, origin, graph.raw_dirs)
+    return replace(
+        graph,
+        sources={**graph.sources, dataset: label},
+        origins={**graph.origins, dataset: origin},
+    )
+
+
+def _origin(resolved: Resolved, dataset: str, raw_dirs: tuple[Path, ...]) -> str:
+    if resolved.scale.data == STANDIN:
+        return STANDIN
+    if dataset in resolved.config.sources:
+        return resolved.config.sources[dataset]
+    entry = resolved.registry[dataset]
+    return choose_source(entry, raw_dirs, allow_subset=resolved.config.allow_subset)[0]
+
+
+def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, ...]) -> str:
+    """Returns ``origin``, or "subset" where an incomplete release is accepted."""
+    if origin == STANDIN or not resolved.config.allow_subset:
+        return origin
+    found = locate(resolved.registry[dataset], origin, raw_dirs)
+    cut = found.anything and not found.complete
+    for file in found.source.files:
+        sizes = {content.bytes for content in (file, *file.alternatives)}
+        if file.name in found.files and None not in sizes:
+            cut |= found.files[file.name].stat().st_size not in sizes
+    return SUBSET if cut else origin
+
+
+def _without_missing(
+    resolved: Resolved, raw_dirs: tuple[Path, ...], telling: bool
+) -> tuple[Resolved, tuple[str, ...]]:
+    """Leaves out the studies whose data cannot be had, if the configuration says so."""
+    skipped = _not_to_be_had(resolved, _datasets_of_studies(resolved), raw_dirs)
+    if not skipped:
+        return resolved, ()
+    can_run = [name for name in resolved.studies if name not in skipped]
+    if not can_run and telling:
+        return resolved, tuple(resolved.studies)
+    if not can_run:
+        raise InputError(
+            "The data of none of the selected studies can be had.",
+            where="config/config.yaml, key on_missing_data: skip",
+            remedy="run `snakemake --cores 1 preflight` to see what each needs.",
+        )
+    kept = {name: study for name, study in resolved.studies.items() if name in can_run}
+    return replace(resolved, studies=kept), skipped
+
+
+def _not_to_be_had(
+    resolved: Resolved, wanted: Mapping[str, Sequence[str]], raw_dirs: tuple[Path, ...]
+) -> tuple[str, ...]:
+    """Returns whose data cannot be had, if the configuration says to leave it out.
+
+    Args:
+        resolved: the checked configuration.
+        wanted: study (or data set) -> its data sets.
+        raw_dirs: folders that may hold raw files.
+    """
+    if resolved.config.on_missing_data != "skip" or resolved.scale.data == STANDIN or not wanted:
+        return ()
+    from medrobust.experiment.preflight import runnable
+
+    can_run = runnable(_preflight(resolved, wanted, raw_dirs, thorough=False), list(wanted))
+    return tuple(name for name in wanted if name not in can_run)
+
+
+def _preflight(
+    resolved: Resolved,
+    wanted: Mapping[str, Sequence[str]],
+    raw_dirs: tuple[Path, ...],
+    *,
+    thorough: bool,
+) -> list[Any]:
+    """Returns the findings on studies (or data sets) and their data sets."""
+    from medrobust.experiment.preflight import preflight
+
+    chosen = resolved.config.sources
+
+    def setting(dataset: str) -> str:
+        return STANDIN if resolved.scale.data == STANDIN else chosen.get(dataset, "auto")
+
+    return preflight(
+        {name: [(d, setting(d)) for d in datasets] for name, datasets in wanted.items()},
+        registry=resolved.registry,
+        raw_dirs=raw_dirs,
+        download_dir=RAW,
+        results_dir="results",
+        allow_subset=resolved.config.allow_subset,
+        check_network=thorough,
+        check_files=thorough,
+    )
+
+
+def _datasets_of_studies(resolved: Resolved) -> dict[str, list[str]]:
+    return {name: list(study.datasets) for name, study in resolved.studies.items()}
+
+
+# Settings that change no result: where files lie, where to compute, what to do without data.
+CIRCUMSTANCES = (
+    "device",
+    "raw_dir",
+    "allow_subset",
+    "on_missing_data",
+    "records_from",
+    "studies",
+    "also_prepare",
+)
+
+
+def shown_settings(config: Config, without: Sequence[str] = ()) -> str:
+    """Returns the settings that differ from the defaults, as arguments of Snakemake.
+
+    Args:
+        config: the settings.
+        without: names to leave out.
+    """
+    defaults = Config()
+    changed = {
+        name: getattr(config, name)
+        for name in Config.model_fields
+        if name not in without and getattr(config, name) != getattr(defaults, name)
+    }
+    words = [
+        f"{name}={json.dumps(value) if isinstance(value, dict | list) else value}"
+        for name, value in changed.items()
+    ]
+    return " --config " + " ".join(shlex.quote(word) for word in words) if words else ""
+
+
+def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool = False) -> str:
+    """Returns what is still needed, and the command that can be run now.
+
+    Args:
+        graph: of the configuration.
+        datasets: data sets to tell of, whoever uses them ("all": every one); none: the selected
+            studies and the data sets of ``also_prepare``.
+        thorough: ask the servers and read the files at hand; else names and sizes only.
+
+    Raises:
+        InputError: the registry has no such data set.
+    """
+    from medrobust.experiment.preflight import format_preflight
+
+    resolved = graph.resolved
+    names = named_datasets(datasets, graph.registry) if datasets else also_prepared(resolved)
+    for name in names:
+        get_dataset(graph.registry, name)
+    wanted = {} if datasets else _datasets_of_studies(resolved)
+    wanted |= {name: [name] for name in names}
+    findings = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough)
+    settings = shown_settings(
+        resolved.config, without=["also_prepare", "studies"] if datasets else []
+    )
+    return format_preflight(findings, list(wanted), settings=settings, targets=_cards(graph, names))
+
+
+def _cards(graph: Graph, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Returns the card of each data set, and that of its stand-in: targets of Snakemake."""
+    cards = {}
+    for name in names:
+        real = with_dataset(graph, name).sources[name]
+        cards[name] = tuple(
+            DATA.format(dataset=name, source=source) + "/card.md" for source in (real, STANDIN)
+        )
+    return cards

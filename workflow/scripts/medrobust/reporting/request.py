@@ -1,0 +1,77 @@
+"""What is handed to the function that draws a table or figure: the results, and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medrobust.reporting.artefacts import RunContext
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Results of one model on one data set.
+
+    Attributes:
+        dataset: name of the data set as in the published numbers, or its registered name.
+        model: name of the model as in the published numbers, or its label.
+        source: where the data came from.
+        replicate: number of the replicate.
+        summary: ``clean.json``.
+        predictions: ``clean.parquet``.
+        records: files of attack records.
+        arrays: the arrays beside them.
+        tallies: name of an attack on a split to its ``tally.csv``.
+        attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
+        margins: ``margins.safetensors``, of models whose training estimates margins.
+        plane: ``plane.safetensors``, of models of two-dimensional data.
+        search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
+        training_points: at most so many training points were drawn; None: all were used.
+        epochs: that the model was trained for, at most; None where training has none.
+    """
+
+    dataset: str
+    model: str
+    source: str
+    replicate: int
+    summary: str = ""
+    predictions: str = ""
+    records: Sequence[str] = ()
+    arrays: Sequence[str] = ()
+    tallies: Mapping[str, str] = field(default_factory=dict)
+    attack_arrays: Mapping[str, str] = field(default_factory=dict)
+    margins: str = ""
+    plane: str = ""
+    search: str = ""
+    training_points: int | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a builder needs to make one artefact.
+
+    Attributes:
+        entries: the results there are.
+        published: file of the published numbers.
+        out_stem: path of the artefact without suffix.
+        context: the run.
+        attack: name and settings of the attack.
+        cohort: file of the attacked points, in their seeded order (empty if not needed).
+        class_names: names of the classes of the (first) data set.
+        cohort_rule: which points were attacked, in words.
+        attacks: every attack of the study by its name there: registered ``name``, options,
+            ``grid`` (setting to its values) and ``points_per_class`` (None: all points).
+    """
+
+    entries: Sequence[Entry]
+    published: str
+    out_stem: str
+    context: RunContext
+    attack: Mapping[str, Any]
+    cohort: str = ""
+    class_names: Sequence[str] = ()
+    cohort_rule: str = ""
+    attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,0 +1,322 @@
+"""What the tables of several studies share: grouping of results, typed rows, marks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from medrobust.core.errors import InputError
+from medrobust.evaluation.tally import Tally
+from medrobust.reporting import artefacts
+from medrobust.reporting.artefacts import number
+from medrobust.reporting.comparison import OUTSIDE, normal_epsilon, verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from medrobust.reporting.request import Request
+
+#: Samples per second of the MIT-BIH heartbeats. Kachuee et al. (2018, section III) state 125,
+#: but the rows that they released are every third sample of the records' 360 per second, equal
+#: in every bit (docs/data-mitbih.md).
+MITBIH_SAMPLING_RATE = 120.0
+
+#: Columns of every table of numbers, in order: what names a number, what it is, where it is from.
+ROW_COLUMNS = (
+    "table",
+    "dataset",
+    "method",
+    "metric",
+    "attack",
+    "norm",
+    "epsilon",
+    "origin",
+    "status",
+    "published",
+    "reproduced",
+    "ci_low",
+    "ci_high",
+    "n",
+    "replicates",
+    "difference",
+    "scale",
+    "protocol",
+    "source",
+)
+TEXT_COLUMNS = frozenset(
+    {
+        *("table", "dataset", "method", "metric", "attack", "norm", "epsilon", "origin", "status"),
+        *("scale", "protocol", "source"),
+    }
+)
+WHOLE_COLUMNS = frozenset({"n", "replicates"})
+
+
+def as_named(name: str) -> str:
+    """Returns a data set's name as it is."""
+    return name
+
+
+def grouped(
+    inputs: Sequence[Any], label: Callable[[str], str] = as_named
+) -> dict[tuple[str, str], list[Any]]:
+    """Groups results by (printed data set, model); replicates in their order.
+
+    Args:
+        inputs: frozen dataclasses with ``dataset``, ``model`` and ``replicate``.
+        label: name of a data set to how it is printed.
+
+    Raises:
+        InputError: two inputs are the same model, data set and replicate.
+    """
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for item in inputs:
+        named = dataclasses.replace(item, dataset=label(item.dataset))
+        group = groups.setdefault((named.dataset, named.model), [])
+        if any(other.replicate == named.replicate for other in group):
+            raise InputError(
+                f"The results of {named.model} on {named.dataset}, replicate {named.replicate}, "
+                "are given twice."
+            )
+        group.append(named)
+    return {key: sorted(group, key=lambda item: item.replicate) for key, group in groups.items()}
+
+
+def sources_of(
+    inputs: Sequence[Any], order: Sequence[str], label: Callable[[str], str] = as_named
+) -> dict[str, str]:
+    """Returns the source of each printed data set, those in ``order`` first.
+
+    Raises:
+        InputError: a source is unknown, or a data set has two.
+    """
+    found: dict[str, str] = {}
+    for item in inputs:
+        name = label(item.dataset)
+        if found.setdefault(name, item.source) != item.source:
+            raise InputError(
+                f"The results on {name} come from the sources {found[name]!r} and {item.source!r}.",
+                remedy="use one source of a data set in a table.",
+            )
+    artefacts.check_sources(found)
+    first = [name for name in order if name in found]
+    return {name: found[name] for name in [*first, *(n for n in found if n not in order)]}
+
+
+def typed(
+    frame: pd.DataFrame, text: Collection[str] = (), whole: Collection[str] = ()
+) -> pd.DataFrame:
+    """Gives every column its type, so that a table without results has the same columns.
+
+    Args:
+        frame: rows of numbers; changed in place.
+        text: further columns of text; empty for what is missing.
+        whole: further columns of whole numbers. All others are float64.
+    """
+    for name in frame.columns:
+        if name in WHOLE_COLUMNS or name in whole:
+            frame[name] = frame[name].astype("float64").astype("Int64")
+        elif name in TEXT_COLUMNS or name in text:
+            frame[name] = [value if isinstance(value, str) else "" for value in frame[name]]
+        else:
+            frame[name] = frame[name].astype("float64")
+    return frame
+
+
+def draw_not_run(request: Request, title: str, what: str) -> list[Path]:
+    """Writes a figure that only says what was not run, where a selection left its results out.
+
+    It shows neither data nor published numbers, and says so.
+
+    Args:
+        request: of the figure.
+        title: the figure's.
+        what: that was not run, in words.
+    """
+    import pandas as pd
+
+    from medrobust.reporting import plotting
+
+    with plotting.style():
+        text = f"{artefacts.NOT_RUN}: {what}"
+        said = f"{text[0].upper()}{text[1:]}."
+        figure = words_alone(title, said)
+        return artefacts.write_figure_artefact(
+            request.out_stem,
+            figure,
+            pd.DataFrame({"status": [text], "source": [""]}),
+            title=title,
+            caption=said,
+            context=request.context,
+            sources={entry.dataset: entry.source for entry in request.entries},
+            n="0",
+            budget=artefacts.NOT_RUN,
+        )
+
+
+def words_alone(title: str, text: str) -> Any:
+    """Returns a picture of a figure's title and a sentence, where there is nothing to draw.
+
+    Call it inside ``with plotting.style():``.
+    """
+    from medrobust.reporting import plotting
+
+    figure = plotting.new_figure(height=1.2)
+    figure.text(0.5, 0.74, title, ha="center", va="center", fontweight="bold")
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
+def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns rows as dictionaries with None for what is missing."""
+    objects = frame.astype(object).where(frame.notna(), None)
+    return objects.to_dict("records")
+
+
+def marked(text: str, sources: Collection[str]) -> str:
+    """Returns a heading with a mark if anything below it comes from stand-in data."""
+    return f"{text} (SYNTHETIC)" if any(map(artefacts.is_synthetic, sources)) else text
+
+
+def printed_values(published: pd.DataFrame, *key: str) -> dict[tuple[str, ...], float]:
+    """Returns the published numbers by the columns ``key``.
+
+    Args:
+        published: as :func:`medrobust.reporting.comparison.read_published` reads it.
+        key: names of columns that tell the numbers apart.
+    """
+    keys = zip(*(published[name] for name in key), strict=True)
+    return dict(zip(keys, published["value"], strict=True))
+
+
+def level_text(epsilon: float) -> str:
+    """Returns a noise level as it is printed ("0", "0.01")."""
+    return normal_epsilon(epsilon)
+
+
+def signed(value: float, decimals: int) -> str:
+    """Returns a number with its sign, "+0.012" or "−0.012"; without one if it rounds to 0."""
+    text = number(abs(value), decimals)
+    if float(text) == 0:
+        return text
+    return f"+{text}" if value > 0 else f"−{text}"
+
+
+def outside(row: Mapping[str, Any], decimals: int) -> bool:
+    """Tells whether a published number lies outside the interval of the reproduced one.
+
+    Whatever data the reproduced number rests on: only the comparison refuses to judge
+    stand-ins.
+
+    Args:
+        row: with ``published``, ``reproduced``, ``ci_low`` and ``ci_high``.
+        decimals: of the published number.
+    """
+    ends = (row["reproduced"], row["ci_low"], row["ci_high"])
+    return verdict(row["published"], decimals, *ends, source="kaggle") == OUTSIDE
+
+
+# --- attacks of a study -----------------------------------------------------------------
+
+#: Facts of an attack that are told in words of their own, or not at all.
+_TOLD_APART = ("name", "grid", "points_per_class", "clip_min", "clip_max")
+
+
+def attack_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of an attack that its description lists.
+
+    Args:
+        facts: an entry of :attr:`medrobust.reporting.request.Request.attacks`.
+    """
+    return {name: value for name, value in facts.items() if name not in _TOLD_APART}
+
+
+def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> str:
+    """Returns an attack of the study and its budget in words.
+
+    Args:
+        request: with the attacks of the study.
+        attack: name in the study.
+        printed: name in the study to the name in print, for an attack that is not there.
+    """
+    facts = request.attacks.get(attack)
+    if facts is None:
+        return printed.get(attack, attack)
+    text = artefacts.describe_attack(facts["name"], attack_settings(facts))
+    for name, values in (facts.get("grid") or {}).items():
+        shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        if any(isinstance(value, str) for value in values):
+            text += f", {name} {' and '.join(value.replace('_', ' ') for value in shown)}"
+        else:
+            text += f" at {name.replace('_', ' ')} {', '.join(shown)}"
+    per_class = facts.get("points_per_class")
+    return f"{text}, first {per_class:,} test points of each class" if per_class else text
+
+
+def counted_right(accuracy: float, n: int, points: str, where: str) -> int:
+    """Returns how many points are classified correctly at an accuracy.
+
+    Args:
+        accuracy: as a fraction.
+        n: number of points.
+        points: which, in words, such as "test points".
+        where: the file that says so.
+
+    Raises:
+        InputError: the accuracy is no fraction, or not one that ``n`` points can have.
+    """
+    if not 0 <= accuracy <= 1:
+        raise InputError(f"An accuracy of {accuracy} is not a fraction in [0, 1].", where=where)
+    right = round(accuracy * n)
+    if n < 1 or abs(accuracy * n - right) > 1e-3:
+        raise InputError(
+            f"An accuracy of {accuracy} is impossible with {n} {points}.",
+            where=where,
+            remedy="evaluate the model again (delete the file and run the same command).",
+        )
+    return right
+
+
+def check_same_points(
+    tallies: Mapping[tuple[str, str, str], Sequence[Tally]], described: Callable[[Tally], str]
+) -> None:
+    """Refuses tallies of one attack whose points differ: their numbers stand side by side.
+
+    Args:
+        tallies: (data set, model, attack) to the tallies of its replicates.
+        described: which points a tally is of, in words.
+
+    Raises:
+        InputError: two tallies of an attack on a data set are of different points.
+    """
+    first: dict[tuple[str, str], tuple[str, tuple]] = {}
+    for (dataset, model, attack), found in tallies.items():
+        for tally in found:
+            fact = (tally.selection, tally.per_class, tally.test_points)
+            known = first.setdefault((dataset, attack), (model, fact))
+            if known[1] != fact:
+                raise InputError(
+                    f"The attack {attack} was made on {described(tally)} for {model}, on other "
+                    f"points for {known[0]}.",
+                    where=dataset,
+                    remedy="attack the same points of every model.",
+                )
+
+
+def ordered_models(
+    groups: Iterable[tuple[str, str]], dataset: str, printed: Sequence[str]
+) -> list[str]:
+    """Returns the printed models of a data set, then what was added to them.
+
+    Args:
+        groups: (data set, model) of the results.
+        dataset: which.
+        printed: models of the paper on it, in its order.
+    """
+    return [
+        *printed,
+        *(model for name, model in groups if name == dataset and model not in printed),
+    ]

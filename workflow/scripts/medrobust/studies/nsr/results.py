@@ -1,0 +1,336 @@
+"""What the tables, figures, claims and reading of nsr read: tallies, and the printed numbers.
+
+Everything that is estimated goes through :class:`Results`, so that a number and its interval
+are the same wherever they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medrobust.core import io, seeds
+from medrobust.evaluation import balanced, statistics
+from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally, read_tally
+from medrobust.reporting import rows as shared
+from medrobust.reporting.comparison import read_published
+from medrobust.reporting.request import Entry, Request
+from medrobust.reporting.rows import level_text
+
+STUDY = "nsr"
+DATASET = "MIT-BIH(balanced test)"
+#: What the published numbers call the points of SPSA.
+PER_CLASS_DATASET = "MIT-BIH(balanced test) first162/class"
+#: Test points of each class that the paper attacks by SPSA (appendix C).
+PAPER_PER_CLASS = 162
+NETWORKS = ("MLP", "CNN")
+#: In the order of the paper's tables.
+METHODS = (
+    "ce",
+    "jacob",
+    "mse",
+    "mseMargin",
+    "loss2",
+    "loss1",
+    "adv0.1",
+    "adv0.2",
+    "adv0.3",
+)
+METRICS = ("ACC", "PREC")
+METRIC_NAMES = {"ACC": "accuracy", "PREC": "precision"}
+#: Noise levels that the paper prints; 0 is clean.
+LEVELS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
+NOISE_LEVELS = LEVELS[1:]
+N_CLASSES = 5
+RESAMPLES = statistics.RESAMPLES
+#: Name of an attack in the study to its name in print.
+PRINTED_ATTACKS = {"pgd20": "20-PGD", "pgd100": "100-PGD", "spsa": "SPSA"}
+NOISE = "noise"
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """One of the paper's twelve tables.
+
+    Attributes:
+        number: of the table.
+        attack: name in the study.
+        network: "MLP" or "CNN".
+        metric: "ACC" or "PREC".
+    """
+
+    number: int
+    attack: str
+    network: str
+    metric: str
+
+
+TABLES = tuple(
+    PrintedTable(number, attack, network, metric)
+    for number, (attack, network, metric) in enumerate(
+        ((a, n, m) for a in PRINTED_ATTACKS for n in NETWORKS for m in METRICS), start=1
+    )
+)
+
+
+def remark(dataset: str, source: str) -> str:
+    """Returns what a reader must know of the data behind a number, "" if nothing."""
+    if source.split("+")[0] == "physionet":
+        return "the test beats were drawn anew from the records: not the rows of the paper"
+    return ""
+
+
+def model_name(network: str, method: str) -> str:
+    """Returns a model's name as in the published numbers ("MLP:ce")."""
+    return f"{network}:{method}"
+
+
+def split_name(model: str) -> tuple[str, str]:
+    """Returns the network and the method of a model; ("", name) for one of another kind."""
+    network, _, method = model.partition(":")
+    return (network, method) if network in NETWORKS and method else ("", model)
+
+
+#: Models of the paper, in its order.
+PAPER_MODELS = tuple(model_name(network, method) for network in NETWORKS for method in METHODS)
+
+
+# --- results ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Results:
+    """Tallies of a run and what follows from them.
+
+    Attributes:
+        tallies: (data set, model, attack) to the tallies of its replicates.
+        sources: data set to source, the paper's first.
+        models: of each data set, in the order of the tables.
+        sizes: of each data set the numbers of training and test points, as evaluated.
+        n_classes: number of classes.
+        seed: root seed.
+        files: every file that was read.
+    """
+
+    tallies: Mapping[tuple[str, str, str], Sequence[Tally]]
+    sources: Mapping[str, str]
+    models: Mapping[str, Sequence[str]]
+    sizes: Mapping[str, tuple[int, int]]
+    n_classes: int
+    seed: int
+    files: Sequence[str]
+    _draws: dict[tuple[Any, ...], dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def of(self, model: str, attack: str, dataset: str = DATASET) -> Sequence[Tally]:
+        """Returns the tallies of an attacked model, none if it was not run."""
+        return self.tallies.get((dataset, model, attack), ())
+
+    def cells(
+        self,
+        model: str,
+        attack: str,
+        epsilon: float,
+        *,
+        dataset: str = DATASET,
+        reading: str = ATTACK,
+        subset: bool = False,
+    ) -> list[balanced.Cells]:
+        """Returns the counted points of each replicate, none if the level was not run."""
+        found = [
+            tally.cells(epsilon, reading, subset=subset)
+            for tally in self.of(model, attack, dataset)
+        ]
+        return [] if any(one is None for one in found) else found
+
+    def draws(
+        self, model: str, attack: str, epsilon: float, metric: str, **where: Any
+    ) -> np.ndarray | None:
+        """Returns bootstrap draws of a metric, None if it was not run.
+
+        Args:
+            model, attack: as in the study.
+            epsilon: noise level, 0 for clean.
+            metric: "ACC" or "PREC".
+            where: ``dataset``, ``reading``, ``subset`` as for :meth:`cells`.
+        """
+        cells = self.cells(model, attack, epsilon, **where)
+        if not cells:
+            return None
+        named = sorted(where.items())
+        key = (model, attack, level_text(epsilon), *named)
+        if key not in self._draws:
+            names = [f"{name}={value}" for name, value in named]
+            random = self.random("bootstrap", *key[:3], *names)
+            self._draws[key] = balanced.metric_draws(cells, self.n_classes, random, RESAMPLES)
+        return self._draws[key][metric]
+
+    def estimate(
+        self, model: str, attack: str, epsilon: float, metric: str, **where: Any
+    ) -> statistics.Estimate | None:
+        """Returns a metric with its interval, None if it was not run; arguments as above."""
+        cells = self.cells(model, attack, epsilon, **where)
+        if not cells:
+            return None
+        draws = self.draws(model, attack, epsilon, metric, **where)
+        return balanced.metric_estimate(cells, metric, self.n_classes, draws)
+
+    def value(
+        self, model: str, attack: str, epsilon: float, metric: str, **where: Any
+    ) -> float | None:
+        """Returns a metric alone, None if it was not run; arguments as above."""
+        of = balanced.METRICS[metric]
+        cells = self.cells(model, attack, epsilon, **where)
+        values = [float(of(balanced.confusion(one, self.n_classes))) for one in cells]
+        return float(np.mean(values)) if values else None
+
+    def random(self, *names: object) -> np.random.Generator:
+        """Returns the generator of a named piece of work."""
+        return seeds.generator(self.seed, STUDY, *names)
+
+    def on_points_of(self, model: str, attack: str, other: str) -> dict[str, bool] | None:
+        """Returns how to read ``attack`` on the points of ``other`` (arguments of :meth:`cells`).
+
+        None if either was not run, or their points cannot be matched.
+        """
+        mine, theirs = self.of(model, attack), self.of(model, other)
+        if not mine or not theirs:
+            return None
+        if (mine[0].selection, mine[0].per_class) == (theirs[0].selection, theirs[0].per_class):
+            return {}
+        marked = mine[0].subset_per_class == theirs[0].per_class > 0
+        return {"subset": True} if marked and mine[0].selection == TEST_SET else None
+
+    def attacked(self, attack: str, dataset: str = DATASET) -> list[Tally]:
+        """Returns every tally of an attack."""
+        return [
+            t
+            for (d, _, a), found in self.tallies.items()
+            for t in found
+            if (d, a) == (dataset, attack)
+        ]
+
+    def levels(self, attack: str, dataset: str = DATASET) -> list[float]:
+        """Returns the levels of an attack, ascending, with 0; none if it was not run."""
+        found = {level for tally in self.attacked(attack, dataset) for level in tally.levels}
+        return sorted({0.0, *found}) if found else []
+
+    def trainings(self, dataset: str = DATASET) -> int | None:
+        """Returns the fewest trainings behind the models of a data set."""
+        counts = [len(found) for (d, *_), found in self.tallies.items() if d == dataset]
+        return min(counts, default=None)
+
+
+def read_results(
+    request: Request, attacks: Iterable[str] | None = None, network: str | None = None
+) -> Results:
+    """Reads the tallies of a request.
+
+    Args:
+        request: with the results of models.
+        attacks: those to read; by default all.
+        network: "MLP" or "CNN" to read its models only, and those of no network of the paper.
+
+    Raises:
+        InputError: a file is missing or wrong, two entries are the same, or the tallies of an
+            attack are of different points.
+    """
+    wanted = None if attacks is None else set(attacks)
+    entries = [
+        entry
+        for entry in request.entries
+        if network is None or split_name(entry.model)[0] in (network, "")
+    ]
+    groups = shared.grouped(entries)
+    sources = shared.sources_of(entries, (DATASET,))
+    tallies: dict[tuple[str, str, str], list[Tally]] = {}
+    files: list[str] = []
+    for (dataset, model), replicates in groups.items():
+        for entry in replicates:
+            for attack, path in entry.tallies.items():
+                if wanted is not None and attack not in wanted:
+                    continue
+                tallies.setdefault((dataset, model, attack), []).append(read_tally(path))
+                files.append(path)
+    shared.check_same_points(tallies, points_text)
+    names = (DATASET, *sources)
+    return Results(
+        tallies=tallies,
+        sources=sources,
+        models={name: shared.ordered_models(groups, name, PAPER_MODELS) for name in names},
+        sizes=_sizes(entries),
+        n_classes=len(request.class_names) or N_CLASSES,
+        seed=request.context.seed,
+        files=files,
+    )
+
+
+def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
+    found = {}
+    for entry in entries:
+        if entry.summary and entry.dataset not in found:
+            summary = io.read_json(entry.summary)
+            found[entry.dataset] = (int(summary["n_train"]), int(summary["n_test"]))
+    return found
+
+
+def points_text(tally: Tally) -> str:
+    """Returns which points a tally is of, in words."""
+    rows = tally.rows(0.0)
+    n = int(rows["points"].sum())
+    if tally.selection == FIRST_PER_CLASS:
+        return f"{n:,} test points, the first {tally.per_class:,} of each class"
+    balanced_size = int((rows["points"] * rows["tile_count"]).sum())
+    return f"{n:,} test points, which stand for {balanced_size:,} of the balanced set"
+
+
+def printed_dataset(attack: str, dataset: str = DATASET) -> str:
+    """Returns the data set's name in the published numbers of an attack."""
+    if attack != "spsa":
+        return dataset
+    return PER_CLASS_DATASET if dataset == DATASET else f"{dataset} first{PAPER_PER_CLASS}/class"
+
+
+# --- the printed numbers ----------------------------------------------------------------
+
+
+Printed = Mapping[tuple[str, str, str, float], float]
+"""(model, attack in the study, metric, noise level) -> the printed number."""
+
+
+def read_printed(path: str) -> dict[tuple[str, str, str, float], float]:
+    """Returns the printed numbers.
+
+    Raises:
+        InputError: the file is wrong.
+    """
+    frame = read_published(path, STUDY)
+    names = {printed: name for name, printed in PRINTED_ATTACKS.items()}
+    found = shared.printed_values(frame, "method", "attack", "metric", "epsilon")
+    return {(m, names[a], metric, float(e)): value for (m, a, metric, e), value in found.items()}
+
+
+# --- words ------------------------------------------------------------------------------
+
+
+def attack_text(request: Request, attack: str) -> str:
+    """Returns an attack of the study and its budget in words."""
+    return shared.attack_text(request, attack, PRINTED_ATTACKS)
+
+
+def budget_text(request: Request, attacks: Iterable[str]) -> str:
+    """Returns several attacks in words."""
+    return "; ".join(attack_text(request, attack) for attack in attacks)
+
+
+def sample_text(results: Results, attacks: Iterable[str]) -> str:
+    """Returns which points the attacks were made on, in words."""
+    parts = []
+    for attack in attacks:
+        found = results.attacked(attack)
+        name = PRINTED_ATTACKS.get(attack, attack)
+        parts.append(f"{name}: {points_text(found[0])}" if found else f"{name}: not run")
+    texts = {part.partition(": ")[2] for part in parts}
+    return texts.pop() if len(texts) == 1 and len(parts) > 1 else "; ".join(parts)

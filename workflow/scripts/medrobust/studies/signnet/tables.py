@@ -1,0 +1,628 @@
+"""Tables III and IV and Figure 2 of the sign-network paper (Yang et al. 2020), from records.
+
+Each builder takes the files of a run and a context, and writes one artefact with all rows and
+columns of the paper: what was not run says "not run". Models and data sets that the paper
+does not have stand apart from it. Published distances are the attack's unprojected final
+iterates, so these are what is compared; the distances after projection to the decision
+boundary, which are the better estimates, are printed beside them.
+
+Tables I and II (images) need data and models that this module does not draw yet; their
+printed averages are checked by :func:`build_printed_averages`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medrobust.core import io, seeds
+from medrobust.core.errors import InputError
+from medrobust.evaluation import statistics
+from medrobust.reporting import artefacts
+from medrobust.reporting import rows as shared
+from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
+from medrobust.reporting.comparison import read_published
+from medrobust.reporting.consistency import PrintedMean, build_consistency
+from medrobust.reporting.plotting import model_label
+from medrobust.reporting.request import Request
+from medrobust.reporting.rows import ROW_COLUMNS, plain
+from medrobust.studies.signnet.results import (
+    COMBINED,
+    DATASETS,
+    MODELS,
+    PAPER_POINTS,
+    STUDY,
+    AttackInput,
+    CleanInput,
+    attack_inputs,
+    attack_text,
+    cells_of,
+    grouped,
+    marked,
+    remark,
+    smallest_distances,
+    sources_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DISTANCE_METRIC = "min_L2_distortion_avg"
+ACCURACY_METRIC = "accuracy_pct"
+
+
+_IMAGES = tuple(f"min_L2_distortion_image{i}" for i in range(5))
+_IMAGE_DATASETS = ("chest_xray", "colorectal_histology")
+#: The averages that Tables II and IV print beside their terms. Table II's combined average
+#: has two readings, from the printed averages and from the ten images.
+PRINTED_MEANS = (
+    PrintedMean(
+        name="average of the five images",
+        table="II",
+        over=("metric",),
+        terms=tuple((image,) for image in _IMAGES),
+        target=(DISTANCE_METRIC,),
+    ),
+    PrintedMean(
+        name="combined average, from the printed averages",
+        table="II",
+        over=("dataset",),
+        terms=tuple((dataset,) for dataset in _IMAGE_DATASETS),
+        target=(COMBINED,),
+        where={"metric": DISTANCE_METRIC},
+    ),
+    PrintedMean(
+        name="combined average, from the ten images",
+        table="II",
+        over=("dataset", "metric"),
+        terms=tuple((dataset, image) for dataset in _IMAGE_DATASETS for image in _IMAGES),
+        target=(COMBINED, DISTANCE_METRIC),
+    ),
+    PrintedMean(
+        name="combined average",
+        table="IV",
+        over=("dataset",),
+        terms=tuple((dataset,) for dataset in DATASETS),
+        target=(COMBINED,),
+    ),
+)
+
+
+# --- Table III --------------------------------------------------------------------------
+
+
+def build_table3(
+    inputs: Sequence[CleanInput],
+    published: str | os.PathLike[str],
+    out_stem: str | os.PathLike[str],
+    context: RunContext,
+) -> list[Path]:
+    """Writes Table III, accuracy on the ECG test sets: published, ensemble, members.
+
+    The paper's "average accuracy" may mean the ensemble's or the mean of its members; both
+    are printed, the ensemble's is the one compared.
+
+    Args:
+        inputs: clean results that exist, of any models and data sets.
+        published: the file of published numbers.
+        out_stem: path without suffix.
+        context: the run.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: a summary is missing, incomplete or out of range, or two inputs are the
+            same model, data set and replicate.
+    """
+    groups = grouped(inputs)
+    sources = sources_of(inputs)
+    frame = _accuracy_rows(groups, sources, read_published(published, STUDY), context)
+    tests = frame.loc[frame["status"] != NOT_RUN].groupby("dataset", sort=False)["n"].first()
+    n = "; ".join(f"{name}: {int(size):,} test points" for name, size in tests.items())
+    return artefacts.write_table_artefact(
+        out_stem,
+        frame,
+        title="Table III. Accuracy on the ECG test sets",
+        caption=(
+            "Accuracy in percent. Published: as printed. Ensemble: the vote of all members, with "
+            "its 95 % interval. Members: mean and standard deviation of the single members."
+        ),
+        context=context,
+        sources=sources,
+        n=n or "nothing was run",
+        budget="none (clean test points)",
+        notes=_notes(frame),
+        panels=_accuracy_panels(frame),
+        inputs=[published, *(item.summary for item in inputs)],
+    )
+
+
+def _accuracy_rows(
+    groups: Mapping[tuple[str, str], Sequence[Any]],
+    sources: Mapping[str, str],
+    published: pd.DataFrame,
+    context: RunContext,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    printed = _printed_values(published, "III")
+    rows = []
+    for dataset, model in cells_of(groups):
+        row = _row("III", dataset, model, ACCURACY_METRIC, printed, context)
+        items = groups.get((dataset, model))
+        if items:
+            random = seeds.generator(context.seed, "bootstrap", STUDY, "III", dataset, model)
+            row.update(_accuracy(items, random), source=sources[dataset], status="reproduced")
+            if row["published"] is not None:
+                row["difference"] = row["reproduced"] - row["published"]
+        rows.append(row)
+    columns = [*ROW_COLUMNS, *_ACCURACY_COLUMNS]
+    return _typed(pd.DataFrame(rows, columns=columns))
+
+
+_ACCURACY_COLUMNS = (
+    "member_accuracy_mean",
+    "member_accuracy_std",
+    "members",
+    "vote",
+    "interval",
+)
+
+
+def _accuracy(items: Sequence[CleanInput], random: np.random.Generator) -> dict[str, Any]:
+    summaries = [_read_summary(item) for item in items]
+    sizes = {summary["n_test"] for summary in summaries}
+    if len(sizes) > 1:
+        raise InputError(
+            f"The replicates were tested on different numbers of points: {sorted(sizes)}.",
+            where=f"{items[0].model} on {items[0].dataset}",
+        )
+    n = sizes.pop()
+    successes = [summary["right"] for summary in summaries]
+    estimate = statistics.accuracy_estimate(successes, n, generator=random)
+    means = [summary.get("member_accuracy_mean") for summary in summaries]
+    spreads = [summary.get("member_accuracy_std") for summary in summaries]
+    return {
+        "reproduced": 100 * estimate.value,
+        "ci_low": None if estimate.ci_low is None else 100 * estimate.ci_low,
+        "ci_high": None if estimate.ci_high is None else 100 * estimate.ci_high,
+        "n": n,
+        "replicates": estimate.replicates,
+        "member_accuracy_mean": None if None in means else 100 * float(np.mean(means)),
+        "member_accuracy_std": None if None in spreads else 100 * float(np.mean(spreads)),
+        "members": summaries[0].get("members"),
+        "vote": summaries[0].get("vote"),
+        "interval": estimate.basis,
+    }
+
+
+def _read_summary(item: CleanInput) -> dict[str, Any]:
+    if not Path(item.summary).is_file():
+        raise InputError("This summary of clean results does not exist.", where=str(item.summary))
+    summary = io.read_json(item.summary)
+    for name in ("n_test", "ensemble_accuracy"):
+        if not isinstance(summary.get(name), int | float):
+            raise InputError(f"The clean results lack {name!r}.", where=str(item.summary))
+    mean = summary.get("member_accuracy_mean")
+    if mean is not None and not 0 <= mean <= 1:
+        raise InputError(
+            f"An accuracy of {mean} is not a fraction in [0, 1].", where=str(item.summary)
+        )
+    right = shared.counted_right(
+        summary["ensemble_accuracy"], summary["n_test"], "test points", str(item.summary)
+    )
+    return summary | {"right": right}
+
+
+def _accuracy_panels(frame: pd.DataFrame) -> list[Panel]:
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        ran = row["status"] != NOT_RUN
+        members = with_spread(row["member_accuracy_mean"], row["member_accuracy_std"])
+        return {
+            "published": number(row["published"], 1),
+            "ensemble [95 %]": with_interval(row["reproduced"], row["ci_low"], row["ci_high"], 2)
+            if ran
+            else NOT_RUN,
+            "members": (f"{members} ({int(row['members'])})" if row["members"] else members)
+            if ran
+            else NOT_RUN,
+            "n test": f"{int(row['n']):,}" if ran else "–",
+        }
+
+    return _panels(frame, cells)
+
+
+def with_spread(mean: float | None, spread: float | None) -> str:
+    """Returns "mean ± spread" in percent points; "–" where there is no mean."""
+    text = number(mean, 2)
+    return text if text == "–" or number(spread, 2) == "–" else f"{text} ± {number(spread, 2)}"
+
+
+# --- Table IV ---------------------------------------------------------------------------
+
+
+def build_table4(
+    inputs: Sequence[AttackInput],
+    published: str | os.PathLike[str],
+    out_stem: str | os.PathLike[str],
+    context: RunContext,
+    attack: str,
+) -> list[Path]:
+    """Writes Table IV, the average minimum L2 distance over the attacked points.
+
+    Args:
+        inputs: attack records that exist, of any models and data sets.
+        published: the file of published numbers.
+        out_stem: path without suffix.
+        context: the run.
+        attack: the attack and its budget in words
+            (:func:`medrobust.reporting.artefacts.describe_attack`).
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: records are missing or contradict themselves, or two inputs are the same
+            model, data set and replicate.
+    """
+    groups = grouped(inputs)
+    sources = sources_of(inputs)
+    points = {key: [smallest_distances(item) for item in items] for key, items in groups.items()}
+    frame = _distance_rows(points, sources, read_published(published, STUDY), context)
+    return artefacts.write_table_artefact(
+        out_stem,
+        frame,
+        title="Table IV. Average minimum L2 distance of adversarial ECGs",
+        caption=(
+            "Mean over points of the smallest L2 distance over the restarts, with its 95 % "
+            "bootstrap interval. As printed: the attack's last iterate, as the paper reports it. "
+            "At the boundary: after projection to the decision boundary. Combined average: the "
+            "unweighted mean of the paper's two data sets."
+        ),
+        context=context,
+        sources=sources,
+        n=_attacked(frame),
+        budget=attack,
+        notes=[*_notes(frame), *_distance_notes(frame, points)],
+        panels=_distance_panels(frame),
+        inputs=[published, *(path for item in inputs for path in item.chunks)],
+    )
+
+
+_DISTANCE_COLUMNS = (
+    "projected",
+    "projected_ci_low",
+    "projected_ci_high",
+    "median",
+    "projected_median",
+    "lower_bound",
+    "censored",
+    "misclassified",
+    "restarts",
+    "iterations",
+    "queries_per_point",
+    "interval",
+)
+
+
+def _distance_rows(
+    points: Mapping[tuple[str, str], Sequence[pd.DataFrame]],
+    sources: Mapping[str, str],
+    published: pd.DataFrame,
+    context: RunContext,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    printed = _printed_values(published, "IV")
+    cells = cells_of(points)
+    rows = []
+    for dataset, model in cells:
+        row = _row("IV", dataset, model, DISTANCE_METRIC, printed, context)
+        frames = points.get((dataset, model))
+        if frames:
+            row.update(_distances(frames, dataset, model, context), source=sources[dataset])
+        rows.append(row)
+    for model in dict.fromkeys(model for _, model in cells):
+        row = _row("IV", COMBINED, model, DISTANCE_METRIC, printed, context)
+        parts = [points.get((dataset, model)) for dataset in DATASETS]
+        if all(parts):
+            named = "+".join(dict.fromkeys(sources[dataset] for dataset in DATASETS))
+            row.update(_combined(parts, model, context), source=named)
+        rows.append(row)
+    for row in rows:
+        if row["reproduced"] is not None and row["published"] is not None:
+            row["difference"] = row["reproduced"] - row["published"]
+    return _typed(pd.DataFrame(rows, columns=[*ROW_COLUMNS, *_DISTANCE_COLUMNS]))
+
+
+def _distances(
+    frames: Sequence[pd.DataFrame], dataset: str, model: str, context: RunContext
+) -> dict[str, Any]:
+    if len(frames) < statistics.MIN_REPLICATES and any(
+        list(frame["point_id"]) != list(frames[0]["point_id"]) for frame in frames
+    ):
+        raise InputError(
+            "The replicates attacked different points.",
+            where=f"{model} on {dataset}",
+            remedy="attack one cohort in all replicates, or run at least "
+            f"{statistics.MIN_REPLICATES} of them.",
+        )
+
+    def summaries(column: str) -> tuple[statistics.Estimate, statistics.Estimate]:
+        values = [frame[column].to_numpy(float) for frame in frames]
+        names = ("bootstrap", STUDY, "IV", dataset, model, column)
+        mean = statistics.mean_estimate(values, generator=seeds.generator(context.seed, *names))
+        random = seeds.generator(context.seed, *names, "median")
+        return mean, statistics.median_estimate(values, generator=random)
+
+    final, final_median = summaries("l2_final_iterate")
+    projected, projected_median = summaries("l2")
+    queries = np.concatenate([frame["queries"].to_numpy(float) for frame in frames])
+    wrong = sum(int((frame["clean_prediction"] != frame["label"]).sum()) for frame in frames)
+    return {
+        **_estimate_columns(final),
+        "projected": projected.value,
+        "projected_ci_low": projected.ci_low,
+        "projected_ci_high": projected.ci_high,
+        "median": final_median.value,
+        "projected_median": projected_median.value,
+        "misclassified": wrong,
+        "restarts": _span([frame["restarts"] for frame in frames]),
+        "iterations": _span([frame["iterations"] for frame in frames]),
+        "queries_per_point": float(queries.mean()),
+    }
+
+
+def _combined(
+    parts: Sequence[Sequence[pd.DataFrame]], model: str, context: RunContext
+) -> dict[str, Any]:
+    def estimate(column: str) -> statistics.Estimate:
+        groups = [[frame[column].to_numpy(float) for frame in part] for part in parts]
+        random = seeds.generator(context.seed, "bootstrap", STUDY, "IV", COMBINED, model, column)
+        return statistics.mean_of_means_estimate(groups, generator=random)
+
+    projected = estimate("l2")
+    return {
+        **_estimate_columns(estimate("l2_final_iterate")),
+        "projected": projected.value,
+        "projected_ci_low": projected.ci_low,
+        "projected_ci_high": projected.ci_high,
+    }
+
+
+def _estimate_columns(estimate: statistics.Estimate) -> dict[str, Any]:
+    status = "reproduced"
+    if estimate.value is None:
+        attacked = estimate.n * estimate.replicates
+        status = f"censored: {estimate.censored} of {attacked} points have no adversarial example"
+    return {
+        "reproduced": estimate.value,
+        "ci_low": estimate.ci_low,
+        "ci_high": estimate.ci_high,
+        "n": estimate.n,
+        "replicates": estimate.replicates,
+        "censored": estimate.censored,
+        "lower_bound": estimate.lower_bound,
+        "interval": estimate.basis,
+        "status": status,
+    }
+
+
+def _span(columns: Sequence[pd.Series]) -> str:
+    values = np.concatenate([column.to_numpy() for column in columns])
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _attacked(frame: pd.DataFrame) -> str:
+    ran = frame[(frame["status"] != NOT_RUN) & (frame["dataset"] != COMBINED)]
+    parts = []
+    for dataset, part in ran.groupby("dataset", sort=False):
+        sizes = sorted(set(part["n"].astype(int)))
+        words = " or ".join(str(size) for size in sizes)
+        parts.append(f"{dataset}: {words} {'point' if sizes == [1] else 'points'}")
+    return "; ".join(parts) or "nothing was run"
+
+
+def _distance_notes(
+    frame: pd.DataFrame, points: Mapping[tuple[str, str], Sequence[pd.DataFrame]]
+) -> list[str]:
+    notes = []
+    for dataset in dict.fromkeys(dataset for dataset, _ in points):
+        sets = {
+            tuple(one["point_id"])
+            for (name, _), frames in points.items()
+            if name == dataset
+            for one in frames
+        }
+        if len(sets) > 1:
+            notes.append(f"{dataset}: not all models were attacked on the same points.")
+        sizes = {len(ids) for ids in sets}
+        if dataset in PAPER_POINTS and sizes != {PAPER_POINTS[dataset]}:
+            words = " and ".join(str(size) for size in sorted(sizes))
+            notes.append(f"{dataset}: {words} points here, {PAPER_POINTS[dataset]} in the paper.")
+    outside = sum(int(one["box_violation"].sum()) for part in points.values() for one in part)
+    if outside:
+        notes.append(f"{outside} adversarial points leave the range of the data.")
+    if (frame["censored"] > 0).any():
+        notes.append(
+            "Where every restart failed at some point, the mean is not defined: the least that "
+            "it can be is printed, with the number of such points (censored)."
+        )
+    if (frame["misclassified"] > 0).any():
+        notes.append("Points that a model misclassifies without attack count as distance 0.")
+    return notes
+
+
+def _distance_panels(frame: pd.DataFrame) -> list[Panel]:
+    def cells(row: Mapping[str, Any]) -> dict[str, str]:
+        ran = row["status"] != NOT_RUN
+        shown = {
+            "published": number(row["published"], 2),
+            "as printed [95 %]": _distance_text(row, "") if ran else NOT_RUN,
+            "at the boundary [95 %]": _distance_text(row, "projected") if ran else NOT_RUN,
+        }
+        return shown
+
+    return [*_panels(frame, cells, COMBINED), *_effort_panel(frame)]
+
+
+def _distance_text(row: Mapping[str, Any], which: str) -> str:
+    value, low, high = (
+        (row["projected"], row["projected_ci_low"], row["projected_ci_high"])
+        if which
+        else (row["reproduced"], row["ci_low"], row["ci_high"])
+    )
+    if number(value, 3) != "–":
+        return with_interval(value, low, high, 3)
+    # The bound is the unprojected mean's, so it says nothing about the projected one.
+    return "undefined" if which else f"≥ {number(row['lower_bound'], 3)}"
+
+
+def _effort_panel(frame: pd.DataFrame) -> list[Panel]:
+    import pandas as pd
+
+    ran = frame[(frame["status"] != NOT_RUN) & (frame["dataset"] != COMBINED)]
+    if ran.empty:
+        return []
+    rows = [
+        {
+            "model": model_label(row["method"]),
+            "data set": marked(row["dataset"], frame, row["dataset"]),
+            "n": str(int(row["n"])),
+            "replicates": str(int(row["replicates"])),
+            "misclassified": str(int(row["misclassified"])),
+            "censored": str(int(row["censored"])),
+            "restarts": row["restarts"],
+            "iterations": row["iterations"],
+            "queries per point": f"{row['queries_per_point']:,.0f}",
+        }
+        for row in ran.to_dict("records")
+    ]
+    return [Panel(pd.DataFrame(rows), title="What the attack spent")]
+
+
+# --- Figure 2 ---------------------------------------------------------------------------
+
+
+# --- printed averages -------------------------------------------------------------------
+
+
+def build_printed_averages(
+    published: str | os.PathLike[str],
+    out_stem: str | os.PathLike[str],
+    context: RunContext,
+) -> list[Path]:
+    """Writes which averages of Tables II and IV do not follow from their printed terms."""
+    return build_consistency(STUDY, published, PRINTED_MEANS, out_stem, context)
+
+
+# --- shared -----------------------------------------------------------------------------
+
+_TEXT_COLUMNS = frozenset({"vote", "interval", "restarts", "iterations"})
+_WHOLE_COLUMNS = frozenset({"members", "censored", "misclassified"})
+
+
+def _printed_values(published: pd.DataFrame, table: str) -> dict[tuple[str, str], float]:
+    return shared.printed_values(published[published["table"] == table], "dataset", "method")
+
+
+def _row(
+    table: str,
+    dataset: str,
+    model: str,
+    metric: str,
+    printed: Mapping[tuple[str, str], float],
+    context: RunContext,
+) -> dict[str, Any]:
+    attacked = metric == DISTANCE_METRIC
+    of_paper = dataset in (*DATASETS, COMBINED) and model in MODELS
+    row: dict[str, Any] = dict.fromkeys(
+        dict.fromkeys((*ROW_COLUMNS, *_ACCURACY_COLUMNS, *_DISTANCE_COLUMNS))
+    )
+    return row | {
+        "table": table,
+        "dataset": dataset,
+        "method": model,
+        "metric": metric,
+        "attack": "HopSkipJump" if attacked else "none",
+        "norm": "L2" if attacked else "",
+        "epsilon": "",
+        "origin": "paper" if of_paper else "added",
+        "status": NOT_RUN,
+        "published": printed.get((dataset, model)),
+        "scale": context.scale,
+        "protocol": context.protocol,
+        "source": "",
+    }
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    return shared.typed(frame, _TEXT_COLUMNS, _WHOLE_COLUMNS)
+
+
+def _notes(frame: pd.DataFrame) -> list[str]:
+    notes = []
+    bases = dict.fromkeys(text for text in frame["interval"] if text)
+    if bases:
+        notes.append(f"Intervals: {'; '.join(bases)}.")
+    if (frame["status"] == NOT_RUN).any():
+        notes.append('"not run": this run has no results of that model on that data set.')
+    ran = frame[frame["status"] != NOT_RUN]
+    remarks = map(remark, ran["dataset"], ran["source"])
+    notes += [f"{text}." for text in dict.fromkeys(remarks) if text]
+    return notes
+
+
+def _panels(frame: pd.DataFrame, cells: Any, *last: str) -> list[Panel]:
+    """Returns the paper's data sets as one panel, each added data set as one of its own."""
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    added = [name for name in datasets if name not in (*DATASETS, *last)]
+    panels = [_panel(frame, [*DATASETS, *last], cells, "")]
+    panels += [_panel(frame, [name], cells, f"Added, not in the paper: {name}") for name in added]
+    return panels
+
+
+def _panel(frame: pd.DataFrame, datasets: Sequence[str], cells: Any, title: str) -> Panel:
+    import pandas as pd
+
+    models = list(dict.fromkeys(frame["method"]))
+    by_key = {(row["dataset"], row["method"]): row for row in plain(frame)}
+    rows = []
+    for model in models:
+        row: dict[tuple[str, str], str] = {("", "model"): model_label(model)}
+        for dataset in datasets:
+            heading = marked("Combined average" if dataset == COMBINED else dataset, frame, dataset)
+            if (dataset, model) in by_key:
+                shown = cells(by_key[dataset, model])
+                row |= {(heading, name): text for name, text in shown.items()}
+        rows.append(row)
+    added = [position for position, model in enumerate(models) if model not in MODELS]
+    table = pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(list(rows[0])))
+    sections = {added[0]: "Added models, not in the paper"} if added else {}
+    return Panel(table, title=title, sections=sections)
+
+
+# --- what the workflow calls --------------------------------------------------------------
+
+
+def draw_table3(request: Request) -> list[Path]:
+    inputs = [
+        CleanInput(e.dataset, e.model, e.source, e.summary, e.replicate) for e in request.entries
+    ]
+    return build_table3(inputs, request.published, request.out_stem, request.context)
+
+
+def draw_table4(request: Request) -> list[Path]:
+    return build_table4(
+        attack_inputs(request),
+        request.published,
+        request.out_stem,
+        request.context,
+        attack_text(request),
+    )

@@ -1,0 +1,135 @@
+"""Projected gradient ascent of one network's points, and what it needs to know of the network.
+
+A row that a step leaves where it was, in a corner of its ball, would stay there: the next gradient
+is the same. A row that is back where it was two steps ago goes to and fro. Both are finished and
+leave the batch; so do rows that a watcher has seen enough of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from medrobust.core.schema import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medrobust.training.engine.norm_balls import Balls
+
+AttackLoss = Literal["cross_entropy", "margin"]
+
+#: From logits ``[n, c]`` and the numbers of their rows ``[n]`` to slopes ``[n, c]`` of what rises.
+Slopes = Callable[["Tensor", "Tensor"], "Tensor"]
+#: Sees rows ``[n]``, their points before the last step and now ``[n, d]``, and logits ``[n, c]`` of
+#: the latter; returns which rows are finished, bool ``[n]``.
+Watch = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One member: the module of its architecture, its settings and its tensors."""
+
+    module: Any
+    spec: Settings
+    tensors: dict[str, Any]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Returns logits ``[n, c]`` of points ``[n, d]``."""
+        return self.module.logits(self.spec, self.tensors, x)
+
+    def logits_and_pattern(self, x: Tensor) -> tuple[Tensor, Any]:
+        """Returns logits ``[n, c]`` and what :meth:`pull_back` needs."""
+        return self.module.logits_and_pattern(self.spec, self.tensors, x)
+
+    def pull_back(self, pattern: Any, slopes: Tensor) -> Tensor:
+        """Returns slopes at the points ``[n, d]`` from those at the logits ``[n, c]``."""
+        return self.module.pull_back(self.spec, self.tensors, pattern, slopes)
+
+
+def ascend(
+    network: Network,
+    slopes: Slopes,
+    points: Tensor,
+    balls: Balls,
+    sizes: Tensor,
+    steps: int,
+    *,
+    watch: Watch | None = None,
+    to_the_end: bool = False,
+) -> Tensor:
+    """Returns the points after ``steps`` steps; any on the way, where the watcher was done.
+
+    Args:
+        network: the member.
+        slopes: of what is to rise, with respect to the logits; only directions count.
+        points: starts, ``[n, d]``; not changed.
+        balls: around their centres; rows that are finished are let go.
+        sizes: length of each row's steps, ``[n]``.
+        steps: number of steps, at least one.
+        watch: sees every point on the way once, the start and the last one included.
+        to_the_end: rows walk on where more steps change nothing, for a watcher that wants to see
+            the points that repeat too.
+    """
+    import torch
+
+    found, sizes = points.clone(), sizes[:, None]
+    rows, before = torch.arange(len(points), device=points.device), points
+    with torch.no_grad():
+        for step in range(steps):
+            logits, pattern = network.logits_and_pattern(points)
+            moved = balls.step(points, network.pull_back(pattern, slopes(logits, rows)), sizes)
+            over = torch.zeros_like(rows, dtype=torch.bool)
+            if not to_the_end:
+                over |= (moved == points).all(dim=1)
+                if step > 0:
+                    over |= (moved == before).all(dim=1)
+            if watch is not None:
+                over |= watch(rows, before, points, logits)
+            before, points = points, moved
+            going = (~over).nonzero()[:, 0]
+            if len(going) == len(rows):
+                continue
+            ended = over.nonzero()[:, 0]
+            # Of two places in turn, the one where the last step ends.
+            last = before if (steps - step) % 2 == 0 else points
+            found[rows[ended]] = last[ended]
+            if not len(going):
+                return found
+            balls.keep(going)
+            rows, sizes, before, points = (t[going] for t in (rows, sizes, before, points))
+        found[rows] = points
+        if watch is not None:
+            watch(rows, before, points, network.logits(points))
+    return found
+
+
+def away_from(y: Tensor, loss: AttackLoss, n_classes: int) -> Slopes:
+    """Returns the slopes of a loss of the labels, up to a positive factor of each row.
+
+    * ``cross_entropy``: softmax over the other classes, minus 1 at the label. This is the direction
+      of the cross-entropy and of the soft logit margin ``log sum_{i != y} exp z_i - z_y`` alike;
+      it does not vanish where the probability of the label rounds to 1.
+    * ``margin``: 1 at the largest other logit, -1 at the label.
+
+    Args:
+        y: labels, int64 ``[n]``.
+        loss: name of the loss.
+        n_classes: c; with two classes both losses have the same direction everywhere.
+    """
+    import torch
+
+    if n_classes == 2:
+        fixed = torch.tensor([[-1.0, 1.0], [1.0, -1.0]], device=y.device)
+        return lambda logits, rows: fixed.to(logits.dtype)[y[rows]]
+
+    def slopes(logits: Tensor, rows: Tensor) -> Tensor:
+        label = y[rows][:, None]
+        others = logits.detach().scatter(1, label, -torch.inf)
+        if loss == "cross_entropy":
+            return others.softmax(dim=1).scatter_(1, label, -1.0)
+        best = others.argmax(dim=1, keepdim=True)
+        return torch.zeros_like(others).scatter_(1, best, 1.0).scatter_(1, label, -1.0)
+
+    return slopes
