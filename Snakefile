@@ -27,15 +27,15 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        [study_files(study) for study in GRAPH.resolved.studies],
+        study_files(*GRAPH.resolved.studies),
         data_cards(),
     message:
         "Everything that config/config.yaml selects is made."
 
 
 onstart:
-    print(opening_text())
+    print(telling.opening_text(GRAPH, workflow.dag_settings.targets))
 
 
 onsuccess:
-    clear_progress()
+    clear_journals(layout.PROGRESS)

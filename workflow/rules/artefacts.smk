@@ -1,24 +1,42 @@
 # Tables, figures and lists of claims: a rule for each, all of one form. What there is and what it
-# needs stands in medrobust/studies/<study>/catalogue.py.
+# needs stands in medrobust/studies/<study>/catalogue.py and medrobust/reporting/generic.py.
+SUBCATEGORIES = {"table": "Tables", "figure": "Figures", "claims": "Claims"}
+
+
+def artefact_call(study, name):
+    # These paths have no wildcards: the rule itself says what is drawn.
+    wildcards = {"study": study, "run": RUN, "artefact": name}
+
+    def call(_):
+        return call_of("build_artefact", wildcards)
+
+    def value_of(param):
+        return lambda wildcards: call(wildcards).params[param]
+
+    params = {param: value_of(param) for param in calls.KINDS["build_artefact"].params}
+    return (lambda wildcards: call(wildcards).inputs), {"job": "build_artefact"} | params
+
+
 def draw_artefact(study, name):
-    artefact = artefact_of(study, name)
-    main = GRAPH.artefact(study, name)
+    artefact = artefacts_of(study)[name]
+    inputs, params = artefact_call(study, name)
+    outputs = calls.artefact_outputs(GRAPH, study, name)
+    main = outputs.pop("out")
 
     rule:
         name:
             f"{study}_{name}"
         input:
-            **artefact_inputs(study, name),
-            published=GRAPH.study(study).published,
+            unpack(inputs),
         output:
-            report(
+            **outputs,
+            out=report(
                 main,
                 caption=f"../report/{artefact.caption_file}.rst",
                 category=study,
                 subcategory=SUBCATEGORIES[artefact.kind],
                 labels={"artefact": artefact.label, "what": artefact.what},
             ),
-            artefact_outputs(study, name),
         log:
             str(Path(main).with_suffix(".log")),
         conda:
@@ -28,20 +46,11 @@ def draw_artefact(study, name):
             mem_mb=2000,
             runtime=15,
         params:
-            study=study,
-            artefact=name,
-            entries=GRAPH.entries(study, artefact),
-            attack=attack_facts(study),
-            attacks=all_attacks(study),
-            cohort_rule=cohort_rule(study),
-            class_names=first_classes(study, name),
-            run=run_facts(study),
-            about=about(study),
-            code=code_hash("medrobust.jobs.artefacts:build_artefact", artefact.draw),
+            **params,
         message:
             f"{study}, {artefact.label}: {artefact.what}"
         script:
-            "../scripts/build_artefact.py"
+            "../scripts/run_job.py"
 
     if artefact.alias and artefact.alias != f"{study}_{name}":
 

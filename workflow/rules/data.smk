@@ -1,11 +1,9 @@
 # Raw files to arrays. Only data is shared between studies.
-# No input on purpose, and no param for `raw_dir` and `allow_subset` (the script reads them from the
-# configuration): where files lie does not change what they are, and a download must not count as
-# a changed input of the job that made it.
+# No input on purpose: see medrobust.experiment.calls.
 # After replacing raw files by hand, ask for `--forcerun fetch`.
 rule fetch:
     output:
-        manifest=f"{DATA}/raw.json",
+        **outputs_of("fetch"),
     log:
         "results/data/logs/{dataset}@{source}.fetch.log",
     conda:
@@ -15,16 +13,16 @@ rule fetch:
         mem_mb=1000,
         runtime=240,
     params:
-        origin=origin_of,
+        **params_of("fetch"),
     message:
         "Finding or downloading the raw files of {wildcards.dataset} ({wildcards.source})"
     script:
-        "../scripts/fetch.py"
+        "../scripts/run_job.py"
 
 
 rule prepare:
     input:
-        manifest=raw_manifest,
+        unpack(inputs_of("prepare")),
     output:
         x=f"{DATA}/x.npy",
         y=f"{DATA}/y.npy",
@@ -56,22 +54,18 @@ rule prepare:
         mem_mb=data_mb,
         runtime=60,
     params:
-        origin=origin_of,
-        seed=CONFIG.seed,
-        standin=standin_size,
-        definition=dataset_definition,
-        code=prepare_code,
+        **params_of("prepare"),
     message:
         "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"
     script:
-        "../scripts/prepare.py"
+        "../scripts/run_job.py"
 
 
 # Volumes differ in shape, so there are no arrays: nnUNet_raw/ beside ids.csv, which names its files
 # with their SHA-256 (medrobust.data.prepared.volumes).
 rule prepare_volumes:
     input:
-        manifest=raw_manifest,
+        unpack(inputs_of("prepare")),
     output:
         ids=f"{DATA}/ids.csv",
         split=f"{DATA}/split_fold0.csv",
@@ -102,15 +96,11 @@ rule prepare_volumes:
         mem_mb=3000,
         runtime=60,
     params:
-        origin=origin_of,
-        seed=CONFIG.seed,
-        standin=standin_size,
-        definition=dataset_definition,
-        code=prepare_code,
+        **params_of("prepare"),
     message:
         "Preparing the volumes of {wildcards.dataset} ({wildcards.source})"
     script:
-        "../scripts/prepare.py"
+        "../scripts/run_job.py"
 
 
 rule data:

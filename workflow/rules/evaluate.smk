@@ -1,14 +1,9 @@
 # Clean predictions, the points to attack, and the attacks.
 rule evaluate_clean:
     input:
-        x=f"{DATA}/x.npy",
-        y=f"{DATA}/y.npy",
-        split=f"{DATA}/split_fold0.csv",
-        card=f"{DATA}/card.json",
-        members=members_of,
+        unpack(inputs_of("evaluate_clean")),
     output:
-        predictions=f"{CELL}/{{model}}/clean.parquet",
-        summary=f"{CELL}/{{model}}/clean.json",
+        **outputs_of("evaluate_clean"),
     log:
         f"{CELL}/{{model}}/clean.log",
     benchmark:
@@ -19,23 +14,21 @@ rule evaluate_clean:
     resources:
         mem_mb=data_mb,
         runtime=60,
-        gpu=gpus,
+        gpu=gpus_of("evaluate_clean"),
     params:
-        model=prediction_params,
-        compute_threads=CONFIG.compute_threads,
-        code=prediction_code,
+        **params_of("evaluate_clean"),
     message:
         "Evaluating {wildcards.model} on the test points of {wildcards.dataset} ({wildcards.run})"
     script:
-        "../scripts/evaluate_clean.py"
+        "../scripts/run_job.py"
 
 
 # What a method knows of the training points, of all members.
 rule join_margins:
     input:
-        extras=extras_of,
+        unpack(inputs_of("join_margins")),
     output:
-        margins=f"{CELL}/{{model}}/margins.safetensors",
+        **outputs_of("join_margins"),
     log:
         f"{CELL}/{{model}}/margins.log",
     conda:
@@ -45,23 +38,19 @@ rule join_margins:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_hash("medrobust.jobs.evaluate:join_margins"),
+        **params_of("join_margins"),
     message:
         "Joining the margins of {wildcards.model}'s training points, {wildcards.dataset}"
     script:
-        "../scripts/join_margins.py"
+        "../scripts/run_job.py"
 
 
 # Of data sets of the plane: what a model says everywhere, and how ima searched at the end.
 rule map_plane:
     input:
-        x=f"{DATA}/x.npy",
-        y=f"{DATA}/y.npy",
-        split=f"{DATA}/split_fold0.csv",
-        card=f"{DATA}/card.json",
-        members=members_of,
+        unpack(inputs_of("map_plane")),
     output:
-        plane=f"{CELL}/{{model}}/plane.safetensors",
+        **outputs_of("map_plane"),
     log:
         f"{CELL}/{{model}}/plane.log",
     conda:
@@ -70,27 +59,20 @@ rule map_plane:
     resources:
         mem_mb=data_mb,
         runtime=20,
-        gpu=gpus,
+        gpu=gpus_of("map_plane"),
     params:
-        model=prediction_params,
-        compute_threads=CONFIG.compute_threads,
-        code=plane_code,
+        **params_of("map_plane"),
     message:
         "Mapping what {wildcards.model} says on the plane of {wildcards.dataset} ({wildcards.run})"
     script:
-        "../scripts/map_plane.py"
+        "../scripts/run_job.py"
 
 
 rule trace_search:
     input:
-        x=f"{DATA}/x.npy",
-        y=f"{DATA}/y.npy",
-        split=f"{DATA}/split_fold0.csv",
-        card=f"{DATA}/card.json",
-        members=members_of,
-        margins=f"{CELL}/{{model}}/margins.safetensors",
+        unpack(inputs_of("trace_search")),
     output:
-        search=f"{CELL}/{{model}}/search.safetensors",
+        **outputs_of("trace_search"),
     log:
         f"{CELL}/{{model}}/search.log",
     conda:
@@ -100,22 +82,18 @@ rule trace_search:
         mem_mb=data_mb,
         runtime=20,
     params:
-        model=search_params,
-        names=model_names,
-        seed=CONFIG.seed,
-        compute_threads=CONFIG.compute_threads,
-        code=plane_code,
+        **params_of("trace_search"),
     message:
         "Following the search of {wildcards.model} on {wildcards.dataset} ({wildcards.run})"
     script:
-        "../scripts/trace_search.py"
+        "../scripts/run_job.py"
 
 
 rule choose_cohort:
     input:
-        unpack(cohort_predictions),
+        unpack(inputs_of("choose_cohort")),
     output:
-        cohort=f"{FOLD}/cohort.csv",
+        **outputs_of("choose_cohort"),
     log:
         f"{FOLD}/cohort.log",
     conda:
@@ -125,25 +103,18 @@ rule choose_cohort:
         mem_mb=1000,
         runtime=10,
     params:
-        points=cohort_points,
-        select=cohort_select,
-        names=fold_names,
-        seed=CONFIG.seed,
-        code=code_hash("medrobust.jobs.evaluate:choose_cohort"),
+        **params_of("choose_cohort"),
     message:
         "Choosing {params.points} points of {wildcards.dataset} to attack ({wildcards.run})"
     script:
-        "../scripts/choose_cohort.py"
+        "../scripts/run_job.py"
 
 
 rule select_points:
     input:
-        y=f"{DATA}/y.npy",
-        x=f"{DATA}/x.npy",
-        split=f"{DATA}/split_fold0.csv",
-        card=f"{DATA}/card.json",
+        unpack(inputs_of("select_points")),
     output:
-        points=f"{FOLD}/{{attack}}/points.csv",
+        **outputs_of("select_points"),
     log:
         f"{FOLD}/{{attack}}/points.log",
     conda:
@@ -153,28 +124,18 @@ rule select_points:
         mem_mb=1000,
         runtime=10,
     params:
-        split=attacked_split,
-        points_per_class=attacked_per_class,
-        points=attacked_points,
-        code=code_hash("medrobust.jobs.evaluate:select_points"),
+        **params_of("select_points"),
     message:
         "Listing the points of {wildcards.dataset} that {wildcards.attack} takes ({wildcards.run})"
     script:
-        "../scripts/select_points.py"
+        "../scripts/run_job.py"
 
 
 rule attack:
     input:
-        x=f"{DATA}/x.npy",
-        y=f"{DATA}/y.npy",
-        split=f"{DATA}/split_fold0.csv",
-        card=f"{DATA}/card.json",
-        members=members_of,
-        cohort=points_file,
+        unpack(inputs_of("attack_chunk")),
     output:
-        records=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.parquet",
-        arrays=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.safetensors",
-        timing=f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.timing.json",
+        **outputs_of("attack_chunk"),
     log:
         f"{CELL}/{{model}}/{{attack}}/chunk{{chunk}}.log",
     benchmark:
@@ -184,33 +145,22 @@ rule attack:
     threads: CONFIG.compute_threads
     resources:
         mem_mb=data_mb,
-        runtime=attack_minutes,
-        gpu=gpus,
+        runtime=minutes_of("attack_chunk"),
+        gpu=gpus_of("attack_chunk"),
     params:
-        model=prediction_params,
-        attack=attack_params,
-        points=chunk_of,
-        names=attack_names,
-        seed=CONFIG.seed,
-        compute_threads=CONFIG.compute_threads,
-        code=attack_code,
-        progress_dir=layout.PROGRESS,
+        **params_of("attack_chunk"),
     message:
         "Attacking {wildcards.model} on {wildcards.dataset} with {wildcards.attack}, "
         "chunk {wildcards.chunk} ({wildcards.run})"
     script:
-        "../scripts/attack.py"
+        "../scripts/run_job.py"
 
 
 rule gather_records:
     input:
-        chunks=chunk_records,
-        arrays=chunk_arrays,
-        timings=chunk_timings,
+        unpack(inputs_of("gather_records")),
     output:
-        records=f"{CELL}/{{model}}/{{attack}}/records.parquet",
-        arrays=f"{CELL}/{{model}}/{{attack}}/arrays.safetensors",
-        made_with=f"{CELL}/{{model}}/{{attack}}/made_with.json",
+        **outputs_of("gather_records"),
     log:
         f"{CELL}/{{model}}/{{attack}}/records.log",
     conda:
@@ -220,21 +170,18 @@ rule gather_records:
         mem_mb=2000,
         runtime=20,
     params:
-        code=code_hash("medrobust.jobs.attack:gather_records"),
+        **params_of("gather_records"),
     message:
         "Joining the records of {wildcards.attack} on {wildcards.model}, {wildcards.dataset}"
     script:
-        "../scripts/gather_records.py"
+        "../scripts/run_job.py"
 
 
 rule tally:
     input:
-        predictions=f"{CELL}/{{model}}/clean.parquet",
-        chunks=chunk_records,
-        timings=chunk_timings,
+        unpack(inputs_of("tally_attack")),
     output:
-        tally=f"{CELL}/{{model}}/{{attack}}/tally.csv",
-        made_with=f"{CELL}/{{model}}/{{attack}}/counted_with.json",
+        **outputs_of("tally_attack"),
     log:
         f"{CELL}/{{model}}/{{attack}}/tally.log",
     conda:
@@ -244,9 +191,8 @@ rule tally:
         mem_mb=4000,
         runtime=20,
     params:
-        subset_per_class=tally_subset,
-        code=code_hash("medrobust.jobs.tally:tally_attack"),
+        **params_of("tally_attack"),
     message:
         "Counting what {wildcards.attack} made of {wildcards.model} on {wildcards.dataset}"
     script:
-        "../scripts/tally_attack.py"
+        "../scripts/run_job.py"

@@ -4,22 +4,21 @@ COMPARISON = "results/{run}/{study}/comparison"
 
 rule compare:
     input:
-        published=published_numbers,
-        tables=study_tables,
+        unpack(inputs_of("compare")),
     output:
-        csv=f"{COMPARISON}/comparison.csv",
-        html=report(
-            f"{COMPARISON}/comparison.html",
-            caption="../report/comparison.rst",
-            category="{study}",
-            subcategory="Comparison with print",
-            labels={
-                "artefact": "comparison",
-                "what": "published and reproduced numbers",
-            },
+        **outputs_of(
+            "compare",
+            html=report(
+                calls.KINDS["compare"].outputs["html"],
+                caption="../report/comparison.rst",
+                category="{study}",
+                subcategory="Comparison with print",
+                labels={
+                    "artefact": "comparison",
+                    "what": "published and reproduced numbers",
+                },
+            ),
         ),
-        text=f"{COMPARISON}/comparison.md",
-        provenance=f"{COMPARISON}/comparison.provenance.json",
     log:
         f"{COMPARISON}/comparison.log",
     conda:
@@ -29,34 +28,30 @@ rule compare:
         mem_mb=1000,
         runtime=10,
     params:
-        sources=comparison_sources,
-        run=study_facts,
-        about=study_about,
-        code=study_code,
+        **params_of("compare"),
     message:
         "Holding {wildcards.study} against its published numbers ({wildcards.run})"
     script:
-        "../scripts/compare.py"
+        "../scripts/run_job.py"
 
 
 rule check_published:
     input:
-        published=published_numbers,
+        unpack(inputs_of("check_published")),
     output:
-        csv=f"{COMPARISON}/printed.csv",
-        html=report(
-            f"{COMPARISON}/printed.html",
-            caption="../report/printed.rst",
-            category="{study}",
-            subcategory="Comparison with print",
-            labels={
-                "artefact": "printed averages",
-                "what": "do they follow from their rows?",
-            },
+        **outputs_of(
+            "check_published",
+            html=report(
+                calls.KINDS["check_published"].outputs["html"],
+                caption="../report/printed.rst",
+                category="{study}",
+                subcategory="Comparison with print",
+                labels={
+                    "artefact": "printed averages",
+                    "what": "do they follow from their rows?",
+                },
+            ),
         ),
-        text=f"{COMPARISON}/printed.md",
-        latex=f"{COMPARISON}/printed.tex",
-        provenance=f"{COMPARISON}/printed.provenance.json",
     log:
         f"{COMPARISON}/printed.log",
     conda:
@@ -66,12 +61,11 @@ rule check_published:
         mem_mb=1000,
         runtime=10,
     params:
-        run=study_facts,
-        code=study_code,
+        **params_of("check_published"),
     message:
         "Recomputing the printed averages of {wildcards.study}"
     script:
-        "../scripts/check_published.py"
+        "../scripts/run_job.py"
 
 
 rule comparison:

@@ -452,7 +452,8 @@ def test_clear_keeps_what_is_in_use(run, tmp_path):
         own.append("u1", unit(1))
         # The lock is still held, too: a second process does not get in.
         second = run(
-            "from test_progress import finished\nprint(len(finished(sys.argv[1])))",
+            "from tests.unit.runtime.test_journal import finished\n"
+            "print(len(finished(sys.argv[1])))",
             tmp_path / "own.journal",
         )
         with pytest.raises(subprocess.TimeoutExpired):

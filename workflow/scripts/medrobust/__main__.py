@@ -14,10 +14,11 @@ from typing import Any
 
 from medrobust.core.errors import InputError
 from medrobust.core.logs import run_logged
-from medrobust.experiment import layout, sources
+from medrobust.experiment import sources
+from medrobust.experiment.calls import arguments_of, call_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
-from medrobust.jobs import run_job
+from medrobust.jobs import job_named
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         graph = None
         if options.command != "config-reference":
-            telling = options.command in ("plan", "preflight")
-            graph = sources.build_graph(_settings(options), ROOT, telling=telling)
+            graph = sources.build_graph(_settings(options), ROOT)
+            if options.command not in ("plan", "preflight"):
+                sources.refuse_without_data(graph)
     except InputError as error:
         sys.exit(f"medrobust: {error}")
     run_logged(lambda: options.run(options, graph))
@@ -146,63 +148,65 @@ def _config_reference(options: argparse.Namespace, graph: None) -> None:
     print(config_reference(), end="")
 
 
-def _folder(dataset: str, graph: Graph) -> str:
-    return layout.DATA.format(dataset=dataset, source=graph.sources[dataset])
+def _run(graph: Graph, job: str, **wildcards: Any) -> None:
+    """Runs one piece of work as its rule would."""
+    call = call_of(graph, job, **wildcards)
+    function = job_named(job)
+    given = {**call.inputs, **call.outputs, **call.params}
+    function(**arguments_of(function, given, graph.resolved.config.model_dump()))
+
+
+def _of_dataset(options: argparse.Namespace, graph: Graph) -> tuple[Graph, dict[str, str]]:
+    graph = sources.with_dataset(graph, options.dataset)
+    return graph, {"dataset": options.dataset, "source": graph.sources[options.dataset]}
 
 
 def _fetch(options: argparse.Namespace, graph: Graph) -> None:
-    graph = sources.with_dataset(graph, options.dataset)
-    folder = _folder(options.dataset, graph)
-    run_job("fetch", **graph.fetch_arguments(options.dataset, folder))
+    graph, wildcards = _of_dataset(options, graph)
+    _run(graph, "fetch", **wildcards)
 
 
 def _prepare(options: argparse.Namespace, graph: Graph) -> None:
-    graph = sources.with_dataset(graph, options.dataset)
-    folder = _folder(options.dataset, graph)
-    run_job("prepare", **graph.prepare_arguments(options.dataset, folder))
+    graph, wildcards = _of_dataset(options, graph)
+    _run(graph, "prepare", **wildcards)
 
 
 def _train(options: argparse.Namespace, graph: Graph) -> None:
     cell = _cell(options, graph)
     ranges = graph.member_ranges(cell, options.model)
     for first, last in _chosen(ranges, options.chunk):
-        run_job("train_members", **graph.training_arguments(cell, options.model, first, last))
+        _run(graph, "train_members", **vars(cell), model=options.model, first=first, last=last)
 
 
 def _evaluate(options: argparse.Namespace, graph: Graph) -> None:
-    cell = _cell(options, graph)
-    run_job("evaluate_clean", **graph.clean_arguments(cell, options.model))
+    _run(graph, "evaluate_clean", **vars(_cell(options, graph)), model=options.model)
 
 
 def _plane(options: argparse.Namespace, graph: Graph) -> None:
-    run_job("map_plane", **graph.plane_arguments(_cell(options, graph), options.model))
+    _run(graph, "map_plane", **vars(_cell(options, graph)), model=options.model)
 
 
 def _search(options: argparse.Namespace, graph: Graph) -> None:
-    cell = _cell(options, graph)
-    run_job("join_margins", **graph.margins_arguments(cell, options.model))
-    run_job("trace_search", **graph.search_arguments(cell, options.model))
+    of_model = {**vars(_cell(options, graph)), "model": options.model}
+    _run(graph, "join_margins", **of_model)
+    _run(graph, "trace_search", **of_model)
 
 
 def _cohort(options: argparse.Namespace, graph: Graph) -> None:
-    run_job("choose_cohort", **graph.cohort_arguments(_cell(options, graph)))
+    _run(graph, "choose_cohort", **vars(_cell(options, graph)))
 
 
 def _attack(options: argparse.Namespace, graph: Graph) -> None:
     cell = _cell(options, graph)
-    if graph.study(cell.study).attacks[options.attack].select != "cohort":
-        run_job("select_points", **graph.points_arguments(cell, options.attack))
+    select = graph.study(cell.study).attacks[options.attack].select
+    if select != "cohort":
+        _run(graph, "select_points", **vars(cell), attack=options.attack)
+    of_attack = {**vars(cell), "model": options.model, "attack": options.attack}
     chunks = graph.chunks(cell.study, cell.dataset, options.attack)
-    for number, _ in _chosen(list(enumerate(chunks)), options.chunk):
-        run_job(
-            "attack_chunk", **graph.attack_arguments(cell, options.model, options.attack, number)
-        )
-    if options.chunk is not None:
-        return
-    if graph.study(cell.study).attacks[options.attack].select == "test":
-        run_job("tally_attack", **graph.tally_arguments(cell, options.model, options.attack))
-    else:
-        run_job("gather_records", **graph.gather_arguments(cell, options.model, options.attack))
+    for number in _chosen(list(range(len(chunks))), options.chunk):
+        _run(graph, "attack_chunk", **of_attack, chunk=number)
+    if options.chunk is None:
+        _run(graph, "tally_attack" if select == "test" else "gather_records", **of_attack)
 
 
 def _evidence(options: argparse.Namespace, graph: Graph) -> None:

@@ -1,75 +1,260 @@
-"""What each job is called with."""
+"""What each job is called with: one spelling for the rules, ``python -m medrobust`` and the tests.
+
+A :class:`Kind` says of a job which files it writes and which parameters it takes. The values of the
+wildcards of a path (data set, model, chunk and so on) choose one piece of work of that kind, a
+:class:`Call`. A rule takes its inputs, outputs and parameters from here, so Snakemake sees all
+that a result depends on; the script ``run_job.py`` hands those that the job's function asks for by
+name to it. What changes no result (:data:`CIRCUMSTANCES`) is no parameter: a job reads it from the
+configuration.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from medrobust.core.io import sha256_of_json
-from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS
-from medrobust.data.registry import Dataset
+from medrobust.core.errors import InputError
+from medrobust.core.schema import unknown_name
+from medrobust.data.registry import STANDIN
+from medrobust.experiment import captions, codes
+from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.experiment.codehash import code_hash
-from medrobust.experiment.config import Attack, Model
+from medrobust.experiment.config import Attack, Model, Study
+from medrobust.experiment.entries import entries_of, entry_files
+from medrobust.experiment.graph import Graph
+from medrobust.experiment.layout import (
+    CELL,
+    DATA,
+    EVALUATIONS,
+    FOLD,
+    MODEL,
+    PROGRESS,
+    SUBSET,
+    SUFFIXES,
+    Cell,
+)
+from medrobust.experiment.sources import with_dataset
+
+#: Settings that a job reads from the configuration, because they change no result.
+CIRCUMSTANCES = ("device", "raw_dir", "allow_subset")
+
+Files = str | list[str]
 
 
-def training_code(model: Model) -> str:
-    """Returns the hash of the code that training a model depends on."""
-    return code_hash(
-        "medrobust.jobs.train:train_members",
-        ARCHITECTURES[model.architecture["name"]],
-        METHODS[model.method["name"]],
-    )
+@dataclass(frozen=True)
+class Call:
+    """One piece of work.
+
+    Attributes:
+        job: name of the job, a key of :data:`KINDS`.
+        inputs: name to the file or files that must be there.
+        outputs: name to the file that is written.
+        params: name to what else shapes the result, ``code`` among it.
+    """
+
+    job: str
+    inputs: Mapping[str, Files]
+    outputs: Mapping[str, str]
+    params: Mapping[str, Any]
 
 
-def prediction_code(model: Model) -> str:
-    """Returns the hash of the code that a trained model's predictions depend on."""
-    return code_hash(
-        "medrobust.jobs.evaluate:evaluate_clean", ARCHITECTURES[model.architecture["name"]]
-    )
+@dataclass(frozen=True)
+class Kind:
+    """All pieces of work of one job.
+
+    Attributes:
+        outputs: name to the path, with wildcards in braces; what is not known beforehand (the files
+            of an artefact) comes from the call.
+        params: names of the parameters.
+        needs: returns the inputs and the parameters of one piece of work. Its second argument has
+            the wildcards of the outputs as attributes.
+    """
+
+    outputs: Mapping[str, str]
+    params: tuple[str, ...]
+    needs: Callable[[Graph, Any], tuple[dict[str, Files], dict[str, Any]]]
 
 
-def attack_code(model: Model, attack: str) -> str:
-    """Returns the hash of the code that attacking a model depends on."""
-    return code_hash(
-        "medrobust.jobs.attack:attack_chunk",
-        ATTACKS[attack],
-        ARCHITECTURES[model.architecture["name"]],
-    )
+def call_of(graph: Graph, job: str, **wildcards: Any) -> Call:
+    """Returns what one piece of work is called with.
+
+    Args:
+        graph: of the configuration.
+        job: a key of :data:`KINDS`.
+        wildcards: values of the wildcards of its outputs; text, or numbers.
+
+    Raises:
+        InputError: the configuration makes no such file.
+    """
+    kind = KINDS[job]
+    inputs, params = kind.needs(graph, SimpleNamespace(**wildcards))
+    outputs = {name: path.format(**wildcards) for name, path in kind.outputs.items()}
+    if set(params) != set(kind.params):
+        raise ValueError(f"{job}: {set(params) ^ set(kind.params)}")
+    return Call(job, inputs, outputs, params)
 
 
-def plane_code(model: Model) -> str:
-    """Returns the hash of the code that maps and traces of the plane depend on."""
-    return code_hash(
-        "medrobust.jobs.plane",
-        ARCHITECTURES[model.architecture["name"]],
-        METHODS[model.method["name"]],
-    )
+def arguments_of(
+    function: Callable[..., Any], given: Mapping[str, Any], circumstances: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the arguments that a job's function asks for by name.
+
+    Args:
+        function: the job.
+        given: inputs, outputs and parameters of the call. Those that the function has no parameter
+            for are what Snakemake alone must see.
+        circumstances: settings of the configuration.
+    """
+    known = {**{name: circumstances.get(name) for name in CIRCUMSTANCES}, **given}
+    names = inspect.signature(function).parameters
+    return {name: known[name] for name in names if name in known}
 
 
-#: What writes the data sets of each form.
-PREPARED_BY = {
-    "arrays": "medrobust.data.prepared.prepare:prepare",
-    "volumes": "medrobust.data.prepared.prepare_volumes:prepare_volumes",
-}
+def circumstances_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings :data:`CIRCUMSTANCES` of a configuration that was read, not checked."""
+    # Snakemake hands over as text what is not spelled as in Python.
+    return {
+        "device": config.get("device") or "auto",
+        "raw_dir": config.get("raw_dir"),
+        "allow_subset": str(config.get("allow_subset")).lower() == "true",
+    }
 
 
-#: How a card reads and looks changes no array.
-SHOWN_OF_DATA = ("cards", "previews", "volume_previews", "audit", "volume_audit")
+# --- data -------------------------------------------------------------------------------
 
 
-def preparation_code(entry: Dataset) -> str:
-    """Returns the hash of the code that preparing a data set depends on."""
-    # How files were fetched changes none either.
-    shown = [
-        *(f"medrobust.data.prepared.{name}" for name in SHOWN_OF_DATA),
-        "medrobust.data.fetching.fetch",
-    ]
-    return code_hash(PREPARED_BY[entry.form], ADAPTERS[entry.adapter], without=shown)
+def _fetch(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    # No input on purpose: where files lie does not change what they are, and a download must not
+    # count as a changed input of the job that made it.
+    return {}, {"dataset": work.dataset, "source": origin_of(graph, work.dataset, work.source)}
 
 
-def dataset_definition(entry: Dataset) -> str:
-    """Returns the hash of what defines a data set's arrays in the registry."""
-    fields = {"adapter", "options", "classes", "shape", "input_range", "counts"}
-    return sha256_of_json(entry.model_dump(mode="json", include=fields))[:16]
+def _prepare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    folder = DATA.format(dataset=work.dataset, source=work.source)
+    synthetic = work.source == STANDIN
+    if work.dataset not in graph.registry:
+        raise unknown_name("data set", work.dataset, graph.registry, where="config/datasets.yaml")
+    entry = graph.registry[work.dataset]
+    return {} if synthetic else {"manifest": f"{folder}/raw.json"}, {
+        "dataset": work.dataset,
+        "source": origin_of(graph, work.dataset, work.source),
+        "label": work.source,
+        "out_dir": folder,
+        "seed": graph.resolved.config.seed,
+        "standin": _standin_size(graph, work.dataset) if synthetic else None,
+        "processes": 2,
+        "definition": codes.dataset_definition(entry),
+        "code": codes.preparation_code(entry),
+    }
+
+
+def _standin_size(graph: Graph, dataset: str) -> dict[str, int]:
+    size = graph.resolved.scale.standin
+    if size is None:
+        raise InputError(
+            f"{dataset}@standin was asked for, but the scale {graph.resolved.config.scale!r} runs "
+            "on real data; stand-ins belong to --config scale=smoke."
+        )
+    return size.model_dump()
+
+
+def origin_of(graph: Graph, dataset: str, source: str) -> str:
+    """Returns the registry's source behind a label in a path, also of what no study selects.
+
+    Raises:
+        InputError: there is no such data set, or it would not get this label.
+    """
+    graph = with_dataset(graph, dataset)
+    label = graph.sources[dataset]
+    if label == source:
+        return graph.origins[dataset]
+    if source == SUBSET:
+        raise InputError(
+            f"{dataset}@{SUBSET} was asked for, but it would be {dataset}@{label}: a subset needs "
+            "allow_subset=true and some files of the release, named as in docs/data.md, in "
+            f"{' or '.join(map(str, graph.raw_dirs))}."
+        )
+    return source
+
+
+def _data_files(work: Any) -> dict[str, Files]:
+    """Returns the files of a prepared data set that a job with ``data`` and ``fold`` reads."""
+    folder = DATA.format(dataset=work.dataset, source=work.source)
+    return {
+        "x": f"{folder}/x.npy",
+        "y": f"{folder}/y.npy",
+        "split": f"{folder}/split_fold{work.fold}.csv",
+        "card": f"{folder}/card.json",
+    }
+
+
+def _data_params(work: Any) -> dict[str, Any]:
+    folder = DATA.format(dataset=work.dataset, source=work.source)
+    return {"data": folder, "fold": int(work.fold)}
+
+
+# --- models -----------------------------------------------------------------------------
+
+
+def _train(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model = _model(graph, work)
+    return _data_files(work), {
+        **_data_params(work),
+        "model": training_params(model),
+        "members": [int(work.first), int(work.last)],
+        "training_points": _study(graph, work).datasets[work.dataset].training_points,
+        "names": [*_cell(work).names, work.model],
+        "seed": graph.resolved.config.seed,
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.training_code(model),
+        "progress_dir": PROGRESS,
+    }
+
+
+def _evaluate_clean(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model = _model(graph, work)
+    return {**_data_files(work), "members": graph.member_files(_cell(work), work.model)}, {
+        **_data_params(work),
+        "model": prediction_params(model),
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.prediction_code(model),
+    }
+
+
+def _join_margins(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    _model(graph, work)
+    return {"extras": graph.extra_files(_cell(work), work.model)}, {
+        "code": code_hash("medrobust.jobs.evaluate:join_margins")
+    }
+
+
+def _map_plane(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model = _model(graph, work)
+    return {**_data_files(work), "members": graph.member_files(_cell(work), work.model)}, {
+        **_data_params(work),
+        "model": prediction_params(model),
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.plane_code(model),
+    }
+
+
+def _trace_search(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model, cell = _model(graph, work), _cell(work)
+    files = {
+        "members": graph.member_files(cell, work.model),
+        "margins": graph.evaluation(cell, work.model, "margins.safetensors"),
+    }
+    return {**_data_files(work), **files}, {
+        **_data_params(work),
+        "model": prediction_params(model) | {"method": model.method},
+        "names": [*cell.names, work.model],
+        "seed": graph.resolved.config.seed,
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.plane_code(model),
+    }
 
 
 def training_params(model: Model) -> dict[str, Any]:
@@ -82,9 +267,85 @@ def prediction_params(model: Model) -> dict[str, Any]:
     return {"architecture": model.architecture, "vote": model.vote}
 
 
-def search_params(model: Model) -> dict[str, Any]:
-    """Returns what a job that follows a training's search needs to know of its model."""
-    return prediction_params(model) | {"method": model.method}
+# --- attacks ----------------------------------------------------------------------------
+
+
+def _choose_cohort(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    study = _study(graph, work)
+    if study.cohort is None:
+        raise InputError(
+            f"The study {work.study} has no cohort: each attack takes points of a split.",
+            remedy="nothing has to be chosen; run the attack.",
+        )
+    # Every replicate attacks the same points.
+    cell = Cell(work.run, work.study, work.dataset, work.source, int(work.fold))
+    models = list(study.cohort.models)
+    files = [graph.evaluation(cell, model, "clean.parquet") for model in models]
+    return {"predictions": files}, {
+        "models": models,
+        "points": study.datasets[work.dataset].points,
+        "select": study.cohort.select,
+        "names": cell.names[:-1],
+        "seed": graph.resolved.config.seed,
+        "code": code_hash("medrobust.jobs.evaluate:choose_cohort"),
+    }
+
+
+def _select_points(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    attack = _attack_of(graph, work)
+    if attack.select == "cohort":
+        raise InputError(f"The attack {work.attack!r} takes the points of the cohort.")
+    return _data_files(work), {
+        **_data_params(work),
+        "split": attack.select,
+        "points_per_class": attack.points_per_class,
+        "points": attack.points,
+        "code": code_hash("medrobust.jobs.evaluate:select_points"),
+    }
+
+
+def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model, cell, attack = _model(graph, work), _cell(work), _attack_of(graph, work)
+    files = {
+        "members": graph.member_files(cell, work.model),
+        "cohort": graph.points_file(cell, work.attack),
+    }
+    return {**_data_files(work), **files}, {
+        **_data_params(work),
+        "model": prediction_params(model),
+        "attack": attack_params(attack),
+        "points": graph.chunks(work.study, work.dataset, work.attack)[int(work.chunk)],
+        "names": [*cell.names, work.model, work.attack],
+        "seed": graph.resolved.config.seed,
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.attack_code(model, attack.name),
+        "progress_dir": PROGRESS,
+    }
+
+
+def _gather_records(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    chunks = graph.chunk_files(_cell(work), work.model, work.attack)
+    files: dict[str, Files] = {
+        "chunks": chunks,
+        "arrays": [file.replace(".parquet", ".safetensors") for file in chunks],
+        "timings": [file.replace(".parquet", ".timing.json") for file in chunks],
+    }
+    return files, {"code": code_hash("medrobust.jobs.attack:gather_records")}
+
+
+def _tally_attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    cell = _cell(work)
+    _study(graph, work)
+    chunks = graph.chunk_files(cell, work.model, work.attack)
+    files: dict[str, Files] = {
+        "predictions": graph.evaluation(cell, work.model, "clean.parquet"),
+        "chunks": chunks,
+        "timings": [file.replace(".parquet", ".timing.json") for file in chunks],
+    }
+    return files, {
+        "subset_per_class": graph.subset_per_class(work.study, work.attack),
+        "code": code_hash("medrobust.jobs.tally:tally_attack"),
+    }
 
 
 def attack_params(attack: Attack) -> dict[str, Any]:
@@ -97,7 +358,239 @@ def attack_params(attack: Attack) -> dict[str, Any]:
     return params
 
 
-def attack_facts(attack: Attack) -> dict[str, Any]:
-    """Returns what captions say of an attack: name, options, grid and points per class."""
-    facts: dict[str, Any] = {"name": attack.name, **attack.options, "grid": attack.grid}
-    return facts | {"points_per_class": attack.points_per_class}
+# --- tables, figures, comparison --------------------------------------------------------
+
+
+def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    study, name = work.study, work.artefact
+    artefact = artefacts_of(study)[name]
+    entries = entries_of(graph, study, artefact)
+    files: dict[str, Files] = dict(entry_files(entries))
+    if artefact.first_cell and graph.study(study).cohort is not None:
+        files["cohort"] = graph.cohort(graph.cells(study)[0])
+    return files | _published(graph, study), {
+        "study": study,
+        "artefact": name,
+        "entries": entries,
+        "attack": captions.first_attack(graph, study),
+        "attacks": captions.attacks(graph, study),
+        "cohort_rule": captions.cohort_rule(graph, study),
+        "class_names": captions.class_names(graph, study, artefact),
+        "run": captions.run_facts(graph, study),
+        "about": captions.about(graph, study),
+        "code": code_hash("medrobust.jobs.artefacts:build_artefact", artefact.draw),
+    }
+
+
+def _compare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    remark = parts_of(work.study).remark
+    return _published(graph, work.study) | {"tables": _printed_tables(graph, work)}, {
+        "study": work.study,
+        "sources": captions.printed_sources(graph, work.study),
+        "run": captions.run_facts(graph, work.study),
+        "about": captions.about(graph, work.study),
+        "code": code_hash("medrobust.jobs.artefacts:compare", *([remark] if remark else [])),
+    }
+
+
+def _printed_tables(graph: Graph, work: Any) -> list[str]:
+    tables = [name for name in _study(graph, work).artefacts if name.startswith("table")]
+    return [graph.artefact_file(work.study, name, ".csv") for name in tables]
+
+
+def _check_published(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    draw = parts_of(work.study).printed_averages
+    return _published(graph, work.study), {
+        "study": work.study,
+        "run": captions.run_facts(graph, work.study),
+        "code": code_hash("medrobust.jobs.artefacts:check_published", draw),
+    }
+
+
+def _published(graph: Graph, study: str) -> dict[str, Files]:
+    published = graph.study(study).published
+    return {} if published is None else {"published": published}
+
+
+_MEMBERS = f"{MODEL}/members_{{first}}-{{last}}"
+_OF_MODEL = f"{EVALUATIONS}/{CELL}/{{model}}"
+_OF_ATTACK = f"{_OF_MODEL}/{{attack}}"
+_CHUNK = f"{_OF_ATTACK}/chunk{{chunk}}"
+_COMPARISON = "results/{run}/{study}/comparison"
+_DATA = ("data", "fold")
+
+KINDS: dict[str, Kind] = {
+    "fetch": Kind({"manifest": f"{DATA}/raw.json"}, ("dataset", "source"), _fetch),
+    "prepare": Kind(
+        {},  # the files of a data set; the rules name them
+        (
+            *("dataset", "source", "label", "out_dir", "seed", "standin", "processes"),
+            *("definition", "code"),
+        ),
+        _prepare,
+    ),
+    "train_members": Kind(
+        {
+            "out": f"{_MEMBERS}.safetensors",
+            "card": f"{_MEMBERS}.json",
+            "timing": f"{_MEMBERS}.timing.json",
+            "extras": f"{_MEMBERS}.extras.safetensors",
+        },
+        (
+            *(*_DATA, "model", "members", "training_points", "names", "seed"),
+            *("compute_threads", "code", "progress_dir"),
+        ),
+        _train,
+    ),
+    "evaluate_clean": Kind(
+        {"predictions": f"{_OF_MODEL}/clean.parquet", "summary": f"{_OF_MODEL}/clean.json"},
+        (*_DATA, "model", "compute_threads", "code"),
+        _evaluate_clean,
+    ),
+    "join_margins": Kind({"out": f"{_OF_MODEL}/margins.safetensors"}, ("code",), _join_margins),
+    "map_plane": Kind(
+        {"out": f"{_OF_MODEL}/plane.safetensors"},
+        (*_DATA, "model", "compute_threads", "code"),
+        _map_plane,
+    ),
+    "trace_search": Kind(
+        {"out": f"{_OF_MODEL}/search.safetensors"},
+        (*_DATA, "model", "names", "seed", "compute_threads", "code"),
+        _trace_search,
+    ),
+    "choose_cohort": Kind(
+        {"cohort": f"{EVALUATIONS}/{FOLD}/cohort.csv"},
+        ("models", "points", "select", "names", "seed", "code"),
+        _choose_cohort,
+    ),
+    "select_points": Kind(
+        {"out": f"{EVALUATIONS}/{FOLD}/{{attack}}/points.csv"},
+        (*_DATA, "split", "points_per_class", "points", "code"),
+        _select_points,
+    ),
+    "attack_chunk": Kind(
+        {
+            "records": f"{_CHUNK}.parquet",
+            "arrays": f"{_CHUNK}.safetensors",
+            "timing": f"{_CHUNK}.timing.json",
+        },
+        (
+            *(*_DATA, "model", "attack", "points", "names", "seed"),
+            *("compute_threads", "code", "progress_dir"),
+        ),
+        _attack,
+    ),
+    "gather_records": Kind(
+        {
+            "records": f"{_OF_ATTACK}/records.parquet",
+            "joined_arrays": f"{_OF_ATTACK}/arrays.safetensors",
+            "made_with": f"{_OF_ATTACK}/made_with.json",
+        },
+        ("code",),
+        _gather_records,
+    ),
+    "tally_attack": Kind(
+        {"out": f"{_OF_ATTACK}/tally.csv", "made_with": f"{_OF_ATTACK}/counted_with.json"},
+        ("subset_per_class", "code"),
+        _tally_attack,
+    ),
+    "build_artefact": Kind(
+        {},  # by the kind of artefact: artefact_outputs
+        (
+            *("study", "artefact", "entries", "attack", "attacks", "cohort_rule", "class_names"),
+            *("run", "about", "code"),
+        ),
+        _build_artefact,
+    ),
+    "compare": Kind(
+        {
+            "out": f"{_COMPARISON}/comparison.csv",
+            "html": f"{_COMPARISON}/comparison.html",
+            "text": f"{_COMPARISON}/comparison.md",
+            "provenance": f"{_COMPARISON}/comparison.provenance.json",
+        },
+        ("study", "sources", "run", "about", "code"),
+        _compare,
+    ),
+    "check_published": Kind(
+        {
+            "out": f"{_COMPARISON}/printed.csv",
+            "html": f"{_COMPARISON}/printed.html",
+            "text": f"{_COMPARISON}/printed.md",
+            "latex": f"{_COMPARISON}/printed.tex",
+            "provenance": f"{_COMPARISON}/printed.provenance.json",
+        },
+        ("study", "run", "code"),
+        _check_published,
+    ),
+}
+
+
+def artefact_outputs(graph: Graph, study: str, name: str) -> dict[str, str]:
+    """Returns the files of a table, figure or list: ``out``, which the report shows, and others."""
+    suffixes = SUFFIXES[artefacts_of(study)[name].kind]
+    others = {suffix.strip("."): graph.artefact_file(study, name, suffix) for suffix in suffixes}
+    return {"out": graph.artefact(study, name)} | {
+        key.replace(".", "_"): path for key, path in others.items()
+    }
+
+
+# --- all of it --------------------------------------------------------------------------
+
+
+def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields job and wildcards of every training, evaluation and attack of a study."""
+    settings = graph.study(study)
+    for cell in graph.cells(study):
+        own = vars(cell)
+        attacks = graph.attacks(study, cell.dataset)
+        if cell.replicate == 0:
+            if settings.cohort is not None:
+                yield "choose_cohort", own
+            for attack, chosen in attacks.items():
+                if chosen.select != "cohort":
+                    yield "select_points", own | {"attack": attack}
+        for name in graph.models(study, cell.dataset):
+            of_model = own | {"model": name}
+            for first, last in graph.member_ranges(cell, name):
+                yield "train_members", of_model | {"first": first, "last": last}
+            yield "evaluate_clean", of_model
+            for attack, chosen in attacks.items():
+                if name not in graph.attacked_models(study, attack, cell.dataset):
+                    continue
+                of_attack = of_model | {"attack": attack}
+                for chunk in range(len(graph.chunks(study, cell.dataset, attack))):
+                    yield "attack_chunk", of_attack | {"chunk": chunk}
+                tallied = chosen.select == "test"
+                yield "tally_attack" if tallied else "gather_records", of_attack
+
+
+def _cell(work: Any) -> Cell:
+    return Cell(
+        work.run, work.study, work.dataset, work.source, int(work.fold), int(work.replicate)
+    )
+
+
+def _study(graph: Graph, work: Any) -> Study:
+    studies = graph.resolved.studies
+    if work.run != graph.resolved.run or work.study not in studies:
+        raise InputError(
+            f"The configuration makes the run {graph.resolved.run!r} of {', '.join(studies)}; "
+            f"a file of run {work.run!r}, study {work.study!r} was asked for."
+        )
+    return studies[work.study]
+
+
+def _model(graph: Graph, work: Any) -> Model:
+    models = _study(graph, work).models
+    if work.model not in graph.models(work.study, work.dataset):
+        known = "is not trained on" if work.model in models else "is unknown; asked for on"
+        raise InputError(f"The model {work.model!r} {known} {work.dataset}.")
+    return models[work.model]
+
+
+def _attack_of(graph: Graph, work: Any) -> Attack:
+    attacks = _study(graph, work).attacks
+    if work.attack not in attacks:
+        raise unknown_name("attack", work.attack, attacks, where=f"study {work.study}")
+    return attacks[work.attack]

@@ -21,12 +21,17 @@ followed: whoever asks for a hash names those modules as entries too.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import json
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from medrobust.core.io import write_json
 
 PACKAGE = Path(__file__).parents[1]
 NEUTRAL = frozenset(
@@ -109,14 +114,51 @@ def reached(*entries: str, without: Collection[str] = ()) -> set[str]:
 
 def forget() -> None:
     """Forgets what was read, for tests that edit a copy of the package."""
-    for cached in (_hash, _file, _module, _definition):
+    for cached in (_hash, _state, _kept, _file, _module, _definition):
         cached.cache_clear()
 
 
 @functools.cache
 def _hash(entries: tuple[str, ...], without: frozenset[str]) -> str:
-    texts = _walk(entries, without)[1]
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    key = " ".join([*entries, "-", *sorted(without)])
+    known = _kept()
+    if key not in known:
+        texts = _walk(entries, without)[1]
+        known[key] = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+        _keep(known)
+    return known[key]
+
+
+# Each job of a cluster reads the workflow again: hashes are kept until a file differs.
+
+
+def _kept_file() -> Path:
+    return PACKAGE / "__pycache__" / "code_hashes.json"
+
+
+@functools.cache
+def _state() -> str:
+    """Returns what tells whether a file of the library changed: sizes and times of all."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    facts = [(str(f.relative_to(PACKAGE)), f.stat().st_mtime_ns, f.stat().st_size) for f in files]
+    return hashlib.sha256(repr([sys.version, *facts]).encode()).hexdigest()
+
+
+@functools.cache
+def _kept() -> dict[str, str]:
+    """Returns the hashes that an earlier process found in the same state of the library."""
+    try:
+        kept = json.loads(_kept_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(kept["hashes"]) if kept.get("state") == _state() else {}
+
+
+def _keep(hashes: dict[str, str]) -> None:
+    # A library that may not be written to is read again each time.
+    with contextlib.suppress(OSError):
+        _kept_file().parent.mkdir(exist_ok=True)
+        write_json(_kept_file(), {"state": _state(), "hashes": hashes})
 
 
 def _walk(

@@ -220,7 +220,9 @@ class Study(Settings):
 
     title: str = Field(description="title of the paper")
     citation: str = Field(description="citation of the paper")
-    published: str = Field(description="file of the published numbers")
+    published: str | None = Field(
+        default=None, description="file of the published numbers; null: there are none"
+    )
     replicates: int = Field(default=1, ge=1, description="repetitions of the whole training")
     datasets: dict[str, StudyDataset] = Field(min_length=1, description="data sets by name")
     models: dict[str, Model] = Field(min_length=1, description="models by name")

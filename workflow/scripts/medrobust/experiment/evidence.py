@@ -15,6 +15,7 @@ from medrobust.core.errors import InputError
 from medrobust.core.io import atomic_path, write_json
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.catalogue import artefacts_of
+from medrobust.experiment.entries import entries_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import DATA, RUN_FACTS
 
@@ -104,7 +105,7 @@ def drawn_from(graph: Graph, study: str) -> list[Path]:
     found: dict[Path, None] = {}
     for name in graph.study(study).artefacts:
         artefact = artefacts_of(study)[name]
-        for entry in graph.entries(study, artefact):
+        for entry in entries_of(graph, study, artefact):
             for need in artefact.needs:
                 files = entry.get(need, [])
                 files = list(files.values()) if isinstance(files, dict) else files

@@ -15,6 +15,12 @@ PROGRESS = "results/.progress"
 RAW = Path("resources/raw")
 SUBSET = "subset"
 RUN_FACTS = "run.json"  # beside committed records
+#: The files of each kind of artefact beside the main one.
+SUFFIXES = {
+    "table": [".md", ".csv", ".tex", ".provenance.json"],
+    "figure": [".pdf", ".svg", ".csv", ".provenance.json"],
+    "claims": [".csv", ".md", ".provenance.json"],
+}
 #: Folder and suffix of the main file of each kind of artefact.
 PLACES = {"table": ("tables", "html"), "figure": ("figures", "png"), "claims": ("claims", "html")}
 

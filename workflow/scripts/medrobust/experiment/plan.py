@@ -21,6 +21,7 @@ from medrobust.data.fetching.transfer import megabytes
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.catalogue import parts_of
 from medrobust.experiment.config import Model, attack_spec
+from medrobust.experiment.entries import knowledge_jobs
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
@@ -252,7 +253,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
                 jobs += 1
                 seconds = training_seconds(graph, cell, name, last - first + 1, measured)
                 add(_trains_on_gpu(graph, model), seconds)
-            jobs += 1 + graph.knowledge_jobs(cell, name)  # clean predictions, margins, maps
+            jobs += 1 + knowledge_jobs(graph, cell, name)  # clean predictions, margins, maps
             add(_on_gpu(graph, model), 0.0)
             for attack, chosen in attacks.items():
                 if name not in graph.attacked_models(study, attack, cell.dataset):

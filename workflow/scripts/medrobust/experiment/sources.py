@@ -25,7 +25,7 @@ from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import DATA, RAW, SUBSET
 
 
-def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False) -> Graph:
+def build_graph(values: Mapping[str, Any], root: Path) -> Graph:
     """Checks the configuration and chooses the source of every data set in use.
 
     Only names and sizes of files are looked at, nothing is opened or asked over the network.
@@ -33,7 +33,6 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
     Args:
         values: content of config/config.yaml with command line settings applied.
         root: the project's folder.
-        telling: only to tell what is there (plan, preflight): no data is no reason to stop.
 
     Raises:
         InputError: the configuration is wrong; see :func:`medrobust.experiment.config.resolve`.
@@ -55,7 +54,7 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
         for study in resolved.studies:
             check_committed(graph, study)
         return graph
-    resolved, skipped = _without_missing(resolved, raw_dirs, telling)
+    resolved, skipped = _without_missing(resolved, raw_dirs)
     also = also_prepared(resolved)
     without = _not_to_be_had(resolved, {name: [name] for name in also}, raw_dirs)
     graph = Graph(resolved, {}, {}, raw_dirs, (*skipped, *without))
@@ -63,6 +62,19 @@ def build_graph(values: Mapping[str, Any], root: Path, *, telling: bool = False)
     for dataset in [*used, *(name for name in also if name not in without)]:
         graph = with_dataset(graph, dataset)
     return graph
+
+
+def refuse_without_data(graph: Graph) -> None:
+    """Raises an InputError if the data of none of the selected studies can be had.
+
+    Before work starts, not when the configuration is read: what is missing can still be told.
+    """
+    if set(graph.resolved.studies) <= set(graph.skipped):
+        raise InputError(
+            "The data of none of the selected studies can be had.",
+            where="config/config.yaml, key on_missing_data: skip",
+            remedy="run `snakemake --cores 1 preflight` to see what each needs.",
+        )
 
 
 def also_prepared(resolved: Resolved) -> list[str]:
@@ -116,21 +128,18 @@ def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, 
 
 
 def _without_missing(
-    resolved: Resolved, raw_dirs: tuple[Path, ...], telling: bool
+    resolved: Resolved, raw_dirs: tuple[Path, ...]
 ) -> tuple[Resolved, tuple[str, ...]]:
-    """Leaves out the studies whose data cannot be had, if the configuration says so."""
+    """Leaves out the studies whose data cannot be had, if the configuration says so.
+
+    Where that is so of all, they stay, to be told of; see :func:`refuse_without_data`.
+    """
     skipped = _not_to_be_had(resolved, _datasets_of_studies(resolved), raw_dirs)
     if not skipped:
         return resolved, ()
     can_run = [name for name in resolved.studies if name not in skipped]
-    if not can_run and telling:
-        return resolved, tuple(resolved.studies)
     if not can_run:
-        raise InputError(
-            "The data of none of the selected studies can be had.",
-            where="config/config.yaml, key on_missing_data: skip",
-            remedy="run `snakemake --cores 1 preflight` to see what each needs.",
-        )
+        return resolved, tuple(resolved.studies)
     kept = {name: study for name, study in resolved.studies.items() if name in can_run}
     return replace(resolved, studies=kept), skipped
 

@@ -8,7 +8,7 @@ outputs whole and, where it takes long, keeps its progress in ``results/.progres
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from collections.abc import Callable
 
 JOBS: dict[str, str] = {
     "fetch": "medrobust.jobs.data",
@@ -29,6 +29,6 @@ JOBS: dict[str, str] = {
 }
 
 
-def run_job(name: str, **arguments: Any) -> None:
-    """Runs the job called ``name``; only the modules that this job needs are imported."""
-    getattr(importlib.import_module(JOBS[name]), name)(**arguments)
+def job_named(name: str) -> Callable[..., None]:
+    """Returns the job called ``name``; only the modules that this job needs are imported."""
+    return getattr(importlib.import_module(JOBS[name]), name)

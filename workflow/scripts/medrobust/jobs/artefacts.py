@@ -17,14 +17,14 @@ def build_artefact(
     study: str,
     artefact: str,
     entries: Sequence[Mapping[str, Any]],
-    published: str,
     out: str,
     run: Mapping[str, Any],
     attack: Mapping[str, Any],
-    cohort: str,
     class_names: Sequence[str],
     cohort_rule: str,
     attacks: Mapping[str, Mapping[str, Any]],
+    published: str = "",
+    cohort: str = "",
 ) -> None:
     """Writes a table or figure of a study with all its formats.
 
@@ -32,7 +32,7 @@ def build_artefact(
         study: name of the study.
         artefact: name of the table or figure, as in its catalogue.
         entries: fields of :class:`medrobust.reporting.request.Entry`.
-        published: file of the published numbers.
+        published: file of the published numbers ("": there are none).
         out: any one of the artefact's files; the others lie beside it.
         run: what the workflow knows of the run
             (:func:`medrobust.reporting.provenance.run_context`).

@@ -41,11 +41,13 @@ def attack_chunk(
     compute_threads: int,
     code: str,
     progress_dir: str,
+    fold: int = 0,
 ) -> None:
     """Attacks the cohort's points at positions ``points[0] .. points[1] - 1``.
 
     Args:
         data: folder of the data set.
+        fold: number of its split.
         members: safetensors files of the attacked model's training jobs.
         cohort: CSV file of the points.
         records: parquet file to write, one row per (point, restart) and value of the grid.
@@ -73,7 +75,7 @@ def attack_chunk(
     from medrobust.jobs.shared import Stopwatch, load_ensemble, progress_file
 
     watch = Stopwatch()
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, fold)
     settings = _settings(attack, dataset)
     variants = grid_variants(attack.get("grid", {}))
     specs = [

@@ -25,11 +25,13 @@ def evaluate_clean(
     model: Mapping[str, Any],
     device: str,
     compute_threads: int,
+    fold: int = 0,
 ) -> None:
     """Predicts every test point with all members of a model, and counts on validation points.
 
     Args:
         data: folder of the data set.
+        fold: number of its split.
         members: safetensors files of the model's training jobs.
         predictions: parquet file to write: ``point_id`` (row of ``x.npy``), ``label``,
             ``prediction`` of the ensemble.
@@ -45,7 +47,7 @@ def evaluate_clean(
     from medrobust.data.prepared.store import load_dataset
     from medrobust.jobs.shared import load_ensemble
 
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, fold)
     with gpu_slot(choose_device(device, model["architecture"]["name"])) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         labels, member_labels = ensemble.all_predictions(dataset.x_test)
@@ -102,7 +104,8 @@ def join_margins(*, extras: Sequence[str], out: str) -> None:
 
 def choose_cohort(
     *,
-    predictions: Mapping[str, str],
+    predictions: Sequence[str],
+    models: Sequence[str],
     cohort: str,
     points: int,
     select: str,
@@ -115,7 +118,8 @@ def choose_cohort(
     correctly: an attack that begins at a given point (``start: fixed``) uses it for every model.
 
     Args:
-        predictions: model name to its predictions (:func:`evaluate_clean`).
+        predictions: predictions of each model (:func:`evaluate_clean`).
+        models: their names.
         cohort: CSV file to write: ``position, point_id, label, start_id`` (-1: there is no start).
         points: how many.
         select: "all_correct" (points that all these models classify correctly) or "random".
@@ -127,10 +131,10 @@ def choose_cohort(
     """
     import pandas as pd
 
-    tables = {model: io.read_table(file) for model, file in predictions.items()}
-    first = next(iter(tables.values()))
+    tables = [io.read_table(file) for file in predictions]
+    first = tables[0]
     correct = np.ones(len(first), dtype=bool)
-    for table in tables.values():
+    for table in tables:
         correct &= (table["prediction"] == table["label"]).to_numpy()
     eligible = correct if select == "all_correct" else np.ones_like(correct)
     order = generator(seed, "cohort", *names).permutation(len(first))
@@ -144,7 +148,7 @@ def choose_cohort(
         )
         raise InputError(
             f"{points} points are asked for, but there are only {int(eligible.sum())} of "
-            f"{len(first)} test points {rule} (models: {', '.join(tables)}).",
+            f"{len(first)} test points {rule} (models: {', '.join(models)}).",
             where=f"config/studies/{names[0]}.yaml, key datasets.{dataset}.points",
             remedy="ask for fewer points, or set `cohort: {select: random}`.",
         )
@@ -164,12 +168,19 @@ def choose_cohort(
 
 
 def select_points(
-    *, data: str, out: str, split: str, points_per_class: int | None, points: int | None
+    *,
+    data: str,
+    out: str,
+    split: str,
+    points_per_class: int | None,
+    points: int | None,
+    fold: int = 0,
 ) -> None:
     """Lists the points of a split that an attack takes, in the order of the data set.
 
     Args:
         data: folder of the data set.
+        fold: number of its split.
         out: CSV file to write, of the same columns as a cohort: ``position, point_id, label,
             start_id`` (-1: attacks on a split have no given starts).
         split: "test" or "val".
@@ -183,7 +194,7 @@ def select_points(
 
     from medrobust.data.prepared.store import load_dataset
 
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, fold)
     rows = dataset.test_index if split == "test" else dataset.val_index
     if not len(rows):
         raise InputError(f"The data set has no {split} points to attack.", where=data)

@@ -26,6 +26,7 @@ def map_plane(
     out: str,
     device: str,
     compute_threads: int,
+    fold: int = 0,
 ) -> None:
     """Evaluates a model on a grid of the plane.
 
@@ -34,6 +35,7 @@ def map_plane(
 
     Args:
         data: folder of the data set, with points of two coordinates and two classes.
+        fold: number of its split.
         members: safetensors files of the model's training jobs.
         model: ``architecture`` and ``vote``.
         out: safetensors file to write: ``first`` float32 ``[w]`` and ``second`` float32 ``[h]``
@@ -52,7 +54,7 @@ def map_plane(
     from medrobust.data.prepared.store import load_dataset
     from medrobust.jobs.shared import load_ensemble
 
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, fold)
     _check_plane(dataset)
     points = dataset.x_test
     box = Box.around(points, EDGE)
@@ -74,6 +76,7 @@ def trace_search(
     names: Sequence[object],
     seed: int,
     compute_threads: int,
+    fold: int = 0,
 ) -> None:
     """Writes what one more sweep of ima (Algorithms 2 and 3) goes through, for Figures 2 to 5.
 
@@ -93,6 +96,7 @@ def trace_search(
 
     Args:
         data: folder of the data set, with points of two coordinates and two classes.
+        fold: number of its split.
         members: safetensors files of the model's training jobs.
         margins: safetensors file of the margins of its training points: ``margin``
             ``[members, n]``, ``point_id`` and ``label`` ``[n]``.
@@ -126,7 +130,7 @@ def trace_search(
     from medrobust.data.prepared.store import load_dataset
     from medrobust.jobs.shared import load_ensemble
 
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, fold)
     _check_plane(dataset)
     sweep = Sweep.of(dataset, members, margins, model, derive_seed(seed, "search", *names))
     ensemble = load_ensemble(members, model, dataset, "cpu")

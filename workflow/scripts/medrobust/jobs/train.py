@@ -32,11 +32,13 @@ def train_members(
     progress_dir: str,
     extras: str,
     training_points: int | None = None,
+    fold: int = 0,
 ) -> None:
     """Trains members ``members[0] .. members[1]`` and writes them as safetensors.
 
     Args:
         data: folder of the data set.
+        fold: number of its split.
         out: safetensors file to write.
         card: JSON file to write: settings, seeds, history and clean accuracy of each member.
         timing: JSON file to write: seconds.
@@ -65,7 +67,7 @@ def train_members(
         parse_spec(kind, model[kind], file="parameters of the job", prefix=kind)
         for kind in ("architecture", "method")
     )
-    dataset = load_dataset(data)
+    dataset = load_dataset(data, fold)
     rows = _training_rows(dataset.train_index, training_points, seed, names)
     numbers = list(range(members[0], members[1] + 1))
     seeds = [derive_seed(seed, "train", *names, number) for number in numbers]

@@ -1,0 +1,74 @@
+"""Which code each job depends on, as the hash ``code=`` that its rule carries.
+
+What is chosen by name (an architecture, a method, an attack, an adapter) is named here beside the
+job, because no walk through the code can see it.
+"""
+
+from __future__ import annotations
+
+from medrobust.core.io import sha256_of_json
+from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS
+from medrobust.data.registry import Dataset
+from medrobust.experiment.codehash import code_hash
+from medrobust.experiment.config import Model
+
+
+def training_code(model: Model) -> str:
+    """Returns the hash of the code that training a model depends on."""
+    return code_hash(
+        "medrobust.jobs.train:train_members",
+        ARCHITECTURES[model.architecture["name"]],
+        METHODS[model.method["name"]],
+    )
+
+
+def prediction_code(model: Model) -> str:
+    """Returns the hash of the code that a trained model's predictions depend on."""
+    return code_hash(
+        "medrobust.jobs.evaluate:evaluate_clean", ARCHITECTURES[model.architecture["name"]]
+    )
+
+
+def attack_code(model: Model, attack: str) -> str:
+    """Returns the hash of the code that attacking a model depends on."""
+    return code_hash(
+        "medrobust.jobs.attack:attack_chunk",
+        ATTACKS[attack],
+        ARCHITECTURES[model.architecture["name"]],
+    )
+
+
+def plane_code(model: Model) -> str:
+    """Returns the hash of the code that maps and traces of the plane depend on."""
+    return code_hash(
+        "medrobust.jobs.plane",
+        ARCHITECTURES[model.architecture["name"]],
+        METHODS[model.method["name"]],
+    )
+
+
+#: What writes the data sets of each form.
+PREPARED_BY = {
+    "arrays": "medrobust.data.prepared.prepare:prepare",
+    "volumes": "medrobust.data.prepared.prepare_volumes:prepare_volumes",
+}
+
+
+#: How a card reads and looks changes no array.
+SHOWN_OF_DATA = ("cards", "previews", "volume_previews", "audit", "volume_audit")
+
+
+def preparation_code(entry: Dataset) -> str:
+    """Returns the hash of the code that preparing a data set depends on."""
+    # How files were fetched changes none either.
+    shown = [
+        *(f"medrobust.data.prepared.{name}" for name in SHOWN_OF_DATA),
+        "medrobust.data.fetching.fetch",
+    ]
+    return code_hash(PREPARED_BY[entry.form], ADAPTERS[entry.adapter], without=shown)
+
+
+def dataset_definition(entry: Dataset) -> str:
+    """Returns the hash of what defines a data set's arrays in the registry."""
+    fields = {"adapter", "options", "classes", "shape", "input_range", "counts"}
+    return sha256_of_json(entry.model_dump(mode="json", include=fields))[:16]

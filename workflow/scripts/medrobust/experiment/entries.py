@@ -1,0 +1,134 @@
+"""Which results each table or figure shows, and in which files they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medrobust.core.registry import MARGINS
+from medrobust.experiment.catalogue import artefacts_of
+from medrobust.experiment.graph import Graph
+from medrobust.experiment.layout import Cell
+from medrobust.reporting.catalogue import Artefact
+
+#: Field of an entry to the name of a rule's input.
+_INPUTS = {
+    "summary": "summaries",
+    "predictions": "predictions",
+    "records": "records",
+    "arrays": "arrays",
+    "tallies": "tallies",
+    "attack_arrays": "attack_arrays",
+    "margins": "margins",
+    "plane": "planes",
+    "search": "searches",
+}
+
+
+def entries_of(graph: Graph, study: str, artefact: Artefact) -> list[dict[str, Any]]:
+    """Returns the results that an artefact shows, as
+    :class:`medrobust.reporting.request.Entry`.
+
+    What there is not of a model is left out: results of attacks that are not run on it,
+    margins of training points where its method has none, and so on. A model that none of the
+    artefact's attacks are run on is left out as a whole: nothing of it would be shown, and
+    nobody should wait for it.
+    """
+    return [
+        _entry(graph, cell, name, artefact)
+        for cell in shown_cells(graph, study, artefact)
+        for name in graph.models(study, cell.dataset)
+        if _shows(graph, cell, name, artefact)
+    ]
+
+
+def _shows(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> bool:
+    settings = graph.study(cell.study)
+    model = settings.models[name]
+    printed = model.published_name or model.label
+    if artefact.architectures and model.architecture["name"] not in artefact.architectures:
+        return False
+    if artefact.models and printed not in artefact.models:
+        return False
+    return not artefact.attacks or any(
+        attack in artefact.attacks and (chosen.models is None or name in chosen.models)
+        for attack, chosen in settings.attacks.items()
+    )
+
+
+def shown_cells(graph: Graph, study: str, artefact: Artefact) -> list[Cell]:
+    """Returns the cells that an artefact shows; none where a selection left them all out."""
+    cells = [
+        cell
+        for cell in graph.cells(study)
+        if not artefact.datasets or cell.dataset in artefact.datasets
+    ]
+    return cells[:1] if artefact.first_cell else cells
+
+
+def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str, Any]:
+    settings = graph.study(cell.study)
+    use, model = settings.datasets[cell.dataset], settings.models[name]
+    folders = {
+        attack: graph.evaluation(cell, name, attack)
+        for attack, chosen in settings.attacks.items()
+        if (not artefact.attacks or attack in artefact.attacks)
+        and (chosen.models is None or name in chosen.models)
+    }
+    splits = {a: f for a, f in folders.items() if settings.attacks[a].select == "test"}
+    kept = {a: f for a, f in folders.items() if settings.attacks[a].keep_arrays}
+    files: dict[str, Any] = {
+        "summary": graph.evaluation(cell, name, "clean.json"),
+        "predictions": graph.evaluation(cell, name, "clean.parquet"),
+        # Of the first attack.
+        "records": [f"{folder}/records.parquet" for folder in list(folders.values())[:1]],
+        "arrays": [f"{folder}/arrays.safetensors" for folder in list(folders.values())[:1]],
+        "tallies": {attack: f"{folder}/tally.csv" for attack, folder in splits.items()},
+        "attack_arrays": {
+            attack: f"{folder}/arrays.safetensors" for attack, folder in kept.items()
+        },
+        **_knowledge(graph, cell, name),
+    }
+    return {
+        "dataset": use.published_name or cell.dataset,
+        "model": model.published_name or model.label,
+        "source": cell.source,
+        "replicate": cell.replicate,
+        "training_points": use.training_points,
+        "epochs": model.method.get("max_epochs"),
+        **{need: files[need] for need in artefact.needs if need in files},
+    }
+
+
+def _knowledge(graph: Graph, cell: Cell, name: str) -> dict[str, str]:
+    """Returns the files of what is known of a model beside attacks, as far as there are any."""
+    method = graph.study(cell.study).models[name].method["name"]
+    files: dict[str, str] = {}
+    if cell.replicate > 0:
+        return files  # one training is drawn: those of all would fill the evidence
+    if method in MARGINS:
+        files["margins"] = graph.evaluation(cell, name, "margins.safetensors")
+    if graph.registry[cell.dataset].shape == [2]:
+        files["plane"] = graph.evaluation(cell, name, "plane.safetensors")
+        if method == "ima":
+            files["search"] = graph.evaluation(cell, name, "search.safetensors")
+    return files
+
+
+def knowledge_jobs(graph: Graph, cell: Cell, name: str) -> int:
+    """Returns how many jobs make what artefacts show of a model beside attacks."""
+    settings = graph.study(cell.study)
+    shown = {n for a in settings.artefacts for n in artefacts_of(cell.study)[a].needs}
+    return sum(need in shown for need in _knowledge(graph, cell, name))
+
+
+def entry_files(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Returns the files of entries, by kind; a tally or kept arrays stand under their attack."""
+    files: dict[str, list[str]] = {}
+    for entry in entries:
+        for need, name in _INPUTS.items():
+            given = entry.get(need, [])
+            if isinstance(given, dict):
+                given = list(given.values())
+            files.setdefault(name, []).extend([given] if isinstance(given, str) else given)
+    return {name: paths for name, paths in files.items() if paths}
