@@ -10,11 +10,9 @@ sys.path.insert(0, str(SCRIPTS))
 
 def given_by(snakemake):
     """Returns the named inputs, outputs and parameters of a rule; several files are a list."""
-    return {
-        name: value if isinstance(value, str) or group is snakemake.params else list(value)
-        for group in (snakemake.input, snakemake.output, snakemake.params)
-        for name, value in group.items()
-    }
+    files = {**dict(snakemake.input.items()), **dict(snakemake.output.items())}
+    several = {name: file if isinstance(file, str) else list(file) for name, file in files.items()}
+    return {**several, **dict(snakemake.params.items())}
 
 
 def main(snakemake):
