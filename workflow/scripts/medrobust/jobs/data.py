@@ -49,12 +49,12 @@ def prepare(
     dataset: str,
     source: str,
     label: str,
-    manifest: str | None,
     out_dir: str,
     seed: int,
     standin: Mapping[str, Any] | None,
     allow_subset: bool,
     processes: int,
+    manifest: str | None = None,
 ) -> None:
     """Turns raw files (or a generator) into arrays, split and card.
 
