@@ -72,7 +72,7 @@ WRONG = [
     ({"seed": -1}, ["key seed", "greater than or equal to 0"]),
     ({"seed": "1"}, ["key seed", "valid integer"]),
     ({"sources": {"mitbih": "standin"}}, ["sources.mitbih", "allowed: kaggle, physionet"]),
-    ({"studies": ["signet"]}, ["key studies.0", "Did you mean 'signnet'"]),
+    ({"studies": ["signet"]}, ["key studies: signet", "Did you mean 'signnet'"]),
     ({"studies": []}, ["key studies"]),
     ({"sources": {"mitbi": "kaggle"}}, ["key sources", "Did you mean 'mitbih'"]),
     ({"sources": {"mitbih": "kagle"}}, ["sources.mitbih", "Did you mean 'kaggle'"]),

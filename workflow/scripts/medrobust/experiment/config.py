@@ -10,6 +10,7 @@ below are the only definition of every key; config/README.md is generated from t
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,10 @@ from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
 from medrobust.experiment.amounts import differences
 from medrobust.experiment.catalogue import artefacts_of
 
-STUDIES = ("signnet", "nsr", "ima")
 SCALES = ("paper", "laptop", "smoke")
+STUDIES_FOLDER = "config/studies"
+#: Names of targets that no study can have.
+TARGETS = frozenset({"all", "data", "cards", "plan", "preflight", "comparison", "claims"})
 CHUNKS_PER_ATTACK = 64
 
 
@@ -42,8 +45,11 @@ class Config(Settings):
     protocol: Literal["code", "text"] = Field(
         default="code", description="what the authors' code did, or what the paper's text says"
     )
-    studies: list[Literal["signnet", "nsr", "ima"]] = Field(
-        default=["signnet", "nsr", "ima"], min_length=1, description="the studies to run"
+    studies: list[str] = Field(
+        default=["signnet", "nsr", "ima"],
+        min_length=1,
+        description="the studies to run: names of files in config/studies, or paths of such files "
+        "that lie elsewhere (`my_folder/my_study.yaml`)",
     )
     include_extras: bool | list[str] = Field(
         default=False,
@@ -136,14 +142,14 @@ class Model(Settings):
     published_name: str | None = Field(
         default=None, description="its name in the published numbers"
     )
-    members: int = Field(ge=1, description="independently trained members")
+    members: int = Field(default=1, ge=1, description="independently trained members")
     members_multiclass: int | None = Field(
         default=None,
         ge=1,
         description="members instead where a data set has more than two classes; null: the same",
     )
-    members_per_job: int = Field(ge=1, description="members trained in one job")
-    vote: Literal["soft", "majority"] = Field(description="how members are joined")
+    members_per_job: int = Field(default=1, ge=1, description="members trained in one job")
+    vote: Literal["soft", "majority"] = Field(default="soft", description="how members are joined")
     architecture: dict[str, Any] = Field(description="`name` and the architecture's own settings")
     method: dict[str, Any] = Field(description="`name` and the training method's own settings")
     datasets: list[str] | None = Field(
@@ -243,6 +249,7 @@ class Resolved:
         scale: the chosen scale.
         studies: the studies to run, protocol and scale applied, extras left out unless asked for.
         registry: every known data set.
+        files: name of each study to its file.
         run: name of the run's results folder, ``<scale>-<protocol>`` plus a hash of overrides.
         root: the project's folder.
     """
@@ -251,6 +258,7 @@ class Resolved:
     scale: Scale
     studies: dict[str, Study]
     registry: dict[str, Dataset]
+    files: dict[str, str]
     run: str
     root: Path
 
@@ -258,7 +266,7 @@ class Resolved:
         """Returns in what amounts a study differs from the paper's, in words; "" if in nothing."""
         if name not in self.scale.studies and name not in self.config.overrides:
             return ""
-        file = f"config/studies/{name}.yaml"
+        file = self.files[name]
         values = _choose_protocol(read_yaml(self.root / file), self.config.protocol)
         paper = checked(Study, values, file=file)
         return differences(self.studies[name].model_dump(), paper.model_dump())
@@ -289,22 +297,24 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         raise InputError(
             "A scale with stand-in data must state their size.", where=f"{scale_file}, key standin"
         )
+    files = study_files(config.studies, root)
+    known = [*study_names(root), *(name for name in files if name not in study_names(root))]
     for place, overlay in (
         (scale_file + ", key studies", scale.studies),
         ("config/config.yaml, key overrides", config.overrides),
     ):
         for name in overlay:
-            if name not in STUDIES:
-                raise unknown_name("study", name, STUDIES, where=place)
+            if name not in known:
+                raise unknown_name("study", name, known, where=place)
     registry = load_registry(root / "config/datasets.yaml")
     _check_sources(config, scale, registry)
     also = named_datasets(config.also_prepare, registry)
     _check_known(also, registry)
     whole = {
-        name: _resolve_study(name, config, scale, scale_file, root, registry)
-        for name in config.studies
+        name: _resolve_study(name, file, config, scale, scale_file, root, registry)
+        for name, file in files.items()
     }
-    studies = {name: _select(study, config, name) for name, study in whole.items()}
+    studies = {name: _select(study, config, files[name]) for name, study in whole.items()}
     _check_selection(config, whole, studies, also)
     run = f"{config.scale}-{config.protocol}"
     defaults = Config()
@@ -315,7 +325,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
     if changed:
         # Other results must neither overwrite nor be taken for the scale's own.
         run += "-" + sha256_of_json(changed)[:6]
-    return Resolved(config, scale, studies, registry, run, root)
+    return Resolved(config, scale, studies, registry, files, run, root)
 
 
 def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Settings, Settings]:
@@ -390,16 +400,57 @@ def _check_sources(config: Config, scale: Scale, registry: Mapping[str, Dataset]
             raise unknown_name("source", source, allowed, where=f"{place}.{dataset}")
 
 
+def study_names(root: Path) -> list[str]:
+    """Returns the names of the studies in config/studies."""
+    return sorted(file.stem for file in (root / STUDIES_FOLDER).glob("*.yaml"))
+
+
+def study_files(wanted: Sequence[str], root: Path) -> dict[str, str]:
+    """Returns the file of each wanted study by its name, which is that of the file.
+
+    Args:
+        wanted: names of files in config/studies, or paths that end in ``.yaml``.
+        root: the project's folder.
+
+    Raises:
+        InputError: there is no such file, two have one name, or a name cannot be that of a target.
+    """
+    files: dict[str, str] = {}
+    for study in wanted:
+        elsewhere = study.endswith((".yaml", ".yml"))
+        name = Path(study).stem if elsewhere else study
+        file = study if elsewhere else f"{STUDIES_FOLDER}/{name}.yaml"
+        place = f"config/config.yaml, key studies: {study}"
+        if not elsewhere and name not in study_names(root):
+            raise unknown_name("study", name, study_names(root), where=place)
+        if elsewhere and not (root / file).is_file():
+            raise InputError(
+                "This file does not exist.",
+                where=place,
+                remedy="correct the path; it is relative to the project's folder.",
+            )
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in TARGETS:
+            raise InputError(
+                f"A study cannot be called {name!r}.",
+                where=place,
+                remedy="a name has small letters, digits and underscores, begins with a letter, "
+                f"and is none of {', '.join(sorted(TARGETS))}; the file's name is the study's.",
+            )
+        if files.setdefault(name, file) != file:
+            raise InputError(f"Two of the studies are called {name!r}.", where=place)
+    return files
+
+
 def _resolve_study(
     name: str,
+    file: str,
     config: Config,
     scale: Scale,
     scale_file: str,
     root: Path,
     registry: Mapping[str, Dataset],
 ) -> Study:
-    file = f"config/studies/{name}.yaml"
-    values = _choose_protocol(read_yaml(root / file), config.protocol)
+    values = _with_defaults(_choose_protocol(read_yaml(root / file), config.protocol))
     if name in scale.studies:
         numbers = _choose_protocol(scale.studies[name], config.protocol)
         place = f"{scale_file}, key studies.{name}"
@@ -418,9 +469,39 @@ def _resolve_study(
     return study
 
 
-def _select(study: Study, config: Config, name: str) -> Study:
+#: Parts of a study that have names, and what is not said of each.
+_NAMED_PARTS: dict[str, type[Settings]] = {
+    "datasets": StudyDataset,
+    "models": Model,
+    "attacks": Attack,
+}
+
+
+def _with_defaults(values: Any) -> Any:
+    """Returns a study's values with defaults where nothing is said, so that these can be changed.
+
+    Values of a wrong form stay as they are; checking them says what is wrong.
+    """
+    if not isinstance(values, dict):
+        return values
+    filled = {**_defaults(Study), **values}
+    for key, kind in _NAMED_PARTS.items():
+        if isinstance(values.get(key), dict):
+            filled[key] = {
+                name: {**_defaults(kind), **part} if isinstance(part, dict) else part
+                for name, part in values[key].items()
+            }
+    return filled
+
+
+def _defaults(kind: type[Settings]) -> dict[str, Any]:
+    fields = kind.model_fields.items()
+    return {name: field.default for name, field in fields if not field.is_required()}
+
+
+def _select(study: Study, config: Config, file: str) -> Study:
     """Returns a study with the data sets and models that are to run."""
-    place = f"config/studies/{name}.yaml, key datasets"
+    place = f"{file}, key datasets"
     datasets = _of_protocol(study.datasets, config.protocol, place)
     attacks = [attack for attack in study.attacks if attack not in config.leave_out]
     return with_parts(study, _chosen(datasets, config), _chosen(study.models, config), attacks)
