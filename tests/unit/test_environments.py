@@ -66,7 +66,7 @@ BY_NAME: dict[str, Iterable[str]] = {
 }
 #: The only places that import a module whose name is not in the source.
 DYNAMIC = {
-    ("medrobust.jobs", "run_job"),
+    ("medrobust.jobs", "job_named"),
     ("medrobust.reporting.catalogue", "function_of"),
     ("medrobust.experiment.catalogue", "parts_of"),
     ("medrobust.core.registry", "module_of"),
@@ -210,43 +210,41 @@ def reach(start: Iterable[Place]) -> tuple[set[Place], set[str]]:
 class Rule:
     name: str
     environment: str
-    script: str
+    job: str
 
 
 def rules() -> dict[str, Rule]:
-    """Returns every rule that runs a script."""
+    """Returns every rule that runs a script; those that a loop makes of one form, once each."""
     found = {}
     for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
         text = file.read_text(encoding="utf-8")
-        parts = re.split(r"^\s*(?:rule|checkpoint) (\w+):", text, flags=re.M)
+        parts = re.split(r"^\s*(?:rule|checkpoint)(?: (\w+))?:", text, flags=re.M)
         for name, body in zip(parts[1::2], parts[2::2], strict=True):
             script = re.search(r"script:\s*\"\.\./scripts/(\w+)\.py\"", body)
             conda = re.search(r"conda:\s*\"\.\./\.\./envs/(\w+)\.yaml\"", body)
+            job = re.search(r"\*\*params_of\(\"(\w+)\"\)", body)
             assert bool(script) == ("script:" in body), f"rule {name}: script not understood"
             if script:
                 assert conda, f"rule {name} runs a script without an environment"
-                found[name] = Rule(name, conda[1], script[1])
-    return found | artefact_rules()
+                assert script[1] == "run_job"
+                if job:
+                    found[name or job[1]] = Rule(name or job[1], conda[1], job[1])
+                else:
+                    assert file.stem == "artefacts", f"rule {name} names no job"
+                    found |= artefact_rules(conda[1])
+    return found
 
 
-def artefact_rules() -> dict[str, Rule]:
+def artefact_rules(conda: str) -> dict[str, Rule]:
     """Returns the rules that artefacts.smk makes in a loop, all of one form."""
-    text = (ROOT / "workflow/rules/artefacts.smk").read_text(encoding="utf-8")
-    (script,) = re.findall(r"script:\s*\"\.\./scripts/(\w+)\.py\"", text)
-    (conda,) = re.findall(r"conda:\s*\"\.\./\.\./envs/(\w+)\.yaml\"", text)
     names = [f"{study}_{name}" for study in studies_with_parts() for name in artefacts_of(study)]
-    return {name: Rule(name, conda, script) for name in names}
+    return {name: Rule(name, conda, "build_artefact") for name in names}
 
 
 def starts_of(rule: Rule) -> set[Place]:
     """Returns where the code of a rule begins: script, job, and modules chosen by name."""
-    tree = ast.parse((SCRIPTS / f"{rule.script}.py").read_text(encoding="utf-8"))
-    starts = whole(rule.script)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "run":
-            job = ast.literal_eval(node.args[1])
-            assert job in read(JOBS[job]).definitions
-            starts.add((JOBS[job], job))
+    assert rule.job in read(JOBS[rule.job]).definitions
+    starts = whole("run_job") | {(JOBS[rule.job], rule.job)}
     return starts.union(*(whole(module) for module in BY_NAME.get(rule.name, ())))
 
 

@@ -24,9 +24,17 @@ DATA = layout.DATA
 MODEL = layout.MODEL
 FOLD = f"{layout.EVALUATIONS}/{layout.FOLD}"
 CELL = f"{layout.EVALUATIONS}/{layout.CELL}"
-# Any other name, a misspelt one too, is taken for arrays. Preparing them says what is wrong.
 VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
-ARRAYS = rf"(?!(?:{VOLUMES})@)[a-z0-9_]+"
+
+
+def names_with_folds(folds):
+    return [name for name, entry in GRAPH.registry.items() if entry.folds == folds]
+
+
+# Any other name, a misspelt one too, is taken for arrays of one fold. Preparing them says what is
+# wrong.
+FOLDED = [name for name, entry in GRAPH.registry.items() if entry.folds > 1]
+ARRAYS = rf"(?!(?:{'|'.join([VOLUMES, *FOLDED])})@)[a-z0-9_]+"
 
 
 wildcard_constraints:

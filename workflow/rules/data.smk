@@ -20,45 +20,57 @@ rule fetch:
         "../scripts/run_job.py"
 
 
-rule prepare:
-    input:
-        unpack(inputs_of("prepare")),
-    output:
-        x=f"{DATA}/x.npy",
-        y=f"{DATA}/y.npy",
-        ids=f"{DATA}/ids.csv",
-        split=f"{DATA}/split_fold0.csv",
-        card=f"{DATA}/card.json",
-        card_text=report(
-            f"{DATA}/card.md",
-            caption="../report/card.rst",
-            category="Data",
-            labels={"data set": "{dataset}", "source": "{source}", "what": "card"},
-        ),
-        preview=report(
-            f"{DATA}/preview.png",
-            caption="../report/card.rst",
-            category="Data",
-            labels={"data set": "{dataset}", "source": "{source}", "what": "examples"},
-        ),
-    log:
-        "results/data/logs/{dataset}@{source}.prepare.log",
-    benchmark:
-        "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
-    wildcard_constraints:
-        dataset=ARRAYS,
-    conda:
-        "../../envs/data.yaml"
-    threads: 2
-    resources:
-        mem_mb=data_mb,
-        runtime=60,
-    params:
-        **params_of("prepare"),
-    message:
-        "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"
-    script:
-        "../scripts/run_job.py"
+def prepare_arrays(folds, datasets):
+    # A rule for each number of folds: a path cannot say how many files there will be.
+    splits = {f"split{k}": f"{DATA}/split_fold{k}.csv" for k in range(1, folds)}
+
+    rule:
+        name:
+            "prepare" if folds == 1 else f"prepare_{folds}_folds"
+        input:
+            unpack(inputs_of("prepare")),
+        output:
+            **splits,
+            x=f"{DATA}/x.npy",
+            y=f"{DATA}/y.npy",
+            ids=f"{DATA}/ids.csv",
+            split=f"{DATA}/split_fold0.csv",
+            card=f"{DATA}/card.json",
+            card_text=report(
+                f"{DATA}/card.md",
+                caption="../report/card.rst",
+                category="Data",
+                labels={"data set": "{dataset}", "source": "{source}", "what": "card"},
+            ),
+            preview=report(
+                f"{DATA}/preview.png",
+                caption="../report/card.rst",
+                category="Data",
+                labels={"data set": "{dataset}", "source": "{source}", "what": "examples"},
+            ),
+        log:
+            "results/data/logs/{dataset}@{source}.prepare.log",
+        benchmark:
+            "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
+        wildcard_constraints:
+            dataset=datasets,
+        conda:
+            "../../envs/data.yaml"
+        threads: 2
+        resources:
+            mem_mb=data_mb,
+            runtime=60,
+        params:
+            **params_of("prepare"),
+        message:
+            "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"
+        script:
+            "../scripts/run_job.py"
+
+
+prepare_arrays(1, ARRAYS)
+for FOLDS in sorted({entry.folds for entry in GRAPH.registry.values()} - {1}):
+    prepare_arrays(FOLDS, "|".join(names_with_folds(FOLDS)))
 
 
 # Volumes differ in shape, so there are no arrays: nnUNet_raw/ beside ids.csv, which names its files

@@ -22,8 +22,7 @@ def main(snakemake):
     if Path(medrobust.__file__).resolve().parent != SCRIPTS / "medrobust":
         sys.exit(f"medrobust was imported from {medrobust.__file__}, not from this workflow.")
     from medrobust.core.logs import run_logged
-    from medrobust.experiment.calls import arguments_of, circumstances_of
-    from medrobust.jobs import job_named
+    from medrobust.jobs import arguments_of, circumstances_of, job_named
 
     job = job_named(snakemake.params.job)
     arguments = arguments_of(job, given_by(snakemake), circumstances_of(snakemake.config))

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
 from medrobust.core.errors import InputError
 from medrobust.experiment import plan, sources
+from medrobust.experiment.calls import call_of
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import Model
+from medrobust.experiment.entries import entries_of
 from medrobust.experiment.graph import member_ranges
 from medrobust.experiment.sources import build_graph
 
@@ -113,7 +115,7 @@ def test_both_divisions_of_ptb_are_drawn_as_ptbd(root, elsewhere, protocol, name
     graph = signnet({"protocol": protocol}, root)
     cells = [cell for cell in graph.cells("signnet") if cell.dataset.startswith("ptbdb")]
     assert [cell.path for cell in cells] == [f"{name}@physionet/fold0/rep0"]
-    entries = graph.entries("signnet", artefacts_of("signnet")["table3"])
+    entries = entries_of(graph, "signnet", artefacts_of("signnet")["table3"])
     assert {entry["dataset"] for entry in entries} == {"MIT-BIH", "PTBD"}
     # Figure 2 shows the first data set.
     assert graph.cells("signnet")[0].dataset == "mitbih"
@@ -258,7 +260,7 @@ def test_committed_records_serve_whatever_is_drawn_from_them(root, elsewhere):
     (kept / "run.json").write_text(json.dumps(facts))
     graph = signnet({"records_from": "kept"}, root)
     assert "effort" in graph.study("signnet").artefacts
-    drawn = graph.entries("signnet", artefacts_of("signnet")["effort"])
+    drawn = entries_of(graph, "signnet", artefacts_of("signnet")["effort"])
     assert drawn[0]["arrays"][0].startswith("kept/paper-code/")
     facts["study"]["replicates"] = 2
     (kept / "run.json").write_text(json.dumps(facts))
@@ -319,16 +321,16 @@ def test_attacks_on_a_split_know_their_points_and_models(root, elsewhere):
     (cell,) = graph.cells("nsr")
     assert graph.points_file(cell, "spsa").endswith("mitbih_val@physionet/fold0/spsa/points.csv")
     with pytest.raises(InputError, match="has no cohort"):
-        graph.cohort_arguments(cell)
+        call_of(graph, "choose_cohort", **vars(cell))
 
 
 def test_an_artefact_waits_only_for_what_it_shows(root, elsewhere):
     graph = build_graph({"studies": ["nsr"]}, root)
-    entries = graph.entries("nsr", artefacts_of("nsr")["figure1"])
+    entries = entries_of(graph, "nsr", artefacts_of("nsr")["figure1"])
     assert [entry["model"] for entry in entries[:2]] == ["MLP:ce", "MLP:jacob"]
     assert all(entry["model"].startswith("MLP:") for entry in entries) and len(entries) == 9
     assert all(set(entry["tallies"]) == {"pgd100"} for entry in entries)
-    beat = graph.entries("nsr", artefacts_of("nsr")["figure8"])
+    beat = entries_of(graph, "nsr", artefacts_of("nsr")["figure8"])
     kept = {entry["model"]: entry["attack_arrays"] for entry in beat}
     assert list(kept.pop("MLP:ce")) == ["beat"] and not any(kept.values())
 
@@ -337,6 +339,6 @@ def test_parts_that_are_left_out_leave_their_attacks(root, elsewhere):
     graph = build_graph({"studies": ["nsr"], "leave_out": ["mlp_ce", "spsa"]}, root)
     assert set(graph.study("nsr").attacks) == {"pgd20", "pgd100", "noise"}
     # Nothing of SPSA to show; of another attack, the models that are left.
-    assert graph.entries("nsr", artefacts_of("nsr")["figure6"]) == []
-    entries = graph.entries("nsr", artefacts_of("nsr")["figure1"])
+    assert entries_of(graph, "nsr", artefacts_of("nsr")["figure6"]) == []
+    entries = entries_of(graph, "nsr", artefacts_of("nsr")["figure1"])
     assert len(entries) == 8 and "MLP:ce" not in {entry["model"] for entry in entries}

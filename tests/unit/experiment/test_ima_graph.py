@@ -11,8 +11,10 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.seeds import derive_seed
 from medrobust.data.prepared.store import Dataset
+from medrobust.experiment import entries
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import resolve
+from medrobust.experiment.entries import entries_of
 from medrobust.experiment.evidence import _of_selected_data, drawn_from
 from medrobust.experiment.plan import make_plan, training_seconds
 from medrobust.experiment.sources import build_graph
@@ -102,19 +104,19 @@ def test_models_run_on_their_data_sets_only(root, elsewhere):
     assert graph.attacked_models("ima", "pgd_moons", "svhn") == []
     assert len(graph.attacked_models("ima", "pgd_fashion_l2", "fashion_mnist")) == 8
     assert set(graph.attacks("ima", "covid_ct")) == {"pgd_covid", "noise_covid", "ct_images"}
-    entries = graph.entries("ima", artefacts_of("ima")["table13"])
+    entries = entries_of(graph, "ima", artefacts_of("ima")["table13"])
     covid = [entry for entry in entries if entry["dataset"] == "COVID19-CT"]
     assert len(covid) == 11 and all("pgd_covid" in entry["tallies"] for entry in covid)
     assert all(set(entry["tallies"]) <= {"pgd_covid"} for entry in entries)
 
 
 def shown(graph, name) -> set[str]:
-    return {entry["model"] for entry in graph.entries("ima", artefacts_of("ima")[name])}
+    return {entry["model"] for entry in entries_of(graph, "ima", artefacts_of("ima")[name])}
 
 
 def test_nobody_waits_for_models_that_are_not_shown(root, elsewhere):
     graph = build_graph({"studies": ["ima"], "include_extras": True}, root)
-    entries = graph.entries("ima", artefacts_of("ima")["table8"])
+    entries = entries_of(graph, "ima", artefacts_of("ima")["table8"])
     assert {entry["dataset"] for entry in entries} == {"Moons"} and len(entries) == 5
     assert shown(graph, "figure1") == {"ce"}
     betas = {f"beta={b}" for b in (0.1, 0.3, 0.7, 0.9)}
@@ -138,12 +140,12 @@ def test_the_rows_of_settings_are_those_in_print(root):
 def test_margins_are_of_methods_that_have_them_and_maps_of_the_plane(root, elsewhere):
     graph = build_graph(moons_settings(replicates=2), root)
     first, second = graph.cells("ima")
-    assert set(graph._knowledge(first, "moons_ima")) == {"margins", "plane", "search"}
-    assert set(graph._knowledge(first, "moons_ce")) == {"plane"}
-    assert graph._knowledge(second, "moons_ima") == {}
+    assert set(entries._knowledge(graph, first, "moons_ima")) == {"margins", "plane", "search"}
+    assert set(entries._knowledge(graph, first, "moons_ce")) == {"plane"}
+    assert entries._knowledge(graph, second, "moons_ima") == {}
     graph = build_graph({"studies": ["ima"]}, root)
     (fashion,) = [c for c in graph.cells("ima") if c.dataset == "fashion_mnist"]
-    assert set(graph._knowledge(fashion, "fashion_mma")) == {"margins"}
+    assert set(entries._knowledge(graph, fashion, "fashion_mma")) == {"margins"}
 
 
 def test_evidence_keeps_what_the_artefacts_are_drawn_from(root, elsewhere):
@@ -206,7 +208,7 @@ def test_training_on_a_drawn_part(tmp_path, monkeypatch, points):
     split = np.arange(0, 60, 2) if points is None else np.arange(5, 55)
     card = {"name": "x", "class_names": ["a", "b"], "input_range": [0.0, 1.0]}
     dataset = Dataset(tmp_path, x, y, split, np.arange(0), np.arange(60), card)
-    monkeypatch.setattr("medrobust.data.prepared.store.load_dataset", lambda folder: dataset)
+    monkeypatch.setattr("medrobust.data.prepared.store.load_dataset", lambda folder, fold: dataset)
     monkeypatch.setattr(train, "fix_threads", lambda threads: None)
     monkeypatch.setattr(Dataset, "hashes", lambda self: {})
     method = {"name": "ima", "margin_step": 0.01, "largest_margin": 0.3, "max_epochs": 1}

@@ -15,10 +15,10 @@ from typing import Any
 from medrobust.core.errors import InputError
 from medrobust.core.logs import run_logged
 from medrobust.experiment import sources
-from medrobust.experiment.calls import arguments_of, call_of
+from medrobust.experiment.calls import call_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
-from medrobust.jobs import job_named
+from medrobust.jobs import arguments_of, job_named
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(positional)
         if "study" in names:
             command.add_argument("--dataset", help="default: the study's first")
+            command.add_argument("--fold", type=int, default=0)
             command.add_argument("--replicate", type=int, default=0)
         return command
 
@@ -126,10 +127,13 @@ def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
     dataset = options.dataset or fit[0]
     if dataset not in fit:
         raise unknown_name("data set", dataset, fit, where="command line")
-    cells = {(cell.dataset, cell.replicate): cell for cell in graph.cells(options.study)}
-    if (dataset, options.replicate) not in cells:
-        raise InputError(f"There is no replicate {options.replicate}.", where="--replicate")
-    return cells[dataset, options.replicate]
+    cells = {(c.dataset, c.fold, c.replicate): c for c in graph.cells(options.study)}
+    if (dataset, options.fold, options.replicate) not in cells:
+        raise InputError(
+            f"There is no fold {options.fold} with a replicate {options.replicate} of {dataset}.",
+            where="--fold, --replicate",
+        )
+    return cells[dataset, options.fold, options.replicate]
 
 
 def _plan(options: argparse.Namespace, graph: Graph) -> None:

@@ -227,6 +227,8 @@ class Dataset(Settings):
 
     ``form: volumes``: cases of different shapes, kept as files; ``shape`` is then the number of
     channels alone, and there is no ``input_range``, because each volume has a scale of its own.
+    ``folds``: in how many ways the rows are divided; in cross-validation each is in the test set
+    once.
     """
 
     name: Name
@@ -239,6 +241,7 @@ class Dataset(Settings):
     shape: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
     input_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     counts: Counts
+    folds: Annotated[int, Field(ge=1)] = 1
     licence: str
     citation: Annotated[list[str], Field(min_length=1)]
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
@@ -279,14 +282,27 @@ class Dataset(Settings):
         return self.source(source).folders or [self.raw]
 
     def official_rows(self, split: str) -> int:
-        """Returns the official number of rows of a split ("train", "test"), 0 if unknown."""
-        return sum(self.counts.official.get(split, {}).values())
+        """Returns the official number of rows of a split ("train", "val", "test"), 0 if unknown.
+
+        Of several folds, that of the largest such split.
+        """
+        stated = sum(self.counts.official.get(split, {}).values())
+        if stated or self.folds == 1:
+            return stated
+        everything = sum(self.counts.official.get("all", {}).values())
+        return fold_rows(everything, self.folds, split)
 
     def account_free(self) -> list[str]:
         """Returns the names of the sources that need no account and no manual step."""
         return [
             name for name, s in self.sources.items() if s.account == "none" and s.kind != "manual"
         ]
+
+
+def fold_rows(rows: int, folds: int, split: str) -> int:
+    """Returns how many of ``rows`` the largest training or test set of folds has; val has none."""
+    test = -(-rows // folds)
+    return {"test": test, "train": rows - rows // folds}.get(split, 0)
 
 
 class _File(Settings):

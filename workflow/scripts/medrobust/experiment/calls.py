@@ -4,13 +4,12 @@ A :class:`Kind` says of a job which files it writes and which parameters it take
 wildcards of a path (data set, model, chunk and so on) choose one piece of work of that kind, a
 :class:`Call`. A rule takes its inputs, outputs and parameters from here, so Snakemake sees all
 that a result depends on; the script ``run_job.py`` hands those that the job's function asks for by
-name to it. What changes no result (:data:`CIRCUMSTANCES`) is no parameter: a job reads it from the
-configuration.
+name to it. What changes no result (:data:`medrobust.jobs.CIRCUMSTANCES`) is no parameter: a job
+reads it from the configuration.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -37,9 +36,6 @@ from medrobust.experiment.layout import (
     Cell,
 )
 from medrobust.experiment.sources import with_dataset
-
-#: Settings that a job reads from the configuration, because they change no result.
-CIRCUMSTANCES = ("device", "raw_dir", "allow_subset")
 
 Files = str | list[str]
 
@@ -95,32 +91,6 @@ def call_of(graph: Graph, job: str, **wildcards: Any) -> Call:
     if set(params) != set(kind.params):
         raise ValueError(f"{job}: {set(params) ^ set(kind.params)}")
     return Call(job, inputs, outputs, params)
-
-
-def arguments_of(
-    function: Callable[..., Any], given: Mapping[str, Any], circumstances: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Returns the arguments that a job's function asks for by name.
-
-    Args:
-        function: the job.
-        given: inputs, outputs and parameters of the call. Those that the function has no parameter
-            for are what Snakemake alone must see.
-        circumstances: settings of the configuration.
-    """
-    known = {**{name: circumstances.get(name) for name in CIRCUMSTANCES}, **given}
-    names = inspect.signature(function).parameters
-    return {name: known[name] for name in names if name in known}
-
-
-def circumstances_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings :data:`CIRCUMSTANCES` of a configuration that was read, not checked."""
-    # Snakemake hands over as text what is not spelled as in Python.
-    return {
-        "device": config.get("device") or "auto",
-        "raw_dir": config.get("raw_dir"),
-        "allow_subset": str(config.get("allow_subset")).lower() == "true",
-    }
 
 
 # --- data -------------------------------------------------------------------------------

@@ -129,6 +129,9 @@ class StudyDataset(Settings):
     replicates: int | None = Field(
         default=None, ge=1, description="repetitions of its trainings; null: the study's"
     )
+    folds: int | None = Field(
+        default=None, ge=1, description="of its folds, the first so many; null: all"
+    )
     protocol: Literal["code", "text"] | None = Field(
         default=None, description="the one protocol that uses it; null: both"
     )

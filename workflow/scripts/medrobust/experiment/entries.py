@@ -94,6 +94,7 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         "model": model.published_name or model.label,
         "source": cell.source,
         "replicate": cell.replicate,
+        "fold": cell.fold,
         "training_points": use.training_points,
         "epochs": model.method.get("max_epochs"),
         **{need: files[need] for need in artefact.needs if need in files},
@@ -104,7 +105,7 @@ def _knowledge(graph: Graph, cell: Cell, name: str) -> dict[str, str]:
     """Returns the files of what is known of a model beside attacks, as far as there are any."""
     method = graph.study(cell.study).models[name].method["name"]
     files: dict[str, str] = {}
-    if cell.replicate > 0:
+    if cell.replicate > 0 or cell.fold > 0:
         return files  # one training is drawn: those of all would fill the evidence
     if method in MARGINS:
         files["margins"] = graph.evaluation(cell, name, "margins.safetensors")

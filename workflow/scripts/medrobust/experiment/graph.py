@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core.io import sha256_of_json
-from medrobust.data.registry import STANDIN, Dataset
+from medrobust.data.registry import STANDIN, Dataset, fold_rows
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import (
     Attack,
@@ -28,6 +28,9 @@ from medrobust.experiment.layout import (
     PLACES,
     Cell,
 )
+
+#: Stands for all points where their number is not known beforehand.
+ALL_POINTS = 2**31
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +65,16 @@ class Graph:
         """Returns the cells of a study, in the order of its configuration."""
         settings = self.study(study)
         return [
-            Cell(self.resolved.run, study, dataset, self.sources[dataset], 0, replicate)
+            Cell(self.resolved.run, study, dataset, self.sources[dataset], fold, replicate)
             for dataset, use in settings.datasets.items()
+            for fold in range(self.folds(study, dataset))
             for replicate in range(use.replicates or settings.replicates)
         ]
+
+    def folds(self, study: str, dataset: str) -> int:
+        """Returns how many folds of a data set a study runs."""
+        known = self.registry[dataset].folds
+        return min(known, self.study(study).datasets[dataset].folds or known)
 
     def models(self, study: str, dataset: str) -> dict[str, Model]:
         """Returns the models that are trained on a data set."""
@@ -99,7 +108,7 @@ class Graph:
         return "/".join([self.evaluations(cell.study), fold, attack, "points.csv"])
 
     def attack_points(self, study: str, dataset: str, attack: str) -> int:
-        """Returns how many points an attack takes (of a subset of a release, at most so many)."""
+        """Returns how many points an attack takes, 0 if unknown (of a subset, at most so many)."""
         settings = self.study(study)
         chosen = settings.attacks[attack]
         if chosen.select == "cohort":
@@ -112,7 +121,10 @@ class Graph:
     def rows(self, dataset: str, split: str) -> int:
         """Returns the rows that a split of a data set should have: train (with val), val, test."""
         size = self.resolved.scale.standin
+        folds = self.registry[dataset].folds
         if self.sources.get(dataset) == STANDIN and size is not None:
+            if folds > 1:
+                return fold_rows(size.train + size.test, folds, split)
             return size.test if split == "test" else size.train
         if split == "val" and not self.registry[dataset].official_rows("val"):
             return self.registry[dataset].official_rows("train")
@@ -149,6 +161,9 @@ class Graph:
     def chunks(self, study: str, dataset: str, attack: str) -> list[tuple[int, int]]:
         """Returns the [start, stop) positions in the cohort that each job attacks."""
         points = self.attack_points(study, dataset, attack)
+        if not points:
+            # Nobody says how many there are: one job takes all.
+            return [(0, ALL_POINTS)]
         size = chunk_size(self.study(study).attacks[attack], points)
         return [(start, min(start + size, points)) for start in range(0, points, size)]
 

@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from medrobust.core.grid import grid_variants
 from medrobust.core.registry import module_of
 from medrobust.data.fetching.transfer import megabytes
 from medrobust.data.registry import STANDIN
+from medrobust.experiment.calls import work_of
 from medrobust.experiment.catalogue import parts_of
 from medrobust.experiment.config import Model, attack_spec
 from medrobust.experiment.entries import knowledge_jobs
@@ -232,7 +233,6 @@ def _trains_on_gpu(graph: Graph, model: Model) -> bool:
 
 def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> StudyPlan:
     settings = graph.study(study)
-    cells = graph.cells(study)
     redraw = graph.resolved.config.records_from is not None
     jobs, queries, disk, longest = 0, 0, 0.0, 0.0
     hours = {"cpu": 0.0, "gpu": 0.0}
@@ -243,31 +243,29 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         hours["gpu" if gpu else "cpu"] += seconds / 3600
         longest = max(longest, seconds / 3600)
 
-    for cell in [] if redraw else cells:
-        first = cell.replicate == 0
-        jobs += first and settings.cohort is not None
-        attacks = graph.attacks(study, cell.dataset)
-        jobs += first * sum(a.select != "cohort" for a in attacks.values())
-        for name, model in graph.models(study, cell.dataset).items():
-            for first, last in graph.member_ranges(cell, name):
-                jobs += 1
-                seconds = training_seconds(graph, cell, name, last - first + 1, measured)
-                add(_trains_on_gpu(graph, model), seconds)
-            jobs += 1 + knowledge_jobs(graph, cell, name)  # clean predictions, margins, maps
+    for job, work in [] if redraw else work_of(graph, study):
+        jobs += 1
+        if "model" not in work:
+            continue
+        cell = Cell(*(work[field.name] for field in fields(Cell)))
+        name, model = work["model"], settings.models[work["model"]]
+        if job == "train_members":
+            members = work["last"] - work["first"] + 1
+            seconds = training_seconds(graph, cell, name, members, measured)
+            add(_trains_on_gpu(graph, model), seconds)
+        elif job == "evaluate_clean":
+            jobs += knowledge_jobs(graph, cell, name)  # margins, maps
             add(_on_gpu(graph, model), 0.0)
-            for attack, chosen in attacks.items():
-                if name not in graph.attacked_models(study, attack, cell.dataset):
-                    continue
-                points = graph.attack_points(study, cell.dataset, attack)
-                records = points * len(grid_variants(chosen.grid))
-                for start, stop in graph.chunks(study, cell.dataset, attack):
-                    jobs += 1
-                    seconds = attack_seconds(graph, cell, name, attack, stop - start, measured)
-                    add(_on_gpu(graph, model), seconds)
-                jobs += 1  # joining the records, or counting them
-                queries += points * queries_per_point(graph, study, attack)
-                # Chunks and the joined file; of a cohort also arrays.
-                disk += BYTES_PER_RECORD * records * (10 if chosen.select == "cohort" else 0.2)
+        elif job == "attack_chunk":
+            start, stop = graph.chunks(study, cell.dataset, work["attack"])[work["chunk"]]
+            points = min(stop - start, graph.attack_points(study, cell.dataset, work["attack"]))
+            seconds = attack_seconds(graph, cell, name, work["attack"], points, measured)
+            add(_on_gpu(graph, model), seconds)
+            queries += points * queries_per_point(graph, study, work["attack"])
+            # Chunks and the joined file; of a cohort also arrays.
+            chosen = settings.attacks[work["attack"]]
+            records = points * len(grid_variants(chosen.grid))
+            disk += BYTES_PER_RECORD * records * (10 if chosen.select == "cohort" else 0.2)
     download = 0
     for dataset in [] if redraw else settings.datasets:
         fetched = graph.sources[dataset] != STANDIN
@@ -275,8 +273,10 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         disk += 1e6 * dataset_megabytes(graph, dataset)
         if fetched:
             download += _download_bytes(graph, dataset)
-    # And the comparison and the check of the printed numbers.
-    jobs += len(settings.artefacts) + 1 + bool(parts_of(study).printed_averages)
+    jobs += len(settings.artefacts)
+    if settings.published is not None:
+        # The comparison, and the check of the printed numbers.
+        jobs += 1 + bool(parts_of(study).printed_averages)
     disk += BYTES_PER_FIGURE * len(settings.artefacts)
     return StudyPlan(
         study,

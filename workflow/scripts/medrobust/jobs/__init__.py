@@ -8,7 +8,12 @@ outputs whole and, where it takes long, keeps its progress in ``results/.progres
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Settings that a job reads from the configuration, because they change no result.
+CIRCUMSTANCES = ("device", "raw_dir", "allow_subset")
 
 JOBS: dict[str, str] = {
     "fetch": "medrobust.jobs.data",
@@ -32,3 +37,29 @@ JOBS: dict[str, str] = {
 def job_named(name: str) -> Callable[..., None]:
     """Returns the job called ``name``; only the modules that this job needs are imported."""
     return getattr(importlib.import_module(JOBS[name]), name)
+
+
+def arguments_of(
+    function: Callable[..., Any], given: Mapping[str, Any], circumstances: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the arguments that a job's function asks for by name.
+
+    Args:
+        function: the job.
+        given: inputs, outputs and parameters of the call. Those that the function has no parameter
+            for are what Snakemake alone must see.
+        circumstances: settings of the configuration.
+    """
+    known = {**{name: circumstances.get(name) for name in CIRCUMSTANCES}, **given}
+    names = inspect.signature(function).parameters
+    return {name: known[name] for name in names if name in known}
+
+
+def circumstances_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings :data:`CIRCUMSTANCES` of a configuration that was read, not checked."""
+    # Snakemake hands over as text what is not spelled as in Python.
+    return {
+        "device": config.get("device") or "auto",
+        "raw_dir": config.get("raw_dir"),
+        "allow_subset": str(config.get("allow_subset")).lower() == "true",
+    }

@@ -123,4 +123,5 @@ def _facts(entry: Dataset, source: str) -> dict[str, Any]:
         "shape": list(entry.shape),
         "official": entry.counts.official if known is None or known.same_rows else {},
         "paper": entry.counts.paper,
+        "folds": entry.folds,
     }

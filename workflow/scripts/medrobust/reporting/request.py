@@ -19,6 +19,7 @@ class Entry:
         model: name of the model as in the published numbers, or its label.
         source: where the data came from.
         replicate: number of the replicate.
+        fold: number of the fold of the data set; each has a test set of its own.
         summary: ``clean.json``.
         predictions: ``clean.parquet``.
         records: files of attack records.
@@ -45,6 +46,7 @@ class Entry:
     margins: str = ""
     plane: str = ""
     search: str = ""
+    fold: int = 0
     training_points: int | None = None
     epochs: int | None = None
 

@@ -24,7 +24,17 @@ from medrobust.data.prepared.previews import write_preview
 from medrobust.data.prepared.splits import write_split
 from medrobust.data.prepared.store import Prepared
 
-FACTS = ("title", "citation", "licence", "version", "class_names", "shape", "official", "paper")
+FACTS = (
+    "title",
+    "citation",
+    "licence",
+    "version",
+    "class_names",
+    "shape",
+    "official",
+    "paper",
+    "folds",
+)
 """What may be told of a data set's release; any other key is a mistake of the caller."""
 
 STANDIN, SUBSET = "standin", "subset"
@@ -70,6 +80,7 @@ def prepare(
     adapt = adapter_of(adapter)
     data = adapt(options, source, files, seed=seed, allow_subset=allow_subset, processes=processes)
     _check_shape(dataset, data, facts)
+    _check_folds(dataset, len(data.folds), facts)
     label = source if data.complete or data.synthetic else SUBSET
     if not data.synthetic:
         _check_counts(dataset, data, facts, allow_subset)
@@ -127,6 +138,16 @@ def _check_shape(dataset: str, data: Prepared, facts: Mapping[str, Any]) -> None
                 where=f"config/datasets.yaml, data set {dataset}",
                 remedy="make its `options` agree with its `classes` and `shape`.",
             )
+
+
+def _check_folds(dataset: str, made: int, facts: Mapping[str, Any]) -> None:
+    if facts.get("folds", made) != made:
+        raise InputError(
+            f"The registry says that {dataset} has {facts['folds']} folds, but the adapter made "
+            f"{made}.",
+            where=f"config/datasets.yaml, data set {dataset}, key folds",
+            remedy="make `folds` agree with its `options`.",
+        )
 
 
 def _check_counts(

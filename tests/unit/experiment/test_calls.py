@@ -1,0 +1,140 @@
+"""A job is spelled once: what the rules hand over is what `python -m medrobust` calls."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from medrobust import jobs
+from medrobust.core.errors import InputError
+from medrobust.experiment import calls
+from medrobust.experiment.sources import build_graph
+from medrobust.jobs import JOBS, job_named
+
+SETTINGS = {"scale": "smoke", "studies": ["signnet", "nsr", "ima"]}
+#: What Snakemake must see and no job's function asks for: files that lie in a folder that it gets,
+#: what a caption says, and the hash of the code.
+SEEN_BY_SNAKEMAKE_ALONE = {
+    "x", "y", "split", "card", "about", "definition", "code", "html", "text", "latex", "provenance",
+    "summaries", "predictions", "records", "arrays", "tallies", "attack_arrays", "margins",
+    "planes", "searches", "md", "csv", "tex", "provenance_json", "pdf", "svg",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return build_graph(SETTINGS, Path(__file__).parents[3])
+
+
+@pytest.fixture(scope="module")
+def snakemake_jobs(tmp_path_factory):
+    """Every job of a dry run of all studies, as Snakemake sees it, with the values of its rule."""
+    from snakemake.api import SnakemakeApi
+    from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings
+
+    root = Path(__file__).parents[3]
+    folder = tmp_path_factory.mktemp("dry")
+    for name in ("config", "resources"):
+        (folder / name).symlink_to(root / name)
+    before = list(sys.path)
+    with SnakemakeApi(OutputSettings(quiet=set())) as api:
+        workflow = api.workflow(
+            resource_settings=_cores(),
+            config_settings=ConfigSettings(config=dict(SETTINGS)),
+            snakefile=root / "Snakefile",
+            workdir=folder,
+        )
+        dag = workflow.dag(DAGSettings(targets={"all"}))
+        inner = dag.workflow_api._workflow
+        inner._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
+        inner._build_dag()
+        yield list(inner.dag.jobs)
+    sys.path[:] = before
+
+
+def _cores():
+    from snakemake.settings.types import ResourceSettings
+
+    return ResourceSettings(cores=1)
+
+
+def given(job):
+    """Returns what the script of a job would hand over."""
+    import run_job
+
+    return run_job.given_by(job)
+
+
+def test_every_job_is_a_kind_and_the_other_way_round():
+    assert set(calls.KINDS) == set(JOBS)
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_a_job_has_no_parameter_that_nobody_gives(name):
+    parameters = inspect.signature(job_named(name)).parameters.values()
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
+    known = {*calls.KINDS[name].outputs, *calls.KINDS[name].params, *jobs.CIRCUMSTANCES}
+    needed = {p.name for p in parameters if p.default is p.empty}
+    inputs = {"members", "cohort", "extras", "margins", "predictions", "chunks", "arrays"}
+    inputs |= {"timings", "published", "tables", "manifest", "out"}
+    assert needed <= known | inputs
+
+
+def test_both_callers_hand_over_the_same(graph, snakemake_jobs):
+    seen = Counter()
+    for job in snakemake_jobs:
+        name = job.params.get("job")
+        if name is None:
+            continue  # a target
+        seen[name] += 1
+        wildcards = dict(job.wildcards.items())
+        if name == "build_artefact":
+            study, artefact = job.rule.name.split("_", 1)
+            wildcards = {"study": study, "artefact": artefact, "run": graph.resolved.run}
+        call = calls.call_of(graph, name, **wildcards)
+        expected = {**call.inputs, **call.outputs, **call.params}
+        if name == "build_artefact":
+            expected |= calls.artefact_outputs(graph, study, artefact)
+        function = job_named(name)
+        by_rule = jobs.arguments_of(function, given(job), jobs.circumstances_of({}))
+        by_hand = jobs.arguments_of(function, expected, graph.resolved.config.model_dump())
+        assert by_rule == by_hand, job
+        needed = {
+            p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty
+        }
+        assert needed <= set(by_hand), name
+        unused = set(given(job)) - set(inspect.signature(function).parameters) - {"job"}
+        if name.startswith("prepare"):
+            unused -= {"ids", "card_text", "preview", "nnunet_splits"}
+        assert unused <= SEEN_BY_SNAKEMAKE_ALONE, (name, unused)
+    assert set(seen) == set(JOBS) - {"fetch"}  # stand-ins are not fetched
+
+
+def test_the_plan_counts_the_jobs_of_the_graph(graph, snakemake_jobs):
+    # A tally or joined records: the artefacts decide.
+    same = {"gather_records": "tally_attack"}
+    names = Counter(same.get(name, name) for name in (j.params.get("job") for j in snakemake_jobs))
+    counted = Counter(
+        same.get(name, name)
+        for study in graph.resolved.studies
+        for name, _ in calls.work_of(graph, study)
+    )
+    assert {name: names[name] for name in counted} == dict(counted)
+
+
+def test_a_file_of_another_run_or_an_unknown_part_is_refused(graph):
+    cell = vars(graph.cells("signnet")[0])
+    with pytest.raises(InputError, match="makes the run 'smoke-code'"):
+        calls.call_of(graph, "evaluate_clean", **{**cell, "run": "paper-code"}, model="mlp")
+    with pytest.raises(InputError, match="is unknown"):
+        calls.call_of(graph, "evaluate_clean", **cell, model="mpl")
+    with pytest.raises(InputError, match="attack"):
+        calls.call_of(graph, "select_points", **cell, attack="hsj")
+
+
+@pytest.mark.parametrize(("text", "means"), [("True", True), ("false", False), (None, False)])
+def test_settings_that_snakemake_hands_over_as_text_are_read_as_meant(text, means):
+    assert jobs.circumstances_of({"allow_subset": text})["allow_subset"] is means
