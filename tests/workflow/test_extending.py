@@ -42,15 +42,14 @@ def extended(root, make_project):
         "models/linear",
         "training/fgsm_training",
         "attacks/random_noise",
-        "studies/noise",
     ):
         code = block_of(root, f"`{name}.py`", "python")
         (project.folder / LIBRARY / f"{name}.py").write_text(code, encoding="utf-8")
-    registry = f"{LIBRARY}/registry.py"
-    lines = block_of(root, "Two lines in `registry.py`", "python").splitlines(keepends=True)
+    registry = f"{LIBRARY}/core/registry.py"
+    lines = block_of(root, "Two lines in `core/registry.py`", "python").splitlines(keepends=True)
     insert(project, registry, '    "mlp": "medrobust.models.mlp",\n', lines[0])
     insert(project, registry, '    "scd": "medrobust.training.scd",\n', lines[1])
-    attack = block_of(root, "One more line in `registry.py`", "python")
+    attack = block_of(root, "One more line in `core/registry.py`", "python")
     insert(project, registry, '    "hopskipjump": "medrobust.attacks.hopskipjump",\n', attack)
 
     signnet = "config/studies/signnet.yaml"
@@ -70,18 +69,12 @@ def extended(root, make_project):
     (project.folder / "config/studies/noise.yaml").write_text(config, encoding="utf-8")
     numbers = block_of(root, "`resources/published/noise.csv`", "text")
     (project.folder / "resources/published/noise.csv").write_text(numbers, encoding="utf-8")
-    known = f"{LIBRARY}/config.py"
-    project.edit(
-        known, 'STUDIES = ("signnet", "nsr", "ima")', 'STUDIES = ("signnet", "nsr", "ima", "noise")'
-    )
-    project.edit(
-        known, 'Literal["signnet", "nsr", "ima"]', 'Literal["signnet", "nsr", "ima", "noise"]'
-    )
-    shown = f"{LIBRARY}/artefact_list.py"
-    listed = block_of(root, "`artefact_list.py` says what can be", "python")
-    old = listed[listed.index("ARTEFACTS:") :].replace('    "noise": _NOISE,\n', "")
-    project.edit(shown, old, listed)
-    project.edit(shown, 'frozenset({"signnet"})', 'frozenset({"signnet", "noise"})')
+    own = project.folder / LIBRARY / "studies/noise"
+    own.mkdir()
+    (own / "__init__.py").touch()
+    for name in ("catalogue", "tables"):
+        code = block_of(root, f"`{name}.py`", "python")
+        (own / f"{name}.py").write_text(code, encoding="utf-8")
     return project
 
 
