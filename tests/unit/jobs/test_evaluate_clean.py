@@ -25,7 +25,7 @@ def evaluated(folder, monkeypatch, n_val):
     members = mlp.initial_parameters(mlp.Spec(hidden_units=4), (5,), 2, [0, 1, 2])
     members = {name: 5 * value for name, value in members.items()}
     io.write_tensors(folder / "members.safetensors", members)
-    monkeypatch.setattr("medrobust.data.prepared.store.load_dataset", lambda folder: dataset)
+    monkeypatch.setattr("medrobust.data.prepared.store.load_dataset", lambda folder, fold: dataset)
     evaluate.evaluate_clean(
         data="data",
         members=[str(folder / "members.safetensors")],

@@ -182,7 +182,7 @@ def test_killed_in_the_middle_of_writing_a_unit(run, tmp_path, share):
     killed = run(
         """
         import os, signal
-        from medrobust import progress
+        from medrobust.runtime import journal as progress
         from tests.unit.runtime.test_journal import unit
         journal = progress.Journal(sys.argv[1], "key")
         whole = progress._frame

@@ -437,7 +437,7 @@ def test_the_job_trains_within_the_data_sets_range(tmp_path, monkeypatch):
     rows, none = np.arange(len(x)), np.arange(0)
     card = {"name": "x", "class_names": list("abcde"), "input_range": [0.3, 0.7]}
     dataset = InMemory(tmp_path, x, y, rows, none, rows, card)
-    monkeypatch.setattr("medrobust.data.prepared.store.load_dataset", lambda folder: dataset)
+    monkeypatch.setattr("medrobust.data.prepared.store.load_dataset", lambda folder, fold: dataset)
     monkeypatch.setattr(jobs, "fix_threads", lambda threads: None)
     method = {"name": "composed_loss", **settings("adv03").model_dump()}
     architecture = {"name": "relu_mlp", **SPECS["relu_mlp"].model_dump()}
