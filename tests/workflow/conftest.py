@@ -69,7 +69,7 @@ class Project:
         """Returns what committed records of this copy's run would state."""
         code = (
             "import json, sys; from pathlib import Path; import yaml;"
-            "from medrobust.experiment.graph import build_graph;"
+            "from medrobust.experiment.sources import build_graph;"
             "pairs = [word.partition('=')[::2] for word in sys.argv[2:]];"
             "graph = build_graph({key: yaml.safe_load(value) for key, value in pairs}, Path('.'));"
             "print(json.dumps(graph.run_facts(sys.argv[1])))"
@@ -126,14 +126,14 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     raise AssertionError("waited in vain")
 
 
-def jobs_of(project: Project, script: str) -> list[int]:
-    """Returns the process ids of the project's jobs that run ``script``."""
+def jobs_of(project: Project) -> list[int]:
+    """Returns the process ids of the project's jobs."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             command = (entry / "cmdline").read_bytes().decode(errors="replace")
             here = os.path.realpath(entry / "cwd") == os.path.realpath(project.folder)
-            if here and f".{script}.py" in command and "snakemake" in command:
+            if here and ".run_job.py" in command and "snakemake" in command:
                 found.append(int(entry.name))
     return found
 

@@ -59,7 +59,7 @@ def progress(project: Project, kind: str, suffix: str) -> list[int]:
 
 
 def kill_jobs(project: Project, script: str) -> None:
-    found = jobs_of(project, script)
+    found = jobs_of(project)
     assert found, f"no job of {script} is running"
     for process in found:
         os.kill(process, signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_a_killed_snakemake_leaves_an_orphan_that_its_successor_waits_for(
     project = long_project(make_project)
     with start(project, "signnet_tab4", *SETTINGS) as run:
         wait_for(lambda: any(size > 3000 for size in progress(project, "attack", ".journal")))
-        orphans = jobs_of(project, "attack")
+        orphans = jobs_of(project)
         assert orphans
         run.send_signal(signal.SIGKILL)
         run.wait()
@@ -101,4 +101,4 @@ def test_a_killed_snakemake_leaves_an_orphan_that_its_successor_waits_for(
     project.snakemake("signnet_tab4", *SETTINGS)
     assert kept(project) == undisturbed
     # Nothing is left behind: neither orphans nor their journals.
-    wait_for(lambda: not jobs_of(project, "attack"))
+    wait_for(lambda: not jobs_of(project))
