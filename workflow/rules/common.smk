@@ -27,14 +27,20 @@ CELL = f"{layout.EVALUATIONS}/{layout.CELL}"
 VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
 
 
-def names_with_folds(folds):
-    return [name for name, entry in GRAPH.registry.items() if entry.folds == folds]
+def datasets_by_folds():
+    # Number of folds to a pattern of names. Any name that no other rule prepares, a misspelt one too,
+    # is taken for arrays of one fold: preparing them says what is wrong.
+    several = {}
+    for name, entry in GRAPH.registry.items():
+        if entry.folds > 1:
+            several.setdefault(entry.folds, []).append(name)
+    others = "|".join([VOLUMES, *(name for names in several.values() for name in names)])
+    return {1: rf"(?!(?:{others})@)[a-z0-9_]+"} | {
+        folds: "|".join(names) for folds, names in several.items()
+    }
 
 
-# Any other name, a misspelt one too, is taken for arrays of one fold. Preparing them says what is
-# wrong.
-FOLDED = [name for name, entry in GRAPH.registry.items() if entry.folds > 1]
-ARRAYS = rf"(?!(?:{'|'.join([VOLUMES, *FOLDED])})@)[a-z0-9_]+"
+DATASETS_BY_FOLDS = datasets_by_folds()
 
 
 wildcard_constraints:

@@ -20,17 +20,16 @@ rule fetch:
         "../scripts/run_job.py"
 
 
-def prepare_arrays(folds, datasets):
-    # A rule for each number of folds: a path cannot say how many files there will be.
-    splits = {f"split{k}": f"{DATA}/split_fold{k}.csv" for k in range(1, folds)}
+# A rule for each number of folds: a path cannot say how many files there will be.
+for FOLDS, DATASETS in DATASETS_BY_FOLDS.items():
 
     rule:
         name:
-            "prepare" if folds == 1 else f"prepare_{folds}_folds"
+            "prepare" if FOLDS == 1 else f"prepare_{FOLDS}_folds"
         input:
             unpack(inputs_of("prepare")),
         output:
-            **splits,
+            **{f"split{k}": f"{DATA}/split_fold{k}.csv" for k in range(1, FOLDS)},
             x=f"{DATA}/x.npy",
             y=f"{DATA}/y.npy",
             ids=f"{DATA}/ids.csv",
@@ -53,7 +52,7 @@ def prepare_arrays(folds, datasets):
         benchmark:
             "results/data/logs/{dataset}@{source}.prepare.benchmark.tsv"
         wildcard_constraints:
-            dataset=datasets,
+            dataset=DATASETS,
         conda:
             "../../envs/data.yaml"
         threads: 2
@@ -66,11 +65,6 @@ def prepare_arrays(folds, datasets):
             "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"
         script:
             "../scripts/run_job.py"
-
-
-prepare_arrays(1, ARRAYS)
-for FOLDS in sorted({entry.folds for entry in GRAPH.registry.values()} - {1}):
-    prepare_arrays(FOLDS, "|".join(names_with_folds(FOLDS)))
 
 
 # Volumes differ in shape, so there are no arrays: nnUNet_raw/ beside ids.csv, which names its files
