@@ -133,6 +133,11 @@ def test_a_file_of_another_run_or_an_unknown_part_is_refused(graph):
         calls.call_of(graph, "evaluate_clean", **cell, model="mpl")
     with pytest.raises(InputError, match="attack"):
         calls.call_of(graph, "select_points", **cell, attack="hsj")
+    with pytest.raises(InputError, match="attack"):
+        calls.call_of(graph, "gather_records", **cell, model="mlp", attack="hsj")
+    for job in ("compare", "check_published"):
+        with pytest.raises(InputError, match="was asked for"):
+            calls.call_of(graph, job, run="smoke-code", study="mirst")
 
 
 @pytest.mark.parametrize(("text", "means"), [("True", True), ("false", False), (None, False)])

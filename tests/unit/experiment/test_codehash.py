@@ -301,3 +301,22 @@ def test_the_closure_of_every_registered_module_holds_itself():
 
 def test_attacks_do_not_depend_on_training():
     assert not any("training" in name for name in codehash.reached(*ATTACKS.values()))
+
+
+def test_hashes_are_kept_until_a_file_differs(small):
+    changed = {**BASE, "tools": BASE["tools"].replace("STEP = 2", "STEP = 3")}
+    before = hashed(small, **BASE)
+    kept = codehash._kept_file()
+    assert before in kept.read_text()
+    codehash.forget()
+    kept.write_text(kept.read_text().replace(before, "0" * 16))
+    assert codehash.code_hash("medrobust.work:run") == "0" * 16  # it is read, not found again
+    assert hashed(small, **changed) not in (before, "0" * 16)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"state": 1, "hashes": []}', "null"])
+def test_a_file_of_hashes_that_is_not_ours_is_no_reason_to_stop(small, text):
+    before = hashed(small, **BASE)
+    codehash._kept_file().write_text(text)
+    codehash.forget()
+    assert codehash.code_hash("medrobust.work:run") == before

@@ -207,7 +207,7 @@ def _map_plane(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any
         **_data_params(work),
         "model": prediction_params(model),
         "compute_threads": graph.resolved.config.compute_threads,
-        "code": codes.plane_code(model),
+        "code": codes.plane_code(model, "map_plane"),
     }
 
 
@@ -223,7 +223,7 @@ def _trace_search(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, 
         "names": [*cell.names, work.model],
         "seed": graph.resolved.config.seed,
         "compute_threads": graph.resolved.config.compute_threads,
-        "code": codes.plane_code(model),
+        "code": codes.plane_code(model, "trace_search"),
     }
 
 
@@ -294,6 +294,7 @@ def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
 
 
 def _gather_records(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    _model(graph, work), _attack_of(graph, work)
     chunks = graph.chunk_files(_cell(work), work.model, work.attack)
     files: dict[str, Files] = {
         "chunks": chunks,
@@ -305,7 +306,7 @@ def _gather_records(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
 
 def _tally_attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     cell = _cell(work)
-    _study(graph, work)
+    _model(graph, work), _attack_of(graph, work)
     chunks = graph.chunk_files(cell, work.model, work.attack)
     files: dict[str, Files] = {
         "predictions": graph.evaluation(cell, work.model, "clean.parquet"),
@@ -338,7 +339,7 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
     files: dict[str, Files] = dict(entry_files(entries))
     if artefact.first_cell and graph.study(study).cohort is not None:
         files["cohort"] = graph.cohort(graph.cells(study)[0])
-    return files | _published(graph, study), {
+    return files | _published(graph.study(study)), {
         "study": study,
         "artefact": name,
         "entries": entries,
@@ -353,8 +354,13 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
 
 
 def _compare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
-    remark = parts_of(work.study).remark
-    return _published(graph, work.study) | {"tables": _printed_tables(graph, work)}, {
+    settings, remark = _study(graph, work), parts_of(work.study).remark
+    tables = [
+        graph.artefact_file(work.study, name, ".csv")
+        for name in settings.artefacts
+        if name.startswith("table")
+    ]
+    return _published(settings) | {"tables": tables}, {
         "study": work.study,
         "sources": captions.printed_sources(graph, work.study),
         "run": captions.run_facts(graph, work.study),
@@ -363,23 +369,17 @@ def _compare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]
     }
 
 
-def _printed_tables(graph: Graph, work: Any) -> list[str]:
-    tables = [name for name in _study(graph, work).artefacts if name.startswith("table")]
-    return [graph.artefact_file(work.study, name, ".csv") for name in tables]
-
-
 def _check_published(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
-    draw = parts_of(work.study).printed_averages
-    return _published(graph, work.study), {
+    settings, draw = _study(graph, work), parts_of(work.study).printed_averages
+    return _published(settings), {
         "study": work.study,
         "run": captions.run_facts(graph, work.study),
         "code": code_hash("medrobust.jobs.artefacts:check_published", draw),
     }
 
 
-def _published(graph: Graph, study: str) -> dict[str, Files]:
-    published = graph.study(study).published
-    return {} if published is None else {"published": published}
+def _published(settings: Study) -> dict[str, Files]:
+    return {} if settings.published is None else {"published": settings.published}
 
 
 _MEMBERS = f"{MODEL}/members_{{first}}-{{last}}"

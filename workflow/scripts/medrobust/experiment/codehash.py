@@ -149,9 +149,9 @@ def _kept() -> dict[str, str]:
     """Returns the hashes that an earlier process found in the same state of the library."""
     try:
         kept = json.loads(_kept_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(kept["hashes"]) if kept["state"] == _state() else {}
+    except (OSError, ValueError, TypeError, KeyError):  # not there, or not ours
         return {}
-    return dict(kept["hashes"]) if kept.get("state") == _state() else {}
 
 
 def _keep(hashes: dict[str, str]) -> None:

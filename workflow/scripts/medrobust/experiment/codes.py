@@ -38,10 +38,10 @@ def attack_code(model: Model, attack: str) -> str:
     )
 
 
-def plane_code(model: Model) -> str:
-    """Returns the hash of the code that maps and traces of the plane depend on."""
+def plane_code(model: Model, job: str) -> str:
+    """Returns the hash of the code that a job on the plane depends on, a map or a trace."""
     return code_hash(
-        "medrobust.jobs.plane",
+        f"medrobust.jobs.plane:{job}",
         ARCHITECTURES[model.architecture["name"]],
         METHODS[model.method["name"]],
     )
