@@ -7,14 +7,10 @@ def artefact_call(study, name):
     # These paths have no wildcards: the rule itself says what is drawn.
     wildcards = {"study": study, "run": RUN, "artefact": name}
 
-    def call(_):
-        return call_of("build_artefact", wildcards)
+    def call(job, _):
+        return call_of(job, wildcards)
 
-    def value_of(param):
-        return lambda wildcards: call(wildcards).params[param]
-
-    params = {param: value_of(param) for param in calls.KINDS["build_artefact"].params}
-    return (lambda wildcards: call(wildcards).inputs), {"job": "build_artefact"} | params
+    return (lambda _: call("build_artefact", _).inputs), params_of("build_artefact", call)
 
 
 def draw_artefact(study, name):

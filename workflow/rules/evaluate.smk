@@ -105,7 +105,7 @@ rule choose_cohort:
     params:
         **params_of("choose_cohort"),
     message:
-        "Choosing {params.points} points of {wildcards.dataset} to attack ({wildcards.run})"
+        "Choosing the points of {wildcards.dataset} to attack ({wildcards.run})"
     script:
         "../scripts/run_job.py"
 

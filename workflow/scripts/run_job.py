@@ -12,7 +12,7 @@ def given_by(snakemake):
     """Returns the named inputs, outputs and parameters of a rule; several files are a list."""
     files = {**dict(snakemake.input.items()), **dict(snakemake.output.items())}
     several = {name: file if isinstance(file, str) else list(file) for name, file in files.items()}
-    return {**several, **dict(snakemake.params.items())}
+    return {**several, **snakemake.params.call}
 
 
 def main(snakemake):

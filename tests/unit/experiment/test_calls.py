@@ -106,7 +106,7 @@ def test_both_callers_hand_over_the_same(graph, snakemake_jobs):
             p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty
         }
         assert needed <= set(by_hand), name
-        unused = set(given(job)) - set(inspect.signature(function).parameters) - {"job"}
+        unused = set(given(job)) - set(inspect.signature(function).parameters)
         if name.startswith("prepare"):
             unused -= {"ids", "card_text", "preview", "nnunet_splits"}
         assert unused <= SEEN_BY_SNAKEMAKE_ALONE, (name, unused)

@@ -7,6 +7,7 @@ the plan both read it, so neither can drift from the other. It imports nothing h
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ class Graph:
         """Returns a file of a cell's evaluations."""
         return "/".join([self.evaluations(cell.study), cell.path, *parts])
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019, a graph lives as long as its process
     def chunks(self, study: str, dataset: str, attack: str) -> list[tuple[int, int]]:
         """Returns the [start, stop) positions in the cohort that each job attacks."""
         points = self.attack_points(study, dataset, attack)

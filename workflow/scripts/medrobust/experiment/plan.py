@@ -7,6 +7,7 @@ beside their results replace them by the medians measured here.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
@@ -185,6 +186,7 @@ def attack_seconds(
     return unit * points * queries_per_point(graph, cell.study, attack)
 
 
+@functools.lru_cache(maxsize=1024)
 def queries_per_point(graph: Graph, study: str, attack: str) -> int:
     """Returns the queries, forward or backward, that an attack spends on one point.
 

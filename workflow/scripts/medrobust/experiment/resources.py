@@ -7,7 +7,6 @@ from typing import Any
 
 from medrobust.core.registry import module_of
 from medrobust.experiment import plan
-from medrobust.experiment.calls import call_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.runtime.devices import trains_on_gpu
@@ -28,16 +27,16 @@ def minutes(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> 
 
 
 def _seconds(graph: Graph, job: str, wildcards: dict[str, Any]) -> float:
-    params = call_of(graph, job, **wildcards).params
     work = SimpleNamespace(**wildcards)
     cell = Cell(
         work.run, work.study, work.dataset, work.source, int(work.fold), int(work.replicate)
     )
     if job == "train_members":
-        first, last = params["members"]
-        return plan.training_seconds(graph, cell, work.model, last - first + 1)
-    start, stop = params["points"]
-    return plan.attack_seconds(graph, cell, work.model, work.attack, stop - start)
+        members = int(work.last) - int(work.first) + 1
+        return plan.training_seconds(graph, cell, work.model, members)
+    start, stop = graph.chunks(work.study, work.dataset, work.attack)[int(work.chunk)]
+    points = min(stop - start, graph.attack_points(work.study, work.dataset, work.attack))
+    return plan.attack_seconds(graph, cell, work.model, work.attack, points)
 
 
 def gpus(graph: Graph, job: str, study: str, model: str) -> int:
