@@ -324,6 +324,32 @@ def test_attacks_on_a_split_know_their_points_and_models(root, elsewhere):
         call_of(graph, "choose_cohort", **vars(cell))
 
 
+def test_tallies_tell_the_points_of_the_smallest_attack_on_the_same_models_apart(root, elsewhere):
+    """The smallest of the parts; parts of other models, and whole splits, do not count."""
+    parts = {"pgd20": 30, "spsa": 12, "noise": None}
+    attacks = {name: {"points_per_class": count} for name, count in parts.items()}
+    graph = build_graph({"studies": ["nsr"], "overrides": {"nsr": {"attacks": attacks}}}, root)
+    assert graph.subset_per_class("nsr", "noise") == 12
+    attacks["spsa"]["models"] = ["cnn_ce"]
+    attacks["noise"]["models"] = ["mlp_ce"]
+    graph = build_graph({"studies": ["nsr"], "overrides": {"nsr": {"attacks": attacks}}}, root)
+    assert graph.subset_per_class("nsr", "noise") == 30
+
+
+def test_how_records_were_divided_into_jobs_does_not_bar_their_redrawing(root, elsewhere):
+    kept = elsewhere / "evidence/nsr/paper-code"
+    (kept / "evaluations/mitbih_val@kaggle").mkdir(parents=True)
+    facts = build_graph({"studies": ["nsr"]}, root).run_facts("nsr")
+    facts["study"]["attacks"]["pgd100"]["points_per_job"] = 3
+    (kept / "run.json").write_text(json.dumps(facts))
+    redrawn = {"studies": ["nsr"], "records_from": "evidence/nsr"}
+    assert build_graph(redrawn, root).sources == {"mitbih_val": "kaggle"}
+    facts["study"]["attacks"]["pgd100"]["options"]["num_steps"] = 3
+    (kept / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"pgd100.options.num_steps was 3, is 100"):
+        build_graph(redrawn, root)
+
+
 def test_an_artefact_waits_only_for_what_it_shows(root, elsewhere):
     graph = build_graph({"studies": ["nsr"]}, root)
     entries = entries_of(graph, "nsr", artefacts_of("nsr")["figure1"])

@@ -55,8 +55,10 @@ def check_committed(graph: Graph, study: str) -> None:
     # Settings that did not exist then have their defaults.
     made["study"] = checked(Study, made["study"], file=str(file)).model_dump(mode="json")
     for facts in (made, now):
-        # What is drawn from records does not shape them.
+        # What is drawn from records does not shape them, nor does their division into jobs.
         facts["study"].pop("artefacts", None)
+        for attack in facts["study"]["attacks"].values():
+            attack.pop("points_per_job", None)
     if made != now:
         raise InputError(
             f"The committed records were made with other settings: {_difference(made, now)}.",
