@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +84,26 @@ def module_of(path: Path) -> ModuleType:
     return importlib.import_module(name.removesuffix(".__init__"))
 
 
+def inline_code(page: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+
+
+def layers() -> list[str]:
+    """Returns the layers of the library, ground first, as the linter of imports has them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (names,) = (
+        contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    return [name.removeprefix("medrobust.") for name in reversed(names)]
+
+
+def folders_of_library() -> set[str]:
+    own = {path.parent.relative_to(LIBRARY).as_posix() for path in MODULES}
+    return {folder for folder in own if folder != "."}
+
+
 def test_the_check_itself_can_tell() -> None:
     assert exists("medrobust.jobs.attack.attack_chunk") and exists("medrobust.data.sets")
     assert exists("medrobust.reporting.request.Request.attacks")
@@ -121,3 +142,69 @@ def test_references_of_docstrings_lead_somewhere(path: Path) -> None:
         for attribute in rest:
             known = known and has(getattr(module, first), attribute)
         assert known, f"{named(path)}: :{kind}:`{name}`"
+
+
+def test_architecture_names_every_folder_of_the_library_ground_first() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text[text.index("## The library") : text.index("## What happens")]
+    folders = re.findall(r"^\| `([\w/]+)/` \|", section, re.MULTILINE)
+    assert sorted(folders) == sorted(folders_of_library())
+    assert [folder for folder in folders if "/" not in folder] == layers()
+    for inner in folders:
+        assert "/" not in inner or inner.rpartition("/")[0] in folders[: folders.index(inner)]
+
+
+@pytest.mark.parametrize("name", ["architecture", "glossary"])
+def test_functions_named_by_their_place_in_the_library_exist(name: str) -> None:
+    """``jobs.attack.attack_chunk`` stands for ``medrobust.jobs.attack.attack_chunk``."""
+    page = ROOT / f"docs/{name}.md"
+    dotted = [code for code in inline_code(page) if re.fullmatch(r"[a-z]\w*(\.\w+)+", code)]
+    places = [code for code in dotted if code.split(".")[0] in layers()]
+    assert len(places) >= 20
+    unknown = [code for code in places if not exists(f"medrobust.{code}")]
+    assert not unknown, f"docs/{name}.md names what is not there: {', '.join(unknown)}"
+    others = set(dotted) - set(places)
+    assert all(
+        code.endswith((".md", ".json", ".csv", ".npy", ".yaml", ".py")) for code in others
+    ), others
+
+
+def test_folders_of_the_architecture_exist() -> None:
+    page = ROOT / "docs/architecture.md"
+    folders = [code for code in inline_code(page) if re.fullmatch(r"[\w./]+/", code)]
+    assert len(folders) > 30
+    unknown = [folder for folder in folders if not lies_somewhere(folder, page)]
+    # `engine/` is the name of several.
+    assert set(unknown) <= {"engine/"}
+
+
+def test_the_way_of_a_heartbeat_has_eight_calls() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text[text.index("## What happens") : text.index("## Where the project")]
+    assert re.findall(r"^(\d)\. \*\*", section, re.MULTILINE) == [str(n) for n in range(1, 9)]
+
+
+def glossary_rows() -> list[tuple[str, str, str]]:
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    return [row for row in rows if row[0] != "word"]
+
+
+def test_glossary_has_each_word_once_and_says_where_it_lives() -> None:
+    rows = glossary_rows()
+    words = [word for word, _, _ in rows]
+    assert len(words) > 50 and len({word.lower() for word in words}) == len(words)
+    for word, meaning, place in rows:
+        assert meaning.strip() and re.search(r"`[^`]+`|\]\(", place), word
+        for code in re.findall(r"`([^`]+)`", place):
+            known = exists(f"medrobust.{code}") or (ROOT / code).exists()
+            assert known, f"docs/glossary.md, {word}: {code}"
+
+
+def test_glossary_names_what_the_experiment_consists_of() -> None:
+    text = " ".join(place for _, _, place in glossary_rows())
+    for name in ("config", "graph", "layout", "calls"):
+        module = importlib.import_module(f"medrobust.experiment.{name}")
+        for key, value in vars(module).items():
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                assert f"`experiment.{name}.{key}`" in text, f"{key} is not in docs/glossary.md"
