@@ -15,6 +15,7 @@ from medrobust.data.registry import load_registry
 from medrobust.evaluation.records import SCHEMA
 from medrobust.experiment.catalogue import artefacts_of, studies_with_parts
 from medrobust.experiment.config import Config
+from medrobust.experiment.evidence import DRAWN_FOLDERS, KEPT_SUFFIXES
 from medrobust.experiment.reference import config_reference
 from medrobust.reporting import claims
 from medrobust.reporting.comparison import COLUMNS, VERDICTS
@@ -22,7 +23,8 @@ from medrobust.reporting.comparison import COLUMNS, VERDICTS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.md")]
+    for pattern in ("*.md", "docs/*.md", "docs/evidence/*/*.md", "config/*.md")
+    for path in ROOT.glob(pattern)
     if path.is_file()
 )
 # Targets, settings and files of the worked examples in docs/extending.md and docs/data.md.
@@ -172,6 +174,12 @@ def test_paths_in_the_repository_exist(page: Path) -> None:
 def test_pages_name_no_place_of_one_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.])/(?:work|tmp|home|root|mnt|Users)/", text), named(page)
+
+
+def test_evidence_holds_no_file_that_is_redrawn_in_seconds() -> None:
+    drawn = [p for name in DRAWN_FOLDERS for p in ROOT.glob(f"docs/evidence/*/*/{name}/*")]
+    redrawn = [named(path) for path in drawn if not path.name.endswith(KEPT_SUFFIXES)]
+    assert len(drawn) > 100 and not redrawn
 
 
 def test_config_readme_is_what_the_code_generates() -> None:

@@ -1,5 +1,5 @@
 # Tables, figures and lists of claims: a rule for each, all of one form. What there is and what it
-# needs stands in medrobust/studies/<study>/catalogue.py and medrobust/reporting/generic.py.
+# needs stands in medrobust/studies/<study>/catalogue.py.
 SUBCATEGORIES = {"table": "Tables", "figure": "Figures", "claims": "Claims"}
 
 

@@ -15,13 +15,15 @@ from medrobust.experiment import entries
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import resolve
 from medrobust.experiment.entries import entries_of
-from medrobust.experiment.evidence import _of_selected_data, drawn_from
+from medrobust.experiment.evidence import _of_selected_data, drawn_from, export_evidence
 from medrobust.experiment.plan import make_plan, training_seconds
 from medrobust.experiment.sources import build_graph
 from medrobust.jobs import evaluate, train
 from medrobust.studies.ima.results import TABLES, read_printed
 
 ONLY_MOONS = {"studies": ["ima"], "leave_out": ["fashion_mnist", "svhn", "covid_ct"]}
+
+DRAWN = ("tables/table8", "figures/figure6", "comparison/comparison", "claims/claims")
 
 
 def moons_settings(**settings) -> dict:
@@ -155,6 +157,30 @@ def test_evidence_keeps_what_the_artefacts_are_drawn_from(root, elsewhere):
     wanted |= {"rep0/moons_ce/plane.safetensors", "rep1/moons_ce/pgd_moons/tally.csv"}
     assert wanted <= kept
     assert not any("rep1" in name and "safetensors" in name for name in kept)
+
+
+def test_evidence_leaves_out_what_is_redrawn_in_seconds(root, elsewhere):
+    graph = build_graph(ONLY_MOONS, root)
+    run = Path("results/paper-code/ima")
+    suffixes = ["html", "md", "tex", "csv", "svg", "pdf", "png", "provenance.json", "log"]
+    drawn = [run / f"{name}.{suffix}" for suffix in suffixes for name in DRAWN]
+    cell = graph.cells("ima")[0]
+    result = Path(graph.evaluation(cell, "moons_ce", "clean.json"))
+    cards = [Path(cell.data) / name for name in ("card.json", "card.md", "preview.png")]
+    mains = [Path(file) for file in graph.artefacts("ima")]
+    for path in [*drawn, *mains, *drawn_from(graph, "ima"), result, *cards]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    made = {str(path) for path in export_evidence(graph, "ima", Path("kept"))}
+    folder = {str(p) for p in Path("kept").rglob("*") if p.is_file()}
+    assert made | {"kept/paper-code/run.json"} == folder
+    for name in DRAWN:
+        for suffix in suffixes:
+            wanted = suffix in ("csv", "png", "provenance.json")
+            assert (f"kept/paper-code/{name}.{suffix}" in made) is wanted, (name, suffix)
+    clean = "moons@generated/fold0/rep0/moons_ce/clean.json"
+    assert {f"kept/paper-code/evaluations/{clean}"} <= made
+    assert {f"kept/paper-code/data/moons@generated/{card.name}" for card in cards} <= made
 
 
 def test_evidence_is_of_the_selected_data_sets(root, elsewhere):

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("cohort", _cohort, "choose the points to attack", "study")
     attack = add("attack", _attack, "attack a model", "study", "model", "attack")
     attack.add_argument("--chunk", type=int, help="one chunk only; default: all, then join them")
-    evidence = add("evidence", _evidence, "copy a finished run into docs/evidence", "study")
+    evidence = add("evidence", _evidence, "keep what a finished run gave", "study")
     evidence.add_argument("--to", help="default: docs/evidence/<study>")
     return parser
 

@@ -122,7 +122,8 @@ def run_attack(
         x_start: float32 ``[n, *model.input_shape]``, the adversarial starting point of each
             point, for attacks whose spec asks for given starts.
         journal: where finished (point, restart) units are kept; units that it already holds
-            are not computed again. Its key must cover the model (``progress.progress_key``).
+            are not computed again. Its key must cover the model
+            (``medrobust.runtime.journal.progress_key``).
         progress: is told the number of finished points.
 
     Raises:

@@ -1,9 +1,10 @@
 """Evidence: the part of a finished real run that is small enough to commit.
 
-``docs/evidence/<study>/<run>/`` then holds every table and figure with its provenance, the
-results that they are drawn from (attack records of a cohort, tallies of a whole split), the
-members' cards and the data cards. With ``records_from`` set to
-``docs/evidence/<study>`` the workflow redraws each table and figure from these records.
+``docs/evidence/<study>/<run>/`` then holds the numbers of every table and figure with their
+provenance, the figures as PNG, the results that they are drawn from (attack records of a cohort,
+tallies of a whole split), the members' cards and the data cards. With ``records_from`` set to
+``docs/evidence/<study>`` the workflow redraws each table and figure from these records, in every
+format: web pages, Markdown, LaTeX, PDF and SVG take seconds and are not copied.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from medrobust.experiment.entries import entries_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import DATA, RUN_FACTS
 
+#: Of what is drawn, the formats that are kept: numbers, where they come from, pictures to look at.
+KEPT_SUFFIXES = (".csv", ".provenance.json", ".png")
+#: Folders of what is drawn.
+DRAWN_FOLDERS = ("tables", "figures", "comparison", "claims")
 KEPT = (
     "evaluations/**/cohort.csv",
     "evaluations/**/clean.json",
     "evaluations/**/made_with.json",
     "evaluations/**/counted_with.json",
     "models/**/members_*.json",
-    "tables/*.*",
-    "figures/*.*",
-    "comparison/*.*",
-    "claims/*.*",
+    *(f"{folder}/*{suffix}" for folder in DRAWN_FOLDERS for suffix in KEPT_SUFFIXES),
 )
 CARDS = ("card.json", "card.md", "preview.png")
 LARGEST_BYTES = 1_500_000
@@ -70,9 +72,7 @@ def export_evidence(graph: Graph, study: str, destination: Path) -> list[Path]:
         path: target / path.relative_to(source)
         for pattern in KEPT
         for path in sorted(source.glob(pattern))
-        if path.suffix != ".log"
-        and not path.name.endswith(".timing.json")
-        and _of_selected_data(graph, study, path)
+        if not path.name.endswith(".timing.json") and _of_selected_data(graph, study, path)
     }
     for file in drawn_from(graph, study):
         chosen[file] = target / file.relative_to(source)

@@ -81,15 +81,16 @@ def trace_search(
     """Writes what one more sweep of ima (Algorithms 2 and 3) goes through, for Figures 2 to 5.
 
     The training points of the first member are searched once more from their margins after the
-    last epoch, by the functions that train. In a seeded order of these points
+    last epoch, by the functions that train. In a seeded order of these points (names in capitals
+    are constants of :mod:`medrobust.training.search_trace`)
 
     * ``case0`` is the first in whose ball no wrong point was found, whose margin is below the
-      largest (by more than :data:`SLACK` of it), and whose map shows none in the ball but some
-      outside (if that is so of none of the first :data:`CANDIDATES`: the first whatever its map
+      largest (by more than ``SLACK`` of it), and whose map shows none in the ball but some
+      outside (if that is so of none of the first ``CANDIDATES``: the first whatever its map
       shows);
-    * ``case1`` is the first whose first wrong point came after :data:`LEAST_STEPS` steps or more;
+    * ``case1`` is the first whose first wrong point came after ``LEAST_STEPS`` steps or more;
     * ``shrink`` is the first whose margin becomes smaller by at least the margin step;
-    * ``balls`` are, of each class, the first :data:`BALLS_PER_CLASS` that are called right, lie in
+    * ``balls`` are, of each class, the first ``BALLS_PER_CLASS`` that are called right, lie in
       the ball of none taken before, and whose ball, of the margin before this sweep, holds none.
 
     It is always computed on the CPU.

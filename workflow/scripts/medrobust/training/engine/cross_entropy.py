@@ -22,7 +22,8 @@ def cross_entropy(outputs: Any, y: Any) -> tuple[Any, Any]:
 
     logits = outputs.transpose(1, 2)
     if logits.shape[1] == 1:
-        # PyTorch's binary form rounds by the place in the array; see models/activations.py.
+        # PyTorch's binary form rounds by the place in the array; see
+        # models/engine/activations.py.
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     losses = torch.nn.functional.cross_entropy(logits, y, reduction="none").mean(dim=1)
     return losses, (logits.argmax(dim=1) == y).sum(dim=1)
