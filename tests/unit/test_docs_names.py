@@ -126,6 +126,22 @@ def test_modules_functions_and_paths_exist(text: Path) -> None:
     assert not unknown, f"{named(text)} names what is not there: {', '.join(unknown)}"
 
 
+def test_constants_lie_in_the_files_that_pages_name() -> None:
+    named_places = [
+        (page, name, path)
+        for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+        for name, path in re.findall(
+            r"`([A-Z][A-Z_]+)`,? (?:of|in)\s+`((?:\w+/)+\w+\.py)`",
+            page.read_text(encoding="utf-8"),
+        )
+    ]
+    assert len(named_places) >= 5
+    for page, name, path in named_places:
+        (file,) = [f for f in (SCRIPTS / path, LIBRARY / path) if f.is_file()]
+        text = file.read_text(encoding="utf-8")
+        assert re.search(rf"^{name}\b.* = ", text, re.MULTILINE), f"{named(page)}: {name} in {path}"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_references_of_docstrings_lead_somewhere(path: Path) -> None:
     """``:func:`name``` without a module is a name of this one, ``:meth:`` of a class here."""

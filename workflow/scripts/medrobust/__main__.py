@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         graph = None
-        if options.command != "config-reference":
+        if options.command not in ("config-reference", "data-reference"):
             graph = sources.build_graph(_settings(options), ROOT)
             if options.command not in ("plan", "preflight"):
                 sources.refuse_without_data(graph)
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="names and sizes only: read no file, ask no server"
     )
     add("config-reference", _config_reference, "print the text of config/README.md")
+    add("data-reference", _data_reference, "print the text of docs/data-sets.md")
     add("fetch", _fetch, "find or download raw files of any data set", "dataset")
     add("prepare", _prepare, "turn raw files into arrays, split and card (after fetch)", "dataset")
     train = add("train", _train, "train members of a model", "study", "model")
@@ -150,6 +151,12 @@ def _config_reference(options: argparse.Namespace, graph: None) -> None:
     from medrobust.experiment.reference import config_reference
 
     print(config_reference(), end="")
+
+
+def _data_reference(options: argparse.Namespace, graph: None) -> None:
+    from medrobust.experiment.data_reference import data_reference
+
+    print(data_reference(ROOT), end="")
 
 
 def _run(graph: Graph, job: str, **wildcards: Any) -> None:
