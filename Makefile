@@ -36,7 +36,7 @@ lint: $(VENV)/.installed
 	  set +x; echo "[stage] lint: $$(($$(date +%s) - start)) s"
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.installed
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def real_data() -> Path:
     if not value:
         pytest.skip("MEDROBUST_REAL_DATA is not set: no real data to test on")
     return Path(value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files of the workflow first, those of most tests ahead: the longest start first.
+
+    With several processes the short ones then fill the end, where one process would wait for
+    the other.
+    """
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.parent.name != "workflow", -tests[item.path]))
 
 
 _seconds: dict[str, float] = {}
