@@ -38,4 +38,4 @@ onstart:
 
 
 onsuccess:
-    clear_journals(layout.PROGRESS)
+    clear_journals(layout.JOURNALS)

@@ -124,10 +124,10 @@ def test_both_divisions_of_ptb_are_drawn_as_ptbd(root, elsewhere, protocol, name
 def test_settings_are_shown_as_they_can_be_typed(root):
     from medrobust.experiment.config import Config
 
-    shown = sources.shown_settings(Config(seed=3, overrides={"signnet": {"replicates": 2}}))
+    shown = sources.changed_settings(Config(seed=3, overrides={"signnet": {"replicates": 2}}))
     words = shlex.split(shown)
     assert words == ["--config", "seed=3", 'overrides={"signnet": {"replicates": 2}}']
-    assert sources.shown_settings(Config()) == ""
+    assert sources.changed_settings(Config()) == ""
 
 
 def test_the_smoke_scale_uses_stand_ins_whatever_lies_there(root, elsewhere):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from medrobust.data.fetching.transfer import TransferSettings
 from medrobust.data.registry import Dataset, load_registry
-from medrobust.experiment.preflight import Finding, format_preflight, preflight, runnable
+from medrobust.experiment.preflight import PreflightItem, format_preflight, preflight, runnable
 
 from tests.unit.experiment.test_preflight import TOKEN, no_credentials
 from tests.unit.image_releases import busi, busis, covid_ct, kather, write_files, write_zip
@@ -20,7 +20,7 @@ REGISTRY = load_registry()
 QUICK = TransferSettings(connect_timeout=5.0, read_timeout=1.0)
 
 
-def look(tmp_path: Path, *names: str, setting: str = "auto", **options) -> list[Finding]:
+def look(tmp_path: Path, *names: str, setting: str = "auto", **options) -> list[PreflightItem]:
     """Findings on data sets by themselves; raw files lie in ``mine`` and ``raw``."""
     options = {"check_network": True, "check_files": True, "settings": QUICK} | options
     options.setdefault("registry", REGISTRY)
@@ -33,13 +33,13 @@ def look(tmp_path: Path, *names: str, setting: str = "auto", **options) -> list[
     )
 
 
-def actions(findings: list[Finding], name: str) -> str:
+def actions(findings: list[PreflightItem], name: str) -> str:
     """What stands in the way of a data set, as it is printed."""
     kept = [f for f in findings if f.study == name and f.level == "action"]
     return format_preflight(kept, [name]).split("Run now")[0] if kept else ""
 
 
-def quick(tmp_path: Path, *names: str, **options) -> list[Finding]:
+def quick(tmp_path: Path, *names: str, **options) -> list[PreflightItem]:
     return look(tmp_path, *names, check_network=False, check_files=False, **options)
 
 

@@ -25,13 +25,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python, medrobust and the packages that compute or draw."""
-    found = {"python": platform.python_version(), "medrobust": __version__}
+    installed = {"python": platform.python_version(), "medrobust": __version__}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def hardware() -> str:

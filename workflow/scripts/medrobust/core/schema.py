@@ -100,7 +100,7 @@ def settings_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = settings_in(argument)
-        if found is not None:
-            return found
+        inner = settings_in(argument)
+        if inner is not None:
+            return inner
     return None

@@ -24,14 +24,14 @@ def differences(study: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
             that run.
         paper: the same as the study's file has them; what only it has is not part of the run.
     """
-    found: dict[str, tuple[list[Any], list[Any]]] = {}
+    by_key: dict[str, tuple[list[Any], list[Any]]] = {}
     for key, own, printed in _changed(study, paper):
-        mine, theirs = found.setdefault(key, ([], []))
-        mine.append(own)
-        theirs.append(printed)
+        own_values, printed_values = by_key.setdefault(key, ([], []))
+        own_values.append(own)
+        printed_values.append(printed)
     return ", ".join(
-        f"{key.replace('_', ' ')} {_span(key, mine)} (the paper: {_span(key, theirs)})"
-        for key, (mine, theirs) in found.items()
+        f"{key.replace('_', ' ')} {_span(key, own)} (the paper: {_span(key, printed)})"
+        for key, (own, printed) in by_key.items()
     )
 
 
@@ -53,11 +53,11 @@ def _span(key: str, values: list[Any]) -> str:
     """Returns the values in words: the range of numbers, else each."""
     numbers = [value for value in values if _is_number(value)]
     words = [_word(key, value) for value in values if not _is_number(value)]
-    shown = []
+    parts = []
     if numbers:
         low, high = min(numbers), max(numbers)
-        shown.append(f"{low:,g}" if low == high else f"{low:,g} to {high:,g}")
-    return " or ".join([*shown, *dict.fromkeys(words)])
+        parts.append(f"{low:,g}" if low == high else f"{low:,g} to {high:,g}")
+    return " or ".join([*parts, *dict.fromkeys(words)])
 
 
 def _is_number(value: Any) -> bool:

@@ -29,8 +29,8 @@ from medrobust.experiment.layout import (
     DATA,
     EVALUATIONS,
     FOLD,
+    JOURNALS,
     MODEL,
-    PROGRESS,
     SUBSET,
     SUFFIXES,
     Cell,
@@ -180,7 +180,7 @@ def _train(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
         "seed": graph.resolved.config.seed,
         "compute_threads": graph.resolved.config.compute_threads,
         "code": codes.training_code(model),
-        "progress_dir": PROGRESS,
+        "progress_dir": JOURNALS,
     }
 
 
@@ -289,7 +289,7 @@ def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
         "seed": graph.resolved.config.seed,
         "compute_threads": graph.resolved.config.compute_threads,
         "code": codes.attack_code(model, attack.name),
-        "progress_dir": PROGRESS,
+        "progress_dir": JOURNALS,
     }
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.config import Attack
-from medrobust.experiment.entries import shown_cells
+from medrobust.experiment.entries import cells_of_artefact
 from medrobust.experiment.graph import Graph
-from medrobust.experiment.sources import CIRCUMSTANCES, shown_settings
+from medrobust.experiment.sources import NOT_IN_CAPTIONS, changed_settings
 from medrobust.reporting.catalogue import Artefact
 
 
@@ -18,14 +18,14 @@ from medrobust.reporting.catalogue import Artefact
 def run_facts(graph: Graph, study: str) -> dict[str, Any]:
     """Returns what every file of a study states of the run that made it."""
     config = graph.resolved.config
-    shown = shown_settings(config, without=CIRCUMSTANCES)
+    settings = changed_settings(config, without=NOT_IN_CAPTIONS)
     return {
         "run": graph.resolved.run,
         "scale": config.scale,
         "protocol": config.protocol,
         "seed": config.seed,
         "config_hash": graph.study_hash(study),
-        "command": f"snakemake --cores 8 --use-conda {study}{shown}",
+        "command": f"snakemake --cores 8 --use-conda {study}{settings}",
         "unlike_the_paper": graph.resolved.unlike_the_paper(study),
     }
 
@@ -99,7 +99,7 @@ def attacks(graph: Graph, study: str) -> dict[str, dict[str, Any]]:
 
 def class_names(graph: Graph, study: str, artefact: Artefact) -> Sequence[str]:
     """Returns the names of the classes of the first data set that an artefact shows."""
-    cells = shown_cells(graph, study, artefact) or graph.cells(study)
+    cells = cells_of_artefact(graph, study, artefact) or graph.cells(study)
     return graph.registry[cells[0].dataset].classes
 
 

@@ -287,12 +287,12 @@ def _imports(node: ast.Import | ast.ImportFrom) -> dict[str, Name | str]:
         if module.split(".")[0] != "medrobust":
             return {a.asname or a.name: f"{module}.{a.name}" for a in node.names}
         return {a.asname or a.name: _of_medrobust(module, a.name) for a in node.names}
-    found: dict[str, Name | str] = {}
+    bound: dict[str, Name | str] = {}
     for alias in node.names:
         whole = alias.name if alias.asname else alias.name.split(".")[0]
         ours = whole.split(".")[0] == "medrobust"
-        found[alias.asname or whole] = Name(whole) if ours else whole
-    return found
+        bound[alias.asname or whole] = Name(whole) if ours else whole
+    return bound
 
 
 def _of_medrobust(module: str, name: str) -> Name:

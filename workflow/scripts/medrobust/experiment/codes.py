@@ -61,11 +61,11 @@ SHOWN_OF_DATA = ("cards", "previews", "volume_previews", "audit", "volume_audit"
 def preparation_code(entry: Dataset) -> str:
     """Returns the hash of the code that preparing a data set depends on."""
     # How files were fetched changes none either.
-    shown = [
+    without = [
         *(f"medrobust.data.prepared.{name}" for name in SHOWN_OF_DATA),
         "medrobust.data.fetching.fetch",
     ]
-    return code_hash(PREPARED_BY[entry.form], ADAPTERS[entry.adapter], without=shown)
+    return code_hash(PREPARED_BY[entry.form], ADAPTERS[entry.adapter], without=without)
 
 
 def dataset_definition(entry: Dataset) -> str:

@@ -37,9 +37,9 @@ def as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> R
     if not file.is_file():
         return resolved
     everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
-    made = read_json(file)["study"]
+    committed = read_json(file)["study"]
     studies = {
-        name: with_parts(study, made["datasets"], made["models"], made["attacks"])
+        name: with_parts(study, committed["datasets"], committed["models"], committed["attacks"])
         for name, study in everything.studies.items()
         if name in resolved.studies
     }
@@ -51,41 +51,43 @@ def check_committed(graph: Graph, study: str) -> None:
     file = Path(str(graph.resolved.config.records_from)) / graph.resolved.run / RUN_FACTS
     if not file.is_file():
         raise InputError("The committed records do not say how they were made.", where=str(file))
-    made, now = read_json(file), graph.run_facts(study)
+    committed, current = read_json(file), graph.run_facts(study)
     # Settings that did not exist then have their defaults.
-    made["study"] = checked(Study, made["study"], file=str(file)).model_dump(mode="json")
-    for facts in (made, now):
+    committed["study"] = checked(Study, committed["study"], file=str(file)).model_dump(mode="json")
+    for facts in (committed, current):
         # What is drawn from records does not shape them, nor does their division into jobs.
         facts["study"].pop("artefacts", None)
         for attack in facts["study"]["attacks"].values():
             attack.pop("points_per_job", None)
-    if made != now:
+    if committed != current:
+        difference = _difference(committed, current)
         raise InputError(
-            f"The committed records were made with other settings: {_difference(made, now)}.",
+            f"The committed records were made with other settings: {difference}.",
             where=str(file),
             remedy="set the configuration to theirs, or run the study itself.",
         )
 
 
-def _difference(made: Any, now: Any, place: str = "") -> str:
+def _difference(committed: Any, current: Any, place: str = "") -> str:
     """Returns the first place where two nested values differ."""
-    if isinstance(made, dict) and isinstance(now, dict):
-        for key in sorted({*made, *now}):
-            if made.get(key) != now.get(key):
-                return _difference(made.get(key), now.get(key), f"{place}.{key}".lstrip("."))
-    return f"{place} was {made!r}, is {now!r}"
+    if isinstance(committed, dict) and isinstance(current, dict):
+        for key in sorted({*committed, *current}):
+            if committed.get(key) != current.get(key):
+                inner = f"{place}.{key}".lstrip(".")
+                return _difference(committed.get(key), current.get(key), inner)
+    return f"{place} was {committed!r}, is {current!r}"
 
 
 def committed_sources(resolved: Resolved) -> dict[str, str]:
     folder = Path(str(resolved.config.records_from)) / resolved.run / "evaluations"
-    found = [path.name for path in sorted(folder.glob("*@*")) if path.is_dir()]
-    if not found:
+    folders = [path.name for path in sorted(folder.glob("*@*")) if path.is_dir()]
+    if not folders:
         raise InputError(
             f"There are no committed records of the run {resolved.run!r} here.",
             where=f"config/config.yaml, key records_from: {folder}",
             remedy="set `scale` and `protocol` to those of a run that lies there.",
         )
-    sources = dict(name.split("@", 1) for name in found)
+    sources = dict(name.split("@", 1) for name in folders)
     for study in resolved.studies.values():
         for dataset in [d for d in study.datasets if d not in sources]:
             raise InputError(

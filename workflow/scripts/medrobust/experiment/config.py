@@ -710,15 +710,15 @@ def _overlay(
         raise InputError("Expected keys and values here.", where=place)
     result = dict(base)
     for key, value in changes.items():
-        here = f"{place}.{key}"
+        key_place = f"{place}.{key}"
         if key not in base:
-            raise unknown_name("key", key, base, where=here)
+            raise unknown_name("key", key, base, where=key_place)
         if isinstance(base[key], dict) and isinstance(value, dict):
-            result[key] = _overlay(base[key], value, here, numbers_only=numbers_only)
+            result[key] = _overlay(base[key], value, key_place, numbers_only=numbers_only)
         elif numbers_only and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InputError(
                 f"A scale changes numbers only; found {value!r}.",
-                where=here,
+                where=key_place,
                 remedy="put other changes into the study's file or into `overrides`.",
             )
         else:

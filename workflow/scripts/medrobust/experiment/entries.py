@@ -36,7 +36,7 @@ def entries_of(graph: Graph, study: str, artefact: Artefact) -> list[dict[str, A
     """
     return [
         _entry(graph, cell, name, artefact)
-        for cell in shown_cells(graph, study, artefact)
+        for cell in cells_of_artefact(graph, study, artefact)
         for name in graph.models(study, cell.dataset)
         if _shows(graph, cell, name, artefact)
     ]
@@ -56,7 +56,7 @@ def _shows(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> bool:
     )
 
 
-def shown_cells(graph: Graph, study: str, artefact: Artefact) -> list[Cell]:
+def cells_of_artefact(graph: Graph, study: str, artefact: Artefact) -> list[Cell]:
     """Returns the cells that an artefact shows; none where a selection left them all out."""
     cells = [
         cell
@@ -119,8 +119,8 @@ def _knowledge(graph: Graph, cell: Cell, name: str) -> dict[str, str]:
 def knowledge_jobs(graph: Graph, cell: Cell, name: str) -> int:
     """Returns how many jobs make what artefacts show of a model beside attacks."""
     settings = graph.study(cell.study)
-    shown = {n for a in settings.artefacts for n in artefacts_of(cell.study)[a].needs}
-    return sum(need in shown for need in _knowledge(graph, cell, name))
+    needed = {n for a in settings.artefacts for n in artefacts_of(cell.study)[a].needs}
+    return sum(need in needed for need in _knowledge(graph, cell, name))
 
 
 def entry_files(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -102,12 +102,12 @@ def _of_selected_data(graph: Graph, study: str, path: Path) -> bool:
 
 def drawn_from(graph: Graph, study: str) -> list[Path]:
     """Returns the results that a study's artefacts are drawn from, each once."""
-    found: dict[Path, None] = {}
+    results: dict[Path, None] = {}
     for name in graph.study(study).artefacts:
         artefact = artefacts_of(study)[name]
         for entry in entries_of(graph, study, artefact):
             for need in artefact.needs:
                 files = entry.get(need, [])
                 files = list(files.values()) if isinstance(files, dict) else files
-                found |= dict.fromkeys(map(Path, [files] if isinstance(files, str) else files))
-    return list(found)
+                results |= dict.fromkeys(map(Path, [files] if isinstance(files, str) else files))
+    return list(results)

@@ -297,5 +297,5 @@ def _download_bytes(graph: Graph, dataset: str) -> int:
     from medrobust.experiment.preflight import still_to_download
 
     entry, origin = graph.registry[dataset], graph.origins[dataset]
-    found = locate(entry, origin, graph.raw_dirs)
-    return 0 if found.complete else still_to_download(found)
+    located = locate(entry, origin, graph.raw_dirs)
+    return 0 if located.complete else still_to_download(located)

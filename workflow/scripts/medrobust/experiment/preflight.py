@@ -21,9 +21,9 @@ from medrobust.data.fetching.fetch import (
     Located,
     addresses,
     choose_source,
+    describe_copies,
     enforced,
     locate,
-    told_copies,
     unpacked_bytes,
 )
 from medrobust.data.fetching.kaggle_source import (
@@ -71,8 +71,8 @@ Level = Literal["ready", "download", "note", "action"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing found out.
+class PreflightItem:
+    """One line of the preflight: what there is, or what is still needed.
 
     ``level``: ready (nothing to do), download (the run will fetch it), note (worth knowing),
     action (the study cannot run until somebody acts). ``study`` is empty where it concerns
@@ -100,7 +100,7 @@ def preflight(
     check_files: bool = False,
     free: Callable[[Path], int] = free_bytes,
     settings: TransferSettings | None = None,
-) -> list[Finding]:
+) -> list[PreflightItem]:
     """Looks at what the selected studies need.
 
     Args:
@@ -119,48 +119,48 @@ def preflight(
         free: free bytes of a folder's file system.
         settings: timeouts of the network check.
     """
-    look = _Look(
+    inspection = _Inspection(
         registry, raw_dirs, download_dir, allow_subset, check_network, check_files, settings
     )
-    findings = [f for study, pairs in studies.items() for f in look.study(study, pairs)]
-    findings += _unused_raw_dirs(raw_dirs, download_dir)
+    items = [item for study, pairs in studies.items() for item in inspection.study(study, pairs)]
+    items += _unused_raw_dirs(raw_dirs, download_dir)
     if _only_standins(studies):
-        return findings
-    findings += _packages(look.kinds, conda)
-    findings += _disk(look, Path(download_dir), Path(results_dir), free)
-    return findings
+        return items
+    items += _packages(inspection.kinds, conda)
+    items += _disk(inspection, Path(download_dir), Path(results_dir), free)
+    return items
 
 
-def runnable(findings: Sequence[Finding], studies: Sequence[str]) -> list[str]:
+def runnable(items: Sequence[PreflightItem], studies: Sequence[str]) -> list[str]:
     """Returns the studies that nothing stands in the way of."""
-    blocked = {finding.study for finding in findings if finding.level == "action"}
+    blocked = {item.study for item in items if item.level == "action"}
     return [] if "" in blocked else [study for study in studies if study not in blocked]
 
 
 def format_preflight(
-    findings: Sequence[Finding],
+    items: Sequence[PreflightItem],
     studies: Sequence[str],
     *,
     command: str = "snakemake --cores 8 --use-conda",
     settings: str = "",
     targets: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
-    """Returns the findings as text, ending with the command that can be run now.
+    """Returns the items as text, ending with the command that can be run now.
 
     Args:
-        findings: of :func:`preflight`.
+        items: of :func:`preflight`.
         studies: what they are about: studies, or data sets by themselves.
         command: how Snakemake is called.
         settings: what stands behind the targets.
         targets: the target of a data set, and that of its stand-in; a study is its own.
     """
     real, standin = ({name: pair[i] for name, pair in (targets or {}).items()} for i in (0, 1))
-    can_run = runnable(findings, studies)
+    can_run = runnable(items, studies)
     lines: list[str] = []
     for study in studies:
         lines.append(f"{study}: {'can run' if study in can_run else 'cannot run yet'}")
-        lines += [line for f in findings if f.study == study for line in _lines(f)]
-    general = [line for f in findings if f.study == "" for line in _lines(f)]
+        lines += [line for item in items if item.study == study for line in _lines(item)]
+    general = [line for item in items if item.study == "" for line in _lines(item)]
     if general:
         lines += ["in general:", *general]
     lines.append("")
@@ -180,12 +180,12 @@ def format_preflight(
 _MARKS: dict[Level, str] = {"ready": "ok", "download": "get", "note": "note", "action": "TO DO"}
 
 
-def _lines(finding: Finding) -> list[str]:
-    lines = [f"  {_MARKS[finding.level]:>5}  {finding.subject}: {finding.text}"]
-    return lines + ([f"         what to do: {finding.remedy}"] if finding.remedy else [])
+def _lines(item: PreflightItem) -> list[str]:
+    lines = [f"  {_MARKS[item.level]:>5}  {item.subject}: {item.text}"]
+    return lines + ([f"         what to do: {item.remedy}"] if item.remedy else [])
 
 
-class _Look:
+class _Inspection:
     """Looks at data sets once each, and remembers what will be downloaded and built."""
 
     def __init__(
@@ -209,17 +209,17 @@ class _Look:
         self._answers: dict[str, str | InputError] = {}
         self._wrong: dict[tuple[str, ...], list[str]] = {}
 
-    def study(self, study: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    def study(self, study: str, pairs: Sequence[tuple[str, str]]) -> Iterator[PreflightItem]:
         for name, setting in dict.fromkeys(pairs):
             if setting == STANDIN:
-                yield Finding("ready", study, f"{name}@{STANDIN}", "generated, needs no data")
+                yield PreflightItem("ready", study, f"{name}@{STANDIN}", "generated, needs no data")
                 continue
             try:
                 yield from self._dataset(study, name, setting)
             except InputError as error:
                 yield _action(study, name, error)
 
-    def _dataset(self, study: str, name: str, setting: str) -> Iterator[Finding]:
+    def _dataset(self, study: str, name: str, setting: str) -> Iterator[PreflightItem]:
         dataset = get_dataset(self.registry, name)
         chosen, reason = setting, "chosen in the configuration"
         if setting == "auto":
@@ -230,26 +230,26 @@ class _Look:
         self.kinds.add(source.kind)
         self.arrays[name] = _array_bytes(dataset)
         if source.kind == "generated":
-            yield Finding("ready", study, subject, "generated, needs no data")
+            yield PreflightItem("ready", study, subject, "generated, needs no data")
         elif wrong := self._wrong_files(located):
             text = f"there are files, but not the right ones:{_listed(wrong)}"
-            yield Finding("action", study, subject, text, _REPLACE)
+            yield PreflightItem("action", study, subject, text, _REPLACE)
         elif located.complete:
-            yield Finding("ready", study, subject, _found(located))
+            yield PreflightItem("ready", study, subject, _at_hand(located))
         elif self.allow_subset and located.anything:
-            yield Finding("note", study, subject, _found(located) + _lacking(located))
+            yield PreflightItem("note", study, subject, _at_hand(located) + _lacking(located))
         else:
             yield from self._to_fetch(study, subject, dataset, source, located, reason)
         for path in located.empty:
             text = f"{path} is empty (0 bytes) and counts as missing"
-            yield Finding("note", study, subject, text)
+            yield PreflightItem("note", study, subject, text)
         if located.passed_over:
-            yield Finding("note", study, subject, told_copies(located))
+            yield PreflightItem("note", study, subject, describe_copies(located))
         if not source.same_rows:
             text = "its rows are made anew from the raw files, not those of the published release"
             others = [name for name, other in dataset.sources.items() if other.same_rows]
             remedy = f"for the release's own rows: source {' or '.join(others)}" if others else ""
-            yield Finding("note", study, subject, text, remedy)
+            yield PreflightItem("note", study, subject, text, remedy)
 
     def _to_fetch(
         self,
@@ -259,12 +259,12 @@ class _Look:
         source: Source,
         located: Located,
         reason: str,
-    ) -> Iterator[Finding]:
+    ) -> Iterator[PreflightItem]:
         if source.kind == "manual":
             names = dataset.folders(subject.split("@")[1])
             places = " and ".join(str(self.folders[-1] / name) for name in names)
             text = f"must be put into {places} by you{_lacking(located)}"
-            yield Finding("action", study, subject, text, source.instructions or "")
+            yield PreflightItem("action", study, subject, text, source.instructions or "")
             return
         if source.kind == "kaggle" and find_credential() is None:
             raise no_credential(other_ways(dataset, source, self._place(dataset, subject)))
@@ -272,19 +272,19 @@ class _Look:
         self.downloads[dataset.raw, subject.split("@")[1]] = size + unpacked_bytes(source)
         amount = megabytes(size) if size else "of unknown size"
         text = f"will be downloaded from {_address(source)} ({amount}); {reason}"
-        yield Finding("download", study, subject, text, size=size)
+        yield PreflightItem("download", study, subject, text, size=size)
         if self.check_network:
-            answer = self._asked(dataset, located, self._place(dataset, subject))
+            answer = self._answer(dataset, located, self._place(dataset, subject))
             if isinstance(answer, InputError):
                 yield _action(study, subject, answer)
             else:
-                yield Finding("ready", study, subject, answer)
+                yield PreflightItem("ready", study, subject, answer)
 
     def _place(self, dataset: Dataset, subject: str) -> Path:
         """Returns the folder for files of ``<data set>@<source>`` that are put there by hand."""
         return self.folders[-1] / dataset.folders(subject.split("@")[1])[0]
 
-    def _asked(self, dataset: Dataset, located: Located, place: Path) -> str | InputError:
+    def _answer(self, dataset: Dataset, located: Located, place: Path) -> str | InputError:
         key = _wanted_urls(located)[0]
         if key not in self._answers:
             try:
@@ -308,16 +308,16 @@ _REPLACE = "replace them, or move them away: what is missing is then downloaded,
 
 
 def _listed(texts: Sequence[str]) -> str:
-    shown = [f"\n           {text}" for text in texts[:5]]
-    return "".join(shown) + (f"\n           and {len(texts) - 5} more" if len(texts) > 5 else "")
+    first = [f"\n           {text}" for text in texts[:5]]
+    return "".join(first) + (f"\n           and {len(texts) - 5} more" if len(texts) > 5 else "")
 
 
-def _action(study: str, subject: str, error: InputError) -> Finding:
+def _action(study: str, subject: str, error: InputError) -> PreflightItem:
     where = f" [{error.where}]" if error.where else ""
-    return Finding("action", study, subject, error.what + where, error.remedy)
+    return PreflightItem("action", study, subject, error.what + where, error.remedy)
 
 
-def _found(located: Located) -> str:
+def _at_hand(located: Located) -> str:
     paths = [*located.files.values(), *(p for tree in located.trees.values() for p in tree)]
     if located.missing and located.archive is not None:
         return f"found {located.archive} (it will be unpacked)"
@@ -327,9 +327,9 @@ def _found(located: Located) -> str:
 
 
 def _lacking(located: Located) -> str:
-    shown = ", ".join(located.missing[:3])
+    first = ", ".join(located.missing[:3])
     more = f" and {len(located.missing) - 3} more" if len(located.missing) > 3 else ""
-    return f"; missing: {shown}{more}" if located.missing else ""
+    return f"; missing: {first}{more}" if located.missing else ""
 
 
 def _address(source: Source) -> str:
@@ -382,25 +382,27 @@ def _only_standins(studies: Mapping[str, Sequence[tuple[str, str]]]) -> bool:
     return all(setting == STANDIN for pairs in studies.values() for _, setting in pairs)
 
 
-def _unused_raw_dirs(raw_dirs: Sequence[str | Path], download_dir: str | Path) -> Iterator[Finding]:
+def _unused_raw_dirs(
+    raw_dirs: Sequence[str | Path], download_dir: str | Path
+) -> Iterator[PreflightItem]:
     for raw_dir in raw_dirs:
         if Path(raw_dir) != Path(download_dir) and not Path(raw_dir).is_dir():
             remedy = "check `raw_dir` in config/config.yaml"
-            yield Finding("note", "", "raw_dir", f"{raw_dir} is not a folder", remedy)
+            yield PreflightItem("note", "", "raw_dir", f"{raw_dir} is not a folder", remedy)
 
 
-def _packages(kinds: set[str], conda: bool) -> Iterator[Finding]:
+def _packages(kinds: set[str], conda: bool) -> Iterator[PreflightItem]:
     wanted = {*PACKAGES, *(p for kind in kinds for p in PACKAGES_OF_SOURCE.get(kind, ()))}
     missing = sorted(name for name in wanted if not _installed(name))
     if not missing:
-        yield Finding("ready", "", "packages", f"all {len(wanted)} are installed")
+        yield PreflightItem("ready", "", "packages", f"all {len(wanted)} are installed")
     elif conda:
         text = f"not installed here: {', '.join(missing)}; --use-conda installs them"
-        yield Finding("note", "", "packages", text)
+        yield PreflightItem("note", "", "packages", text)
     else:
         text = f"not installed: {', '.join(missing)}"
         remedy = "pip install -r requirements.txt, or run with --use-conda"
-        yield Finding("action", "", "packages", text, remedy)
+        yield PreflightItem("action", "", "packages", text, remedy)
 
 
 def _installed(distribution: str) -> bool:
@@ -412,12 +414,12 @@ def _installed(distribution: str) -> bool:
 
 
 def _disk(
-    look: _Look, download_dir: Path, results_dir: Path, free: Callable[[Path], int]
-) -> Iterator[Finding]:
+    inspection: _Inspection, download_dir: Path, results_dir: Path, free: Callable[[Path], int]
+) -> Iterator[PreflightItem]:
     needs: dict[int, tuple[Path, int]] = {}
     parts = [
-        (download_dir, sum(look.downloads.values())),
-        (results_dir, sum(look.arrays.values())),
+        (download_dir, sum(inspection.downloads.values())),
+        (results_dir, sum(inspection.arrays.values())),
     ]
     for folder, needed in parts:
         device = _existing(folder).stat().st_dev
@@ -428,9 +430,9 @@ def _disk(
         text = f"{megabytes(needed)} needed, {megabytes(available)} free in {folder}"
         if needed > available:
             remedy = "free some space, or move the folder to another disk and link to it"
-            yield Finding("action", "", "disk", text, remedy)
+            yield PreflightItem("action", "", "disk", text, remedy)
         else:
-            yield Finding("ready", "", "disk", text)
+            yield PreflightItem("ready", "", "disk", text)
 
 
 def _existing(folder: Path) -> Path:

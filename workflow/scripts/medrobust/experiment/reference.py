@@ -81,13 +81,13 @@ def _shown(value: Any) -> str:
 
 def _limits(metadata: list[Any]) -> str:
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    found = [
+    limits = [
         f"{sign} {getattr(item, key)}"
         for item in metadata
         for key, sign in signs.items()
         if getattr(item, key, None) is not None
     ]
-    return ", ".join(found)
+    return ", ".join(limits)
 
 
 def _type(annotation: Any) -> str:

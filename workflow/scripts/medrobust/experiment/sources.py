@@ -118,12 +118,12 @@ def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, 
     """Returns ``origin``, or "subset" where an incomplete release is accepted."""
     if origin == STANDIN or not resolved.config.allow_subset:
         return origin
-    found = locate(resolved.registry[dataset], origin, raw_dirs)
-    cut = found.anything and not found.complete
-    for file in found.source.files:
+    located = locate(resolved.registry[dataset], origin, raw_dirs)
+    cut = located.anything and not located.complete
+    for file in located.source.files:
         sizes = {content.bytes for content in (file, *file.alternatives)}
-        if file.name in found.files and None not in sizes:
-            cut |= found.files[file.name].stat().st_size not in sizes
+        if file.name in located.files and None not in sizes:
+            cut |= located.files[file.name].stat().st_size not in sizes
     return SUBSET if cut else origin
 
 
@@ -169,7 +169,7 @@ def _preflight(
     *,
     thorough: bool,
 ) -> list[Any]:
-    """Returns the findings on studies (or data sets) and their data sets."""
+    """Returns what the preflight says of studies (or data sets) and their data sets."""
     from medrobust.experiment.preflight import preflight
 
     chosen = resolved.config.sources
@@ -193,8 +193,9 @@ def _datasets_of_studies(resolved: Resolved) -> dict[str, list[str]]:
     return {name: list(study.datasets) for name, study in resolved.studies.items()}
 
 
-# Settings that change no result: where files lie, where to compute, what to do without data.
-CIRCUMSTANCES = (
+#: Settings that captions leave out, because they change no result: where files lie, where to
+#: compute, what to do without data, what is selected.
+NOT_IN_CAPTIONS = (
     "device",
     "raw_dir",
     "allow_subset",
@@ -205,7 +206,7 @@ CIRCUMSTANCES = (
 )
 
 
-def shown_settings(config: Config, without: Sequence[str] = ()) -> str:
+def changed_settings(config: Config, without: Sequence[str] = ()) -> str:
     """Returns the settings that differ from the defaults, as arguments of Snakemake.
 
     Args:
@@ -245,11 +246,11 @@ def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool
         get_dataset(graph.registry, name)
     wanted = {} if datasets else _datasets_of_studies(resolved)
     wanted |= {name: [name] for name in names}
-    findings = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough)
-    settings = shown_settings(
+    items = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough)
+    settings = changed_settings(
         resolved.config, without=["also_prepare", "studies"] if datasets else []
     )
-    return format_preflight(findings, list(wanted), settings=settings, targets=_cards(graph, names))
+    return format_preflight(items, list(wanted), settings=settings, targets=_cards(graph, names))
 
 
 def _cards(graph: Graph, names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -72,7 +72,7 @@ def attack_chunk(
     from medrobust.data.prepared.store import load_dataset
     from medrobust.evaluation.grids import Variant, save_grid_chunk
     from medrobust.evaluation.records import records_from_result, save_chunk
-    from medrobust.jobs.shared import Stopwatch, load_ensemble, progress_file
+    from medrobust.jobs.shared import Stopwatch, journal_file, load_ensemble
 
     watch = Stopwatch()
     dataset = load_dataset(data, fold)
@@ -102,7 +102,7 @@ def attack_chunk(
         inputs | {"x": hashlib.sha256(x.tobytes()).hexdigest()},
         code,
     )
-    place = progress_file(progress_dir, "attack", key).with_suffix(".journal")
+    place = journal_file(progress_dir, "attack", key).with_suffix(".journal")
     results: list[Variant] = []
     kept = max(0, min(attack.get("keep_arrays", 0) - points[0], len(ids)))
     with gpu_slot(kind) as device_name, Journal(place, key) as journal:
@@ -128,7 +128,7 @@ def attack_chunk(
                 seeds,
                 x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
                 journal=journal,
-                progress=_Later(progress, number * len(ids)),
+                progress=_ShiftedProgress(progress, number * len(ids)),
             )
             frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
             # A copy: the rows of a whole split at every epsilon would be gigabytes.
@@ -162,7 +162,7 @@ def _settings(attack: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     return given
 
 
-class _Later:
+class _ShiftedProgress:
     """Tells a progress of points that come after others."""
 
     def __init__(self, progress: Progress, before: int) -> None:

@@ -34,14 +34,14 @@ def fetch(
     from medrobust.data.fetching.fetch import locate_or_fetch, write_manifest
 
     entry = get_dataset(load_registry(), dataset)
-    found = locate_or_fetch(
+    located = locate_or_fetch(
         entry,
         source,
         [Path(raw_dir), RAW] if raw_dir else [RAW],
         RAW,
         allow_subset=allow_subset,
     )
-    write_manifest(manifest, found)
+    write_manifest(manifest, located)
 
 
 def prepare(

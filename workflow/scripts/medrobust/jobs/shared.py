@@ -40,7 +40,7 @@ def load_ensemble(
     )
 
 
-def progress_file(folder: str, kind: str, key: str) -> Path:
+def journal_file(folder: str, kind: str, key: str) -> Path:
     """Returns where a job with this key keeps its progress."""
     return Path(folder) / kind / f"{key[:32]}.progress"
 

@@ -58,7 +58,7 @@ def train_members(
     """
     fix_threads(compute_threads)
     from medrobust.data.prepared.store import load_dataset
-    from medrobust.jobs.shared import Stopwatch, progress_file
+    from medrobust.jobs.shared import Stopwatch, journal_file
     from medrobust.training import planned_passes
     from medrobust.training.engine.work import Work
 
@@ -81,7 +81,7 @@ def train_members(
         dataset.hashes(),
         code,
     )
-    stem = progress_file(progress_dir, "train", key)
+    stem = journal_file(progress_dir, "train", key)
     places = [stem.with_suffix(suffix) for suffix in (".journal", ".checkpoint")]
     with ExitStack() as stack:
         chosen = stack.enter_context(gpu_slot(kind))

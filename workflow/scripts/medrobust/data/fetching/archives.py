@@ -30,7 +30,7 @@ _MOST_PADDING = 1 << 26
 
 
 @dataclass(frozen=True)
-class Member:
+class ArchiveMember:
     """One regular file in an archive: its cleaned name, stated size in bytes, and handle."""
 
     name: str
@@ -171,7 +171,7 @@ def _damaged(archive: Path, reason: str) -> InputError:
     )
 
 
-Opened = tuple[Callable[[int], Iterator[Member]], Callable[[Member], IO[bytes]]]
+Opened = tuple[Callable[[int], Iterator[ArchiveMember]], Callable[[ArchiveMember], IO[bytes]]]
 
 
 @contextmanager
@@ -208,8 +208,10 @@ def _looks_like(archive: Path) -> str:
     return " but a web page" if head.startswith((b"<!doctype", b"<html")) else ""
 
 
-def _zip_members(opened: zipfile.ZipFile, archive: Path) -> Callable[[int], Iterator[Member]]:
-    def members(limit: int) -> Iterator[Member]:
+def _zip_members(
+    opened: zipfile.ZipFile, archive: Path
+) -> Callable[[int], Iterator[ArchiveMember]]:
+    def members(limit: int) -> Iterator[ArchiveMember]:
         infos = opened.infolist()
         if len(infos) > limit:
             raise _too_many(archive, limit)
@@ -219,13 +221,13 @@ def _zip_members(opened: zipfile.ZipFile, archive: Path) -> Callable[[int], Iter
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _special(archive, name)
             if not info.is_dir():
-                yield Member(name, info.file_size, info)
+                yield ArchiveMember(name, info.file_size, info)
 
     return members
 
 
-def _zip_opener(opened: zipfile.ZipFile, archive: Path) -> Callable[[Member], IO[bytes]]:
-    def open_member(member: Member) -> IO[bytes]:
+def _zip_opener(opened: zipfile.ZipFile, archive: Path) -> Callable[[ArchiveMember], IO[bytes]]:
+    def open_member(member: ArchiveMember) -> IO[bytes]:
         if member.handle.flag_bits & 0x1:
             raise InputError(
                 f"The file {member.name} in this archive is encrypted.",
@@ -237,8 +239,10 @@ def _zip_opener(opened: zipfile.ZipFile, archive: Path) -> Callable[[Member], IO
     return open_member
 
 
-def _tar_members(opened: tarfile.TarFile, archive: Path) -> Callable[[int], Iterator[Member]]:
-    def members(limit: int) -> Iterator[Member]:
+def _tar_members(
+    opened: tarfile.TarFile, archive: Path
+) -> Callable[[int], Iterator[ArchiveMember]]:
+    def members(limit: int) -> Iterator[ArchiveMember]:
         stated = 0
         for count, info in enumerate(opened, start=1):
             stated += info.size
@@ -249,7 +253,7 @@ def _tar_members(opened: tarfile.TarFile, archive: Path) -> Callable[[int], Iter
             if not (info.isfile() or info.isdir()):
                 raise _special(archive, name)
             if info.isfile():
-                yield Member(name, info.size, info)
+                yield ArchiveMember(name, info.size, info)
         _check_end(opened)
 
     return members
@@ -273,8 +277,8 @@ def _check_end(opened: tarfile.TarFile) -> None:
             raise _DamagedError("its end is followed by something else")
 
 
-def _tar_opener(opened: tarfile.TarFile) -> Callable[[Member], IO[bytes]]:
-    def open_member(member: Member) -> IO[bytes]:
+def _tar_opener(opened: tarfile.TarFile) -> Callable[[ArchiveMember], IO[bytes]]:
+    def open_member(member: ArchiveMember) -> IO[bytes]:
         file = opened.extractfile(member.handle)
         if file is None:
             raise _DamagedError(f"{member.name} has no content")
@@ -317,10 +321,10 @@ def _too_many(archive: Path, limit: int) -> InputError:
 
 
 def _chosen(
-    members: Iterator[Member], select: Callable[[str], str | None], archive: Path
-) -> dict[str, Member]:
+    members: Iterator[ArchiveMember], select: Callable[[str], str | None], archive: Path
+) -> dict[str, ArchiveMember]:
     """Returns the member to write for each path; all members are looked at before any write."""
-    chosen: dict[str, Member] = {}
+    chosen: dict[str, ArchiveMember] = {}
     rivals: dict[str, str] = {}
     empty = True
     for member in members:
@@ -371,7 +375,9 @@ def _inside(destination: Path, name: str) -> Path:
     return target
 
 
-def _write(open_member: Callable[[Member], IO[bytes]], member: Member, target: Path) -> Path:
+def _write(
+    open_member: Callable[[ArchiveMember], IO[bytes]], member: ArchiveMember, target: Path
+) -> Path:
     from medrobust.core.io import atomic_path
 
     with atomic_path(target) as temporary:

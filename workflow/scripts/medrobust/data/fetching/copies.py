@@ -34,27 +34,26 @@ def choose_copy(folders: Sequence[Path], trees: Sequence[RawTree]) -> Copy:
         folders: in order of preference.
         trees: the patterns of one release, and how many files match each.
     """
-    found = {
+    matches = {
         folder: {tree.pattern: _matching(folder, tree) for tree in trees} for folder in folders
     }
-    held = {folder: sum(map(len, parts.values())) for folder, parts in found.items()}
+    counts = {folder: sum(map(len, parts.values())) for folder, parts in matches.items()}
 
     def whole(folder: Path, tree: RawTree) -> bool:
-        return len(found[folder][tree.pattern]) >= tree.count
+        return len(matches[folder][tree.pattern]) >= tree.count
 
-    complete = [folder for folder in found if all(whole(folder, tree) for tree in trees)]
-    each = {
-        tree.pattern: next((folder for folder in found if whole(folder, tree)), None)
+    complete = [folder for folder in matches if all(whole(folder, tree) for tree in trees)]
+    chosen = {
+        tree.pattern: next((folder for folder in matches if whole(folder, tree)), None)
         for tree in trees
     }
-    if complete or None in each.values():
-        best = (
-            complete[0] if complete else max(found, key=lambda folder: held[folder], default=None)
-        )
-        each = dict.fromkeys(each, best)
+    if complete or None in chosen.values():
+        fullest = max(matches, key=lambda folder: counts[folder], default=None)
+        best = complete[0] if complete else fullest
+        chosen = dict.fromkeys(chosen, best)
     return Copy(
-        {name: found[folder][name] if folder else [] for name, folder in each.items()},
-        {folder: n for folder, n in held.items() if n and folder not in each.values()},
+        {name: matches[folder][name] if folder else [] for name, folder in chosen.items()},
+        {folder: n for folder, n in counts.items() if n and folder not in chosen.values()},
     )
 
 

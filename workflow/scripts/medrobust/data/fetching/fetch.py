@@ -127,9 +127,9 @@ def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -
     trees: dict[str, list[Path]] = {}
     passed_over: dict[Path, int] = {}
     for release, group in _releases(source.trees).items():
-        found = choose_copy(_folders([release], raw_dirs) if release else folders, group)
-        trees |= found.trees
-        passed_over |= found.passed_over
+        copy = choose_copy(_folders([release], raw_dirs) if release else folders, group)
+        trees |= copy.trees
+        passed_over |= copy.passed_over
     short = {
         tree: f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
         for tree in source.trees
@@ -171,13 +171,13 @@ def _with_listed_files(source: Source, folders: Sequence[Path]) -> Source:
         return source
     path = _first_file(folders, listing.name, None)
     if path is None:
-        found = {
+        names = {
             file.relative_to(folder).as_posix()
             for folder in folders
             for pattern in listing.patterns
             for file in folder.glob(pattern)
         }
-        listed = [RawFile(name=name) for name in sorted(found)]
+        listed = [RawFile(name=name) for name in sorted(names)]
     else:
         listed = _listed_files(listing, path)
     return source.model_copy(update={"files": [*source.files, RawFile(name=listing.name), *listed]})
@@ -203,10 +203,10 @@ def _first_file(folders: Sequence[Path], name: str, size: int | None) -> Path | 
     """Returns the first non-empty file; one of another size than the publisher's comes last."""
     other = None
     for path in (folder / name for folder in folders):
-        found = _size(path)
-        if found > 0 and size in (None, found):
+        actual = _size(path)
+        if actual > 0 and size in (None, actual):
             return path
-        other = other or (path if found > 0 else None)
+        other = other or (path if actual > 0 else None)
     return other
 
 
@@ -249,12 +249,12 @@ def choose_source(
         The name of the source, and the reason in words.
     """
     located = {name: locate(dataset, name, raw_dirs) for name in dataset.sources}
-    for name, found in located.items():
-        if found.complete and found.anything:
+    for name, files in located.items():
+        if files.complete and files.anything:
             return name, "its files are in the raw folder"
     if allow_subset:
-        for name, found in located.items():
-            if found.anything:
+        for name, files in located.items():
+            if files.anything:
                 return name, "some of its files are in the raw folder (allow_subset)"
     for name, source in dataset.sources.items():
         if source.kind == "generated":
@@ -531,9 +531,9 @@ def _given_by_none(refusals: list[UnavailableError], target: Path) -> InputError
     """Returns the error for a file that no address gave."""
     if len(refusals) == 1:
         return refusals[0]
-    told = "\n    ".join(f"{refusal.where}: {refusal.what}" for refusal in refusals)
+    reasons = "\n    ".join(f"{refusal.where}: {refusal.what}" for refusal in refusals)
     return InputError(
-        f"None of {len(refusals)} addresses gave {target.name}:\n    {told}",
+        f"None of {len(refusals)} addresses gave {target.name}:\n    {reasons}",
         where=str(target.parent),
         remedy=refusals[-1].remedy,
     )
@@ -598,7 +598,7 @@ def _still_missing(
     )
 
 
-def told_copies(located: Located) -> str:
+def describe_copies(located: Located) -> str:
     """Returns in words which of several copies of a release is read."""
     read = sorted({_top(p, name) for name, paths in located.trees.items() for p in paths})
     others = [f"{folder.as_posix()} ({n:,} files)" for folder, n in located.passed_over.items()]
@@ -614,8 +614,8 @@ def _top(path: Path, pattern: str) -> str:
 
 
 def _shortened(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+    first = ", ".join(names[:5])
+    return f"{first} and {len(names) - 5} more" if len(names) > 5 else first
 
 
 def _records(located: Located, origins: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -669,8 +669,8 @@ def compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any],
 
 
 def _difference(content: Content, record: Mapping[str, Any], md5: str | None) -> str | None:
-    found = {"bytes": record["bytes"], "sha256": record["sha256"], "md5": md5}
-    for kind, value in found.items():
+    actual = {"bytes": record["bytes"], "sha256": record["sha256"], "md5": md5}
+    for kind, value in actual.items():
         expected = getattr(content, kind)
         if expected is not None and value is not None and value != expected:
             return f"{kind}: expected {expected}, found {value}"
@@ -694,7 +694,7 @@ def _manifest(
     if missing:
         warnings.append(f"incomplete (allow_subset): without {_shortened(missing)}")
     if located and located.passed_over:
-        warnings.append(told_copies(located))
+        warnings.append(describe_copies(located))
     for warning in warnings:
         logger.warning("%s: %s", dataset.name, warning)
     return {

@@ -221,8 +221,8 @@ def mismatch(path: Path, content: Content) -> str | None:
     for kind in ("sha256", "md5"):
         expected = getattr(content, kind)
         if expected is not None:
-            found = digest(path, kind)
-            return None if found == expected else f"{kind}: expected {expected}, found {found}"
+            actual = digest(path, kind)
+            return None if actual == expected else f"{kind}: expected {expected}, found {actual}"
     return None
 
 
@@ -250,9 +250,9 @@ def download(
         InputError: no space, or no permission to write.
     """
     part = target.with_name(target.name + ".part")
-    shown = bare_url(url)
+    address = bare_url(url)
     for last_try in (False, True):
-        resumed = _complete_part(open_stream, shown, part, expected, settings, explain)
+        resumed = _complete_part(open_stream, address, part, expected, settings, explain)
         problem = mismatch(part, expected)
         if problem is None and part.stat().st_size > 0:
             break
@@ -262,7 +262,7 @@ def download(
             raise UnavailableError(
                 f"The downloaded {target.name} is not the expected file "
                 f"({problem or 'it is empty'}); it was deleted.",
-                where=shown,
+                where=address,
                 remedy="try again; if it happens again, the file on the server has changed: "
                 "download it yourself, look at it, and put it into the data set's folder.",
             )
@@ -275,7 +275,7 @@ def download(
 
 def _complete_part(
     open_stream: Opener,
-    shown: str,
+    address: str,
     part: Path,
     expected: Content,
     settings: TransferSettings,
@@ -286,18 +286,20 @@ def _complete_part(
     fruitless, furthest = 0, _size(part)
     for _ in range(_MOST_ATTEMPTS):
         try:
-            _attempt(open_stream, shown, part, expected, explain)
+            _attempt(open_stream, address, part, expected, explain)
             return resumed
         except TransientError as trouble:
             fruitless = 0 if _size(part) > furthest else fruitless + 1
             furthest = max(furthest, _size(part))
             if fruitless >= settings.attempts:
-                raise _gave_up(trouble, shown, part, settings.attempts) from None
+                raise _gave_up(trouble, address, part, settings.attempts) from None
             resumed = resumed or _size(part) > 0
             wait = _wait(trouble, fruitless, settings)
             logger.warning("%s: %s; trying again in %.1f s", part.stem, trouble.what, wait)
             settings.sleep(wait)
-    raise _gave_up(TransientError("the connection was cut too often"), shown, part, _MOST_ATTEMPTS)
+    raise _gave_up(
+        TransientError("the connection was cut too often"), address, part, _MOST_ATTEMPTS
+    )
 
 
 def _wait(trouble: TransientError, fruitless: int, settings: TransferSettings) -> float:
@@ -307,18 +309,18 @@ def _wait(trouble: TransientError, fruitless: int, settings: TransferSettings) -
     return min(growing * (1 + settings.jitter() / 4), settings.longest_wait)
 
 
-def _gave_up(trouble: TransientError, shown: str, part: Path, attempts: int) -> UnavailableError:
+def _gave_up(trouble: TransientError, address: str, part: Path, attempts: int) -> UnavailableError:
     kept = _size(part)
     return UnavailableError(
         f"The download of {part.stem} failed {attempts} times; the last time: {trouble.what}.",
-        where=shown,
+        where=address,
         remedy="check the network (a proxy is read from https_proxy) and try again later"
         + (f"; {megabytes(kept)} are kept and will be resumed." if kept else "."),
     )
 
 
 def _attempt(
-    open_stream: Opener, shown: str, part: Path, expected: Content, explain: Explain
+    open_stream: Opener, address: str, part: Path, expected: Content, explain: Explain
 ) -> None:
     import requests
     import urllib3
@@ -328,7 +330,7 @@ def _attempt(
         return
     try:
         with open_stream(_range_headers(part, offset)) as response:
-            _receive(response, shown, part, offset, explain)
+            _receive(response, address, part, offset, explain)
     except requests.exceptions.Timeout:
         raise TransientError("the server did not answer in time") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -348,7 +350,7 @@ def _network_reason(error: Exception) -> str:
 
 
 def _receive(
-    response: requests.Response, shown: str, part: Path, offset: int, explain: Explain
+    response: requests.Response, address: str, part: Path, offset: int, explain: Explain
 ) -> None:
     status = response.status_code
     if status == 416:
@@ -358,7 +360,7 @@ def _receive(
         wait = retry_after(response.headers)
         raise TransientError(f"the server answered {status}", wait=wait)
     if status not in (200, 206):
-        raise explain(status, shown)
+        raise explain(status, address)
     continued = status == 206 and _range_start(response.headers) == offset
     if status == 206 and not continued:
         _discard(part)

@@ -26,8 +26,8 @@ _ROWS_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One finding.
+class AuditFinding:
+    """One thing that the audit of a data set found out.
 
     Attributes:
         code: short name, stable for tests.
@@ -48,7 +48,7 @@ class Finding:
         return asdict(self) | {"rows": list(self.rows)}
 
 
-def audit(data: Prepared) -> list[Finding]:
+def audit(data: Prepared) -> list[AuditFinding]:
     """Examines a prepared data set and returns its findings, errors first."""
     findings = [*_values(data), *_balance(data), *_duplicates(data), *_near_duplicates(data)]
     findings += _file_modes(data)
@@ -74,12 +74,12 @@ def class_counts(
     }
 
 
-def _finding(code: str, level: str, text: str, rows: np.ndarray) -> Finding:
-    shown = tuple(int(row) for row in rows.ravel()[:_ROWS_SHOWN])
-    return Finding(code, level, text, len(rows), shown)
+def _finding(code: str, level: str, text: str, rows: np.ndarray) -> AuditFinding:
+    first = tuple(int(row) for row in rows.ravel()[:_ROWS_SHOWN])
+    return AuditFinding(code, level, text, len(rows), first)
 
 
-def _values(data: Prepared) -> list[Finding]:
+def _values(data: Prepared) -> list[AuditFinding]:
     low, high = data.input_range if data.x.dtype.kind == "f" else (0, 255)
     flat = data.x.reshape(len(data.x), -1)
     smallest, largest = flat.min(axis=1), flat.max(axis=1)
@@ -100,29 +100,29 @@ def _values(data: Prepared) -> list[Finding]:
     return findings
 
 
-def _balance(data: Prepared) -> list[Finding]:
+def _balance(data: Prepared) -> list[AuditFinding]:
     count = np.bincount(data.y, minlength=len(data.class_names))
     share = count / max(len(data.y), 1)
     findings = []
     empty = [name for name, n in zip(data.class_names, count, strict=True) if n == 0]
     if empty:
         text = f"No row of class {', '.join(empty)}."
-        findings.append(Finding("empty_class", "warning", text, len(empty)))
+        findings.append(AuditFinding("empty_class", "warning", text, len(empty)))
     if share.max() > 0.5 and len(count) > 1:
         name = data.class_names[int(share.argmax())]
         text = (
             f"Class {name} holds {share.max():.1%} of the rows: always answering {name} is that "
             f"accurate. The smallest class has {share.min():.1%}."
         )
-        findings.append(Finding("imbalance", "info", text, int(count.max())))
+        findings.append(AuditFinding("imbalance", "info", text, int(count.max())))
     return findings
 
 
-def _duplicates(data: Prepared) -> list[Finding]:
+def _duplicates(data: Prepared) -> list[AuditFinding]:
     groups = duplicate_groups(data.x)
     if not groups:
         text = "No two rows are equal."
-        return [Finding("no_duplicates", "info", text)]
+        return [AuditFinding("no_duplicates", "info", text)]
     extra = sum(len(group) - 1 for group in groups)
     rows = np.concatenate(groups)
     text = f"{extra} rows repeat another row exactly ({len(groups)} groups)."
@@ -146,12 +146,12 @@ def _duplicates(data: Prepared) -> list[Finding]:
     return findings
 
 
-def _near_duplicates(data: Prepared) -> list[Finding]:
+def _near_duplicates(data: Prepared) -> list[AuditFinding]:
     if not comparable(data.x):
         return []
     pairs = near_pairs(data.x)
     if not len(pairs):
-        return [Finding("no_near_duplicates", "info", "No two images look alike.")]
+        return [AuditFinding("no_near_duplicates", "info", "No two images look alike.")]
     text = (
         f"Pairs of images that look alike (thumbnails correlate by {SIMILAR:g} or more; equal ones "
         f"included): {len(pairs):,}."
@@ -172,28 +172,28 @@ def _near_duplicates(data: Prepared) -> list[Finding]:
     return findings
 
 
-def _file_modes(data: Prepared) -> list[Finding]:
+def _file_modes(data: Prepared) -> list[AuditFinding]:
     """Tells whether the files' colour modes give the classes away."""
     if "mode" not in data.ids.columns:
         return []
     mode = data.ids["mode"].astype(str).to_numpy()
     count = [np.bincount(data.y[mode == name], minlength=1) for name in sorted(set(mode))]
-    told = sum(int(part.max()) for part in count)
-    if told <= np.bincount(data.y).max():
+    correct = sum(int(part.max()) for part in count)
+    if correct <= np.bincount(data.y).max():
         return []
     text = (
         f"Guessing the class by the colour mode of the raw file would be right for "
-        f"{told / len(data.y):.1%} of the rows. The arrays have one mode for all; a program that "
-        "reads the files themselves must see to that."
+        f"{correct / len(data.y):.1%} of the rows. The arrays have one mode for all; a program "
+        "that reads the files themselves must see to that."
     )
-    return [Finding("file_modes_tell_classes", "info", text, told)]
+    return [AuditFinding("file_modes_tell_classes", "info", text, correct)]
 
 
-def _patients(data: Prepared, fold: Sequence[np.ndarray], number: int) -> list[Finding]:
+def _patients(data: Prepared, fold: Sequence[np.ndarray], number: int) -> list[AuditFinding]:
     patient = _patient_of_row(data)
     if patient is None:
         text = "The source does not tell which patient a row comes from."
-        return [Finding("patients_unknown", "info", text)] if number == 0 else []
+        return [AuditFinding("patients_unknown", "info", text)] if number == 0 else []
     in_train, in_test = set(patient[fold[0]].tolist()), set(patient[fold[2]].tolist())
     both = in_train & in_test
     if not both:
@@ -201,13 +201,13 @@ def _patients(data: Prepared, fold: Sequence[np.ndarray], number: int) -> list[F
             f"Fold {number}: no patient is in both training ({len(in_train)} patients) and test "
             f"({len(in_test)})."
         )
-        return [Finding("patients_disjoint", "info", text)]
+        return [AuditFinding("patients_disjoint", "info", text)]
     whose = "all" if both == in_test else str(len(both))
     text = (
         f"Fold {number}: {whose} of the {len(in_test)} test patients are also in training. Test "
         "accuracy tells how well a model knows these patients, not how it does on new ones."
     )
-    return [Finding("patients_shared", "warning", text, len(both))]
+    return [AuditFinding("patients_shared", "warning", text, len(both))]
 
 
 def _patient_of_row(data: Prepared) -> np.ndarray | None:

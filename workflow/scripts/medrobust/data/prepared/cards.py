@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medrobust.data.prepared.audit import Finding, class_counts
+from medrobust.data.prepared.audit import AuditFinding, class_counts
 from medrobust.data.prepared.splits import SPLIT_TITLES
 from medrobust.data.prepared.store import Prepared
 
@@ -25,7 +25,7 @@ def build_card(
     source: str,
     origin: str,
     facts: Mapping[str, Any],
-    findings: Sequence[Finding],
+    findings: Sequence[AuditFinding],
     options: Mapping[str, Any],
     manifest: Mapping[str, Any] | None,
     seed: int,
@@ -72,7 +72,7 @@ def common_facts(
     source: str,
     origin: str,
     facts: Mapping[str, Any],
-    findings: Sequence[Finding],
+    findings: Sequence[AuditFinding],
     options: Mapping[str, Any],
     manifest: Mapping[str, Any] | None,
     seed: int,
@@ -96,7 +96,7 @@ def common_facts(
         "complete": data.complete,
         "class_names": list(data.class_names),
         "counts": {
-            "found": {f"fold{number}": found for number, found in enumerate(counts)},
+            "found": {f"fold{number}": numbers for number, numbers in enumerate(counts)},
             "official": facts.get("official", {}),
             "paper": facts.get("paper", {}),
         },

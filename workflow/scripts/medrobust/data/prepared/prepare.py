@@ -18,7 +18,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
 from medrobust.core.registry import module_of
-from medrobust.data.prepared.audit import Finding, audit, class_counts
+from medrobust.data.prepared.audit import AuditFinding, audit, class_counts
 from medrobust.data.prepared.cards import build_card, card_markdown
 from medrobust.data.prepared.previews import write_preview
 from medrobust.data.prepared.splits import write_split
@@ -195,7 +195,7 @@ def compare_counts(
         logger.warning("%s: %s", dataset, difference)
 
 
-def stop_on_errors(dataset: str, findings: list[Finding]) -> None:
+def stop_on_errors(dataset: str, findings: list[AuditFinding]) -> None:
     """Raises an InputError if a finding is an error."""
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:

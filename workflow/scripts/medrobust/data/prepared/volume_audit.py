@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrobust.data.formats.nifti_files import Volume
-from medrobust.data.prepared.audit import Finding
+from medrobust.data.prepared.audit import AuditFinding
 from medrobust.data.prepared.splits import Fold
 
 _SHOWN = 10
@@ -53,10 +53,10 @@ def case_facts(
     mask = label.data
     whole = bool((mask == np.round(mask)).all() and mask.min() >= 0 and mask.max() < classes)
     voxels = np.bincount(mask.astype(np.int64).ravel(), minlength=classes) if whole else []
-    found = image.data.shape[3] if image.data.ndim == 4 else 1
+    own_channels = image.data.shape[3] if image.data.ndim == 4 else 1
     checks = {
         "shape": mask.ndim == 3 and image.data.shape[:3] == mask.shape,
-        "channels": found == channels,
+        "channels": own_channels == channels,
         "labels": whole,
         "grid": _same_grid(image, label),
     }
@@ -64,7 +64,7 @@ def case_facts(
     return CaseFacts(
         name=name,
         shape=tuple(image.data.shape[:3]),
-        channels=found,
+        channels=own_channels,
         spacing=image.spacing,
         orientation=image.orientation,
         low=float(values.min()),
@@ -82,7 +82,7 @@ def _same_grid(image: Volume, label: Volume) -> bool:
 
 def audit_volumes(
     cases: Sequence[CaseFacts], class_names: Sequence[str], fold: Fold
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Returns the findings about all cases, errors first; ``rows`` are row numbers of ids.csv."""
     findings = [
         *_problems(cases),
@@ -90,7 +90,9 @@ def audit_volumes(
         *_duplicates(cases, fold),
         *_variety(cases),
         *_class_volumes(cases, class_names),
-        Finding("patients_unknown", "info", "The release does not tell which patient a case is."),
+        AuditFinding(
+            "patients_unknown", "info", "The release does not tell which patient a case is."
+        ),
     ]
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(findings, key=lambda finding: order[finding.level])
@@ -114,8 +116,8 @@ def case_counts(
     }
 
 
-def _finding(code: str, level: str, text: str, rows: Sequence[int]) -> Finding:
-    return Finding(code, level, text, len(rows), tuple(int(row) for row in rows[:_SHOWN]))
+def _finding(code: str, level: str, text: str, rows: Sequence[int]) -> AuditFinding:
+    return AuditFinding(code, level, text, len(rows), tuple(int(row) for row in rows[:_SHOWN]))
 
 
 _TEXTS = {
@@ -126,17 +128,17 @@ _TEXTS = {
 }
 
 
-def _problems(cases: Sequence[CaseFacts]) -> list[Finding]:
+def _problems(cases: Sequence[CaseFacts]) -> list[AuditFinding]:
     findings = []
     for problem, (level, text) in _TEXTS.items():
         rows = [row for row, case in enumerate(cases) if problem in case.problems]
         if rows:
-            told = f"In {len(rows)} cases {text}, such as {cases[rows[0]].name}."
-            findings.append(_finding(f"volume_{problem}", level, told, rows))
+            sentence = f"In {len(rows)} cases {text}, such as {cases[rows[0]].name}."
+            findings.append(_finding(f"volume_{problem}", level, sentence, rows))
     return findings
 
 
-def _empty_masks(cases: Sequence[CaseFacts], class_names: Sequence[str]) -> list[Finding]:
+def _empty_masks(cases: Sequence[CaseFacts], class_names: Sequence[str]) -> list[AuditFinding]:
     findings = []
     empty = [row for row, case in enumerate(cases) if case.voxels and not any(case.voxels[1:])]
     if empty:
@@ -150,13 +152,13 @@ def _empty_masks(cases: Sequence[CaseFacts], class_names: Sequence[str]) -> list
     return findings
 
 
-def _duplicates(cases: Sequence[CaseFacts], fold: Fold) -> list[Finding]:
+def _duplicates(cases: Sequence[CaseFacts], fold: Fold) -> list[AuditFinding]:
     rows_of = defaultdict(list)
     for row, case in enumerate(cases):
         rows_of[case.digest].append(row)
     groups = [rows for rows in rows_of.values() if len(rows) > 1]
     if not groups:
-        return [Finding("no_duplicates", "info", "No two images are equal.")]
+        return [AuditFinding("no_duplicates", "info", "No two images are equal.")]
     rows = [row for group in groups for row in group]
     text = f"{len(groups)} groups of images are equal, such as {cases[rows[0]].name}."
     findings = [_finding("duplicates", "warning", text, rows)]
@@ -169,7 +171,7 @@ def _duplicates(cases: Sequence[CaseFacts], fold: Fold) -> list[Finding]:
     return findings
 
 
-def _variety(cases: Sequence[CaseFacts]) -> list[Finding]:
+def _variety(cases: Sequence[CaseFacts]) -> list[AuditFinding]:
     shapes = np.array([case.shape for case in cases])
     spacings = Counter(tuple(round(size, 3) for size in case.spacing) for case in cases)
     axes = Counter(case.orientation for case in cases)
@@ -180,14 +182,14 @@ def _variety(cases: Sequence[CaseFacts]) -> list[Finding]:
         f"{_times(spacings.most_common(1)[0][0])} mm); axes "
         f"{', '.join(f'{name} ({n})' for name, n in axes.most_common())}."
     )
-    findings = [Finding("volume_geometry", "info", text)]
+    findings = [AuditFinding("volume_geometry", "info", text)]
     if len(axes) > 1:
         text = "Axes point in different directions: a program must turn them, or read the header."
-        findings.append(Finding("orientations_differ", "warning", text, len(axes)))
+        findings.append(AuditFinding("orientations_differ", "warning", text, len(axes)))
     text = f"The greatest value of an image lies between {min(highs):,.6g} and {max(highs):,.6g}."
     if max(highs) > 10 * max(min(highs), 1e-12):
         text += " Scales differ, so each volume must be standardised by itself."
-    findings.append(Finding("intensities", "info", text))
+    findings.append(AuditFinding("intensities", "info", text))
     return findings
 
 
@@ -199,9 +201,9 @@ def _times(values: Sequence[float]) -> str:
     return " x ".join(f"{value:g}" for value in values)
 
 
-def _class_volumes(cases: Sequence[CaseFacts], class_names: Sequence[str]) -> list[Finding]:
+def _class_volumes(cases: Sequence[CaseFacts], class_names: Sequence[str]) -> list[AuditFinding]:
     """Tells the median volume of each class, in millilitres, over the cases that have it."""
-    told = []
+    medians = []
     for k, name in enumerate(class_names[1:], start=1):
         volumes = [
             case.voxels[k] * float(np.prod(case.spacing)) / 1000
@@ -209,7 +211,8 @@ def _class_volumes(cases: Sequence[CaseFacts], class_names: Sequence[str]) -> li
             if case.voxels and case.voxels[k]
         ]
         if volumes:
-            told.append(
+            medians.append(
                 f"{name} {np.median(volumes):.3g} ({min(volumes):.3g} to {max(volumes):.3g})"
             )
-    return [Finding("class_volumes", "info", f"Median volume in millilitres: {'; '.join(told)}.")]
+    text = f"Median volume in millilitres: {'; '.join(medians)}."
+    return [AuditFinding("class_volumes", "info", text)]
