@@ -60,7 +60,7 @@ def as_named(name: str) -> str:
     return name
 
 
-def grouped(
+def replicates_by_model(
     inputs: Sequence[Any], label: Callable[[str], str] = as_named
 ) -> dict[tuple[str, str], list[Any]]:
     """Groups results by (printed data set, model); replicates in their order.
@@ -85,7 +85,7 @@ def grouped(
     return {key: sorted(group, key=lambda item: item.replicate) for key, group in groups.items()}
 
 
-def sources_of(
+def dataset_sources(
     inputs: Sequence[Any], order: Sequence[str], label: Callable[[str], str] = as_named
 ) -> dict[str, str]:
     """Returns the source of each printed data set, those in ``order`` first.
@@ -176,7 +176,7 @@ def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return objects.to_dict("records")
 
 
-def marked(text: str, sources: Collection[str]) -> str:
+def with_synthetic_mark(text: str, sources: Collection[str]) -> str:
     """Returns a heading with a mark if anything below it comes from stand-in data."""
     return f"{text} (SYNTHETIC)" if any(map(artefacts.is_synthetic, sources)) else text
 
@@ -205,7 +205,7 @@ def signed(value: float, decimals: int) -> str:
     return f"+{text}" if value > 0 else f"−{text}"
 
 
-def outside(row: Mapping[str, Any], decimals: int) -> bool:
+def published_outside(row: Mapping[str, Any], decimals: int) -> bool:
     """Tells whether a published number lies outside the interval of the reproduced one.
 
     Whatever data the reproduced number rests on: only the comparison refuses to judge
@@ -234,7 +234,7 @@ def attack_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in _TOLD_APART}
 
 
-def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> str:
+def attack_in_words(request: Request, attack: str, printed: Mapping[str, str]) -> str:
     """Returns an attack of the study and its budget in words.
 
     Args:
@@ -256,7 +256,7 @@ def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> st
     return f"{text}, first {per_class:,} test points of each class" if per_class else text
 
 
-def counted_right(accuracy: float, n: int, points: str, where: str) -> int:
+def correct_count(accuracy: float, n: int, points: str, where: str) -> int:
     """Returns how many points are classified correctly at an accuracy.
 
     Args:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
 from medrobust.reporting.request import Request
+from medrobust.reporting.rows import plain, signed, typed, with_synthetic_mark
 from medrobust.studies.ima.curves import (
     curve_note,
     curve_points,
@@ -122,7 +122,7 @@ def margin_rows(results: Results, printed: PrintedNumbers) -> pd.DataFrame:
         for method in ESTIMATING
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return shared.typed(frame, _TEXT)
+    return typed(frame, _TEXT)
 
 
 def _margin_row(
@@ -276,7 +276,7 @@ def build_margins(request: Request) -> list[Path]:
 
 
 def _margin_sample(ran: pd.DataFrame) -> str:
-    parts = {row["dataset"]: f"{row['n']:,} training points" for row in shared.plain(ran)}
+    parts = {row["dataset"]: f"{row['n']:,} training points" for row in plain(ran)}
     return "; ".join(f"{name}: {text}" for name, text in parts.items()) or "none"
 
 
@@ -299,14 +299,14 @@ def _margin_notes(frame: pd.DataFrame) -> list[str]:
 def _margin_panels(frame: pd.DataFrame) -> list[Panel]:
     import pandas as pd
 
-    rows = shared.plain(frame)
+    rows = plain(frame)
     shares = [_named(row) | _distribution_cells(row) for row in rows]
     ours = [row for row in rows if row["method"] == "IMA"]
     recommended = [_named(row) | _recommended_cells(row) for row in ours]
     checks = [_named(row) | _check_cells(row) for row in rows if row["method"] == "MMA"]
     sources = [row["source"] for row in rows]
     return [
-        Panel(pd.DataFrame(cells).fillna("–"), title=shared.marked(title, sources))
+        Panel(pd.DataFrame(cells).fillna("–"), title=with_synthetic_mark(title, sources))
         for title, cells in (
             ("Distribution", shares),
             ("Epsilon for adversarial training", recommended),
@@ -351,7 +351,7 @@ def _check_cells(row: Mapping[str, Any]) -> dict[str, str]:
     return level | {
         "share of margins above it": number(row["share_above_level"], 3),
         "accuracy at it": NOT_RUN if ends[0] is None else with_interval(*ends, 3),
-        "excess": "–" if row["excess"] is None else shared.signed(row["excess"], 3),
+        "excess": "–" if row["excess"] is None else signed(row["excess"], 3),
     }
 
 

@@ -18,11 +18,10 @@ import numpy as np
 from medrobust.evaluation import statistics
 from medrobust.evaluation.tally import ATTACK, EACH_RUN
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text
+from medrobust.reporting.rows import level_text, typed, with_synthetic_mark
 from medrobust.studies.ima.results import (
     COVID,
     LINF,
@@ -247,7 +246,7 @@ def build_noise(request: Request) -> list[Path]:
     # The printed numbers are in the text, but the file must be right all the same.
     read_printed(request.published)
     rows = [*in_text_rows(results), *noise_rows(results)]
-    frame = shared.typed(pd.DataFrame(rows, columns=list(COLUMNS)), _TEXT, {"draws"})
+    frame = typed(pd.DataFrame(rows, columns=list(COLUMNS)), _TEXT, {"draws"})
     ran = dict.fromkeys(frame.loc[frame["status"] == "reproduced", "dataset"])
     return artefacts.write_table_artefact(
         request.out_stem,
@@ -294,7 +293,9 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     import pandas as pd
 
     texts = [row for row in rows if row["kind"] == "in the text"]
-    marked = shared.marked("Numbers of the text, COVID-19 CT", [row["source"] for row in texts])
+    marked = with_synthetic_mark(
+        "Numbers of the text, COVID-19 CT", [row["source"] for row in texts]
+    )
     panels = [Panel(pd.DataFrame([_text_cells(row) for row in texts]), title=marked)]
     for dataset in NOISE_ATTACKS.values():
         part = [r for r in rows if r["kind"] == "noise" and r["dataset"] == dataset and r["method"]]
@@ -303,7 +304,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
             shown = cells.setdefault(row["method"], {"noise level": model_label(row["method"])})
             shown[row["epsilon"]] = _noise_cell(row)
         if part:
-            heading = shared.marked(
+            heading = with_synthetic_mark(
                 f"Share flipped by noise, {dataset}: worst [95 % interval] (mean)",
                 [row["source"] for row in part],
             )

@@ -18,10 +18,19 @@ from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
 from medrobust.evaluation.tally import ATTACK, CLEAN, FIRST_PER_CLASS, Tally, read_tally
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.request import Entry, Request
-from medrobust.reporting.rows import level_text
+from medrobust.reporting.rows import (
+    attack_in_words,
+    attack_settings,
+    check_same_points,
+    correct_count,
+    dataset_sources,
+    level_text,
+    ordered_models,
+    printed_values,
+    replicates_by_model,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +142,7 @@ class PrintedNumbers:
 
     def __post_init__(self) -> None:
         """Fills the table of values."""
-        self._values.update(shared.printed_values(self.frame, "table", "method", "epsilon"))
+        self._values.update(printed_values(self.frame, "table", "method", "epsilon"))
 
     def _of(self, table: PrintedTable) -> pd.DataFrame:
         return self.frame[self.frame["table"] == table.number]
@@ -434,7 +443,7 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
     """
     wanted = None if attacks is None else set(attacks)
     printed = read_printed(request.published)
-    groups = shared.grouped(request.entries)
+    groups = replicates_by_model(request.entries)
     tallies: dict[tuple[str, str, str], list[Tally]] = {}
     margins: dict[tuple[str, str], list[Margins]] = {}
     validation: dict[tuple[str, str], list[tuple[int, int]]] = {}
@@ -457,8 +466,8 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
                 for counts, split in ((clean, TEST), (validation, VALIDATION)):
                     if counted := _counted(summary, split, entry.summary):
                         counts.setdefault((dataset, model), []).append(counted)
-    shared.check_same_points(tallies, points_text)
-    sources = shared.sources_of(request.entries, DATASETS)
+    check_same_points(tallies, points_text)
+    sources = dataset_sources(request.entries, DATASETS)
     names = dict.fromkeys((*DATASETS, *sources))
     return Results(
         tallies=tallies,
@@ -466,7 +475,7 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
         validation=validation,
         clean=clean,
         sources=sources,
-        models={d: shared.ordered_models(groups, d, printed.models(d)) for d in names},
+        models={d: ordered_models(groups, d, printed.models(d)) for d in names},
         replicates={key: [entry.replicate for entry in found] for key, found in groups.items()},
         training=_training(request.entries, sizes),
         sizes=sizes,
@@ -502,7 +511,7 @@ def _counted(
     """Returns correct and all points of a split, None where none were counted."""
     points, number, accuracy = split
     n, share = summary.get(number), summary.get(accuracy)
-    return (shared.counted_right(share, n, points, where), n) if n and share is not None else None
+    return (correct_count(share, n, points, where), n) if n and share is not None else None
 
 
 def _sizes(entry: Entry, summary: Mapping[str, Any]) -> Sizes:
@@ -576,7 +585,7 @@ def sample_text(results: Results, tables: Iterable[PrintedTable]) -> str:
 
 def attack_text(request: Request, attack: str) -> str:
     """Returns an attack of the study and its budget in words."""
-    return shared.attack_text(request, attack, ATTACK_NAMES)
+    return attack_in_words(request, attack, ATTACK_NAMES)
 
 
 def budget_text(request: Request, attacks: Sequence[str]) -> str:
@@ -584,7 +593,7 @@ def budget_text(request: Request, attacks: Sequence[str]) -> str:
     known = {name: request.attacks[name] for name in attacks if name in request.attacks}
     if len({facts["name"] for facts in known.values()}) != 1:
         return "; ".join(dict.fromkeys(attack_text(request, name) for name in attacks))
-    settings = {name: shared.attack_settings(facts) for name, facts in known.items()}
+    settings = {name: attack_settings(facts) for name, facts in known.items()}
     first = next(iter(settings.values()))
     common = {
         key: value

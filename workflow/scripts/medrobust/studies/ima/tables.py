@@ -18,11 +18,18 @@ from typing import TYPE_CHECKING, Any
 from medrobust.evaluation.statistics import Estimate
 from medrobust.evaluation.tally import FIRST_PER_CLASS, WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text, signed
+from medrobust.reporting.rows import (
+    ROW_COLUMNS,
+    level_text,
+    plain,
+    published_outside,
+    signed,
+    typed,
+    with_synthetic_mark,
+)
 from medrobust.studies.ima.results import (
     DATASETS,
     METRIC,
@@ -105,8 +112,8 @@ def table_rows(
         for method in _methods(table, results, printed, dataset)
         for level in _levels(table, results, printed, dataset)
     ]
-    columns = [*shared.ROW_COLUMNS, *_OWN_COLUMNS]
-    return shared.typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
+    columns = [*ROW_COLUMNS, *_OWN_COLUMNS]
+    return typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
 
 
 def _datasets(table: PrintedTable, results: Results) -> list[str]:
@@ -153,7 +160,7 @@ def _row(
     level: str,
 ) -> dict[str, Any]:
     value = printed.value(table, method, level) if dataset == table.dataset else None
-    row: dict[str, Any] = dict.fromkeys((*shared.ROW_COLUMNS, *_OWN_COLUMNS))
+    row: dict[str, Any] = dict.fromkeys((*ROW_COLUMNS, *_OWN_COLUMNS))
     row |= {
         "table": table.number,
         "dataset": dataset,
@@ -373,14 +380,14 @@ def _panels(frame: pd.DataFrame, decimals: int, methods: Sequence[str]) -> list[
     for position, (dataset, part) in enumerate(frame.groupby("dataset", sort=False)):
         sources = set(part["source"])
         extra = "" if position == 0 else f", added data set {dataset}"
-        heading = shared.marked(f"Reproduced [95 % interval]{extra}", sources)
+        heading = with_synthetic_mark(f"Reproduced [95 % interval]{extra}", sources)
         panels.append(_panel(part, _reproduced_text, heading, methods))
         if position == 0:
             panels.append(_panel(part, partial(_published_text, decimals), "Published", methods))
-            named = shared.marked("Difference", sources)
+            named = with_synthetic_mark("Difference", sources)
             panels.append(_panel(part, difference, named, methods))
         if part["lowest"].notna().any():
-            named = shared.marked(f"Lowest to highest training{extra}", sources)
+            named = with_synthetic_mark(f"Lowest to highest training{extra}", sources)
             panels.append(_panel(part, _spread_text, named, methods))
     return panels
 
@@ -394,7 +401,7 @@ def _panel(
     import pandas as pd
 
     rows: dict[str, dict[str, str]] = {}
-    for row in shared.plain(part):
+    for row in plain(part):
         shown = rows.setdefault(row["method"], {"noise level": model_label(row["method"])})
         shown[row["epsilon"]] = cell(row)
     added = [place for place, name in enumerate(rows) if name not in methods]
@@ -420,7 +427,7 @@ def _difference_text(decimals: int, row: Mapping[str, Any]) -> str:
 
 def stars(row: Mapping[str, Any], decimals: int) -> str:
     """Returns "*" for a published number outside the interval, "**" if outside the range too."""
-    if not shared.outside(row, decimals):
+    if not published_outside(row, decimals):
         return ""
     return "**" if row["published_in_spread"] == "no" else "*"
 

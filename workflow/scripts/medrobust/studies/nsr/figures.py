@@ -12,12 +12,11 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.reporting import artefacts
-from medrobust.reporting import matrix as shared_matrix
-from medrobust.reporting import rows as shared
 from medrobust.reporting.comparison import read_published
+from medrobust.reporting.matrix import LARGEST_SHOWN, draw_cells, draw_key, draw_scale
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import MITBIH_SAMPLING_RATE, level_text
+from medrobust.reporting.rows import MITBIH_SAMPLING_RATE, draw_not_run, level_text, plain
 from medrobust.studies.nsr.results import (
     DATASET,
     LEVELS,
@@ -351,7 +350,7 @@ def build_beat(request: Request) -> list[Path]:
 
     title = "Figure 8. One heartbeat at all noise levels"
     if (found := _beat_file(request)) is None:
-        return shared.draw_not_run(request, title, "the attack of one heartbeat")
+        return draw_not_run(request, title, "the attack of one heartbeat")
     entry, path = found
     x, adversarial, levels, point = _read_beat(path)
     _, method = split_name(entry.model)
@@ -485,7 +484,7 @@ def build_matrix(request: Request) -> list[Path]:
     frames = [table_rows(table, results, published, request.context) for table in TABLES]
     frame = pd.concat(frames, ignore_index=True)
     frame = frame[frame["published"].notna()].reset_index(drop=True)
-    frame["outside"] = [outside(row) for row in shared.plain(frame)]
+    frame["outside"] = [outside(row) for row in plain(frame)]
     ran = frame["reproduced"].notna()
     within = int((ran & ~frame["outside"]).sum())
     with plotting.style():
@@ -500,7 +499,7 @@ def build_matrix(request: Request) -> list[Path]:
                 "points. Grey numbers: the published one lies within the 95 % interval of the "
                 f"reproduced one, rounding allowed for ({within} of {int(ran.sum())} that were "
                 "run); bold: outside. Hatched: not run. Colours end at "
-                f"±{100 * shared_matrix.LARGEST_SHOWN:g} points."
+                f"±{100 * LARGEST_SHOWN:g} points."
             ),
             context=request.context,
             sources=results.sources,
@@ -519,8 +518,8 @@ def _draw_matrix(frame: pd.DataFrame) -> Any:
     for axes, table in zip(grid.ravel(), _by_place(), strict=True):
         part = frame[frame["table"] == str(table.number)]
         image = _draw_cells(axes, part, table)
-    shared_matrix.draw_key(figure)
-    shared_matrix.draw_scale(figure, image, grid)
+    draw_key(figure)
+    draw_scale(figure, image, grid)
     return figure
 
 
@@ -541,9 +540,9 @@ def _draw_cells(axes: Any, part: pd.DataFrame, table: Any) -> Any:
         for j, level in enumerate(LEVELS)
     }
     name = PRINTED_ATTACKS[table.attack]
-    return shared_matrix.draw_cells(
+    return draw_cells(
         axes,
-        {place[row["method"], row["epsilon"]]: row for row in shared.plain(part)},
+        {place[row["method"], row["epsilon"]]: row for row in plain(part)},
         [model_label(method) for method in METHODS],
         [level_text(e).removeprefix("0") or "0" for e in LEVELS],
         title=f"Table {table.number}: {table.network}, {table.metric}, {name}",

@@ -22,10 +22,9 @@ import numpy as np
 
 from medrobust.evaluation.tally import ATTACK, EACH_RUN, WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text, signed
+from medrobust.reporting.rows import level_text, plain, signed, with_synthetic_mark
 from medrobust.studies.nsr.results import (
     DATASET,
     LEVELS,
@@ -462,7 +461,7 @@ def _pivot(
     import pandas as pd
 
     table: dict[tuple[str, ...], dict[str, str]] = {}
-    for one in shared.plain(rows):
+    for one in plain(rows):
         key = tuple(one[name] for name in row)
         table.setdefault(key, {})[one[column]] = cell(one)
     shown = [{**dict(zip(row, key, strict=True)), **cells} for key, cells in table.items()]
@@ -480,7 +479,7 @@ def _tau_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
         "Kendall's tau between the order of the methods here and in print, by noise level (in "
         "brackets: how many methods were run, if not all)"
     )
-    return Panel(table, title=shared.marked(heading, sources))
+    return Panel(table, title=with_synthetic_mark(heading, sources))
 
 
 def _tau_text(one: dict[str, Any]) -> str:
@@ -494,7 +493,7 @@ def _best_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
     rows = _named(frame[frame["quantity"] == "rank"])
     shares = frame[frame["quantity"] == "share of draws in which best"]
     key = ("attack", "network", "metric", "epsilon")
-    sure = {tuple(one[name] for name in key): one["value"] for one in shared.plain(_named(shares))}
+    sure = {tuple(one[name] for name in key): one["value"] for one in plain(_named(shares))}
 
     def cell(one: dict[str, Any]) -> str:
         printed = f"[{one['published']:.0f}]"
@@ -509,7 +508,7 @@ def _best_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
         "Is loss2 best? Its rank here [in print], who is best if it is not (share of the bootstrap "
         "draws in which loss2 is)"
     )
-    return Panel(table, title=shared.marked(heading, sources))
+    return Panel(table, title=with_synthetic_mark(heading, sources))
 
 
 def percent(share: float) -> str:
@@ -530,7 +529,7 @@ def _network_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
 
     table = _pivot(rows, ("method",), "attack", cell)
     heading = "The CNN's minus the MLP's accuracy, mean over the noise levels, here [in print]"
-    return Panel(table, title=shared.marked(heading, sources))
+    return Panel(table, title=with_synthetic_mark(heading, sources))
 
 
 def _check_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
@@ -544,7 +543,7 @@ def _check_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
         return f"{one['flag']} ({shown})"
 
     table = _pivot(rows, ("network", "method"), "quantity", cell)
-    return Panel(table, title=shared.marked("Can the attacks be trusted?", sources))
+    return Panel(table, title=with_synthetic_mark("Can the attacks be trusted?", sources))
 
 
 def _notes_on_print(frame: pd.DataFrame) -> list[str]:

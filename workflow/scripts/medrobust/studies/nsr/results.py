@@ -15,10 +15,17 @@ import numpy as np
 from medrobust.core import io, seeds
 from medrobust.evaluation import balanced, statistics
 from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally, read_tally
-from medrobust.reporting import rows as shared
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.request import Entry, Request
-from medrobust.reporting.rows import level_text
+from medrobust.reporting.rows import (
+    attack_in_words,
+    check_same_points,
+    dataset_sources,
+    level_text,
+    ordered_models,
+    printed_values,
+    replicates_by_model,
+)
 
 STUDY = "nsr"
 DATASET = "MIT-BIH(balanced test)"
@@ -243,8 +250,8 @@ def read_results(
         for entry in request.entries
         if network is None or split_name(entry.model)[0] in (network, "")
     ]
-    groups = shared.grouped(entries)
-    sources = shared.sources_of(entries, (DATASET,))
+    groups = replicates_by_model(entries)
+    sources = dataset_sources(entries, (DATASET,))
     tallies: dict[tuple[str, str, str], list[Tally]] = {}
     files: list[str] = []
     for (dataset, model), replicates in groups.items():
@@ -254,12 +261,12 @@ def read_results(
                     continue
                 tallies.setdefault((dataset, model, attack), []).append(read_tally(path))
                 files.append(path)
-    shared.check_same_points(tallies, points_text)
+    check_same_points(tallies, points_text)
     names = (DATASET, *sources)
     return Results(
         tallies=tallies,
         sources=sources,
-        models={name: shared.ordered_models(groups, name, PAPER_MODELS) for name in names},
+        models={name: ordered_models(groups, name, PAPER_MODELS) for name in names},
         sizes=_sizes(entries),
         n_classes=len(request.class_names) or N_CLASSES,
         seed=request.context.seed,
@@ -308,7 +315,7 @@ def read_printed(path: str) -> dict[tuple[str, str, str, float], float]:
     """
     frame = read_published(path, STUDY)
     names = {printed: name for name, printed in PRINTED_ATTACKS.items()}
-    found = shared.printed_values(frame, "method", "attack", "metric", "epsilon")
+    found = printed_values(frame, "method", "attack", "metric", "epsilon")
     return {(m, names[a], metric, float(e)): value for (m, a, metric, e), value in found.items()}
 
 
@@ -317,7 +324,7 @@ def read_printed(path: str) -> dict[tuple[str, str, str, float], float]:
 
 def attack_text(request: Request, attack: str) -> str:
     """Returns an attack of the study and its budget in words."""
-    return shared.attack_text(request, attack, PRINTED_ATTACKS)
+    return attack_in_words(request, attack, PRINTED_ATTACKS)
 
 
 def budget_text(request: Request, attacks: Iterable[str]) -> str:

@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from medrobust.evaluation.tally import WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text, signed
+from medrobust.reporting.rows import (
+    ROW_COLUMNS,
+    level_text,
+    plain,
+    printed_values,
+    published_outside,
+    signed,
+    typed,
+    with_synthetic_mark,
+)
 from medrobust.studies.nsr.results import (
     DATASET,
     LEVELS,
@@ -83,15 +91,15 @@ def table_rows(
     import pandas as pd
 
     part = published[published["table"] == str(table.number)]
-    printed = shared.printed_values(part, "dataset", "method", "epsilon")
+    printed = printed_values(part, "dataset", "method", "epsilon")
     rows = [
         _row(table, results, printed, context, dataset, model, epsilon)
         for dataset in results.models
         for model in _models(table, results, dataset)
         for epsilon in _levels(table, results, dataset)
     ]
-    columns = [*shared.ROW_COLUMNS, *_OWN_COLUMNS]
-    return shared.typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
+    columns = [*ROW_COLUMNS, *_OWN_COLUMNS]
+    return typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
 
 
 def _models(table: PrintedTable, results: Results, dataset: str) -> list[str]:
@@ -117,7 +125,7 @@ def _row(
 ) -> dict[str, Any]:
     named = printed_dataset(table.attack, dataset)
     value = printed.get((named, model, level_text(epsilon)))
-    row: dict[str, Any] = dict.fromkeys((*shared.ROW_COLUMNS, *_OWN_COLUMNS))
+    row: dict[str, Any] = dict.fromkeys((*ROW_COLUMNS, *_OWN_COLUMNS))
     row |= {
         "table": str(table.number),
         "dataset": named,
@@ -267,11 +275,13 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
     for position, (dataset, part) in enumerate(frame.groupby("dataset", sort=False)):
         sources = set(part["source"])
         extra = "" if position == 0 else f", added data set {dataset}"
-        heading = shared.marked(f"Reproduced [95 % interval]{extra}", sources)
+        heading = with_synthetic_mark(f"Reproduced [95 % interval]{extra}", sources)
         panels.append(_panel(part, _reproduced_text, heading))
         if position == 0:
             panels.append(_panel(part, _published_text, "Published"))
-            panels.append(_panel(part, _difference_text, shared.marked("Difference", sources)))
+            panels.append(
+                _panel(part, _difference_text, with_synthetic_mark("Difference", sources))
+            )
     return panels
 
 
@@ -279,7 +289,7 @@ def _panel(part: pd.DataFrame, cell: Callable[[Mapping[str, Any]], str], title: 
     import pandas as pd
 
     rows: dict[str, dict[str, str]] = {}
-    for row in shared.plain(part):
+    for row in plain(part):
         method = split_name(row["method"])[1]
         shown = rows.setdefault(row["method"], {"noise level": model_label(method)})
         shown[row["epsilon"]] = cell(row)
@@ -306,4 +316,4 @@ def _difference_text(row: Mapping[str, Any]) -> str:
 
 def outside(row: Mapping[str, Any]) -> bool:
     """Tells whether a published number lies outside the interval of the reproduced one."""
-    return shared.outside(row, PRINTED_DECIMALS)
+    return published_outside(row, PRINTED_DECIMALS)
