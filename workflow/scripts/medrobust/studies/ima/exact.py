@@ -23,7 +23,7 @@ from medrobust.reporting.rows import level_text, signed, typed, with_synthetic_m
 from medrobust.studies.ima.results import (
     LINF,
     MOONS,
-    Results,
+    ImaResults,
     budget_text,
     in_order,
     main_table,
@@ -73,7 +73,7 @@ def distances_of(entry: Entry) -> np.ndarray:
     return found.astype(np.float64)
 
 
-def exact_rows(request: Request, results: Results) -> list[dict[str, Any]]:
+def exact_rows(request: Request, results: ImaResults) -> list[dict[str, Any]]:
     """Returns one row per mapped model and level: accuracies of its first replicate.
 
     ``exact``, under PGD and under the worst draw of noise (missing where it was not run), and

@@ -34,9 +34,9 @@ from medrobust.studies.ima.results import (
     MAIN_TABLES,
     NORM_NAMES,
     PGD_ATTACKS,
+    ImaResults,
     PrintedNumbers,
     PrintedTable,
-    Results,
     attack_text,
     budget_text,
     main_table,
@@ -101,7 +101,7 @@ def lies_above(margins: np.ndarray, level: float) -> np.ndarray:
     return margins > level * (1 + _EQUAL)
 
 
-def margin_rows(results: Results, printed: PrintedNumbers) -> pd.DataFrame:
+def margin_rows(results: ImaResults, printed: PrintedNumbers) -> pd.DataFrame:
     """Returns one row per data set, norm and method that estimates margins.
 
     Returns:
@@ -126,7 +126,7 @@ def margin_rows(results: Results, printed: PrintedNumbers) -> pd.DataFrame:
 
 
 def _margin_row(
-    results: Results, printed: PrintedNumbers, table: PrintedTable, method: str
+    results: ImaResults, printed: PrintedNumbers, table: PrintedTable, method: str
 ) -> dict[str, Any]:
     model = table.model(method)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -172,7 +172,7 @@ def recommended_radius(margins: np.ndarray) -> float:
 
 
 def _recommendation(
-    results: Results, printed: PrintedNumbers, table: PrintedTable, margins: np.ndarray
+    results: ImaResults, printed: PrintedNumbers, table: PrintedTable, margins: np.ndarray
 ) -> dict[str, Any]:
     radius = recommended_radius(margins)
     means = {}
@@ -190,7 +190,7 @@ def _recommendation(
 
 
 def mean_accuracy(
-    results: Results, printed: PrintedNumbers, table: PrintedTable, method: str
+    results: ImaResults, printed: PrintedNumbers, table: PrintedTable, method: str
 ) -> float | None:
     """Returns the mean accuracy over the table's noise levels above 0, None if not all were run."""
     found = [
@@ -200,7 +200,7 @@ def mean_accuracy(
     return None if None in found else float(np.mean([one.value for one in found]))
 
 
-def excess_draws(results: Results, table: PrintedTable, model: str, level: float) -> Any:
+def excess_draws(results: ImaResults, table: PrintedTable, model: str, level: float) -> Any:
     """Returns estimate and draws of (share of margins above a level) minus (accuracy there).
 
     Args:
@@ -223,7 +223,7 @@ def excess_draws(results: Results, table: PrintedTable, model: str, level: float
     return share[0] - accuracy.value, share[1] - draws
 
 
-def share_above(results: Results, dataset: str, model: str, level: float) -> Any:
+def share_above(results: ImaResults, dataset: str, model: str, level: float) -> Any:
     """Returns estimate and draws of the share of margins above a level; None if not run."""
     found = results.margins.get((dataset, model), ())
     if not found:
@@ -417,7 +417,7 @@ def build_covid(request: Request) -> list[Path]:
         )
 
 
-def _bars(results: Results, method: str, level: float) -> pd.DataFrame:
+def _bars(results: ImaResults, method: str, level: float) -> pd.DataFrame:
     """Returns the share of margins in each bar; no rows if there are no margins."""
     import pandas as pd
 
@@ -442,7 +442,7 @@ def _bars(results: Results, method: str, level: float) -> pd.DataFrame:
 
 
 def _draw_bars(
-    axes: Any, bars: pd.DataFrame, level: float, results: Results, method: str, title: str
+    axes: Any, bars: pd.DataFrame, level: float, results: ImaResults, method: str, title: str
 ) -> None:
     from medrobust.reporting import plotting
 

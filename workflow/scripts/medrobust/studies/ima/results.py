@@ -2,7 +2,7 @@
 
 Accuracy is the plain share of test points, each counted once, also where classes differ in size
 (the tile counts of a tally are of no use here). Everything that is estimated goes through
-:class:`Results`, so that a number and its interval are the same wherever they are shown.
+:class:`ImaResults`, so that a number and its interval are the same wherever they are shown.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust.core import io, seeds
+from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
-from medrobust.evaluation.tally import ATTACK, CLEAN, FIRST_PER_CLASS, Tally, read_tally
+from medrobust.evaluation.tally import ATTACK, CLEAN, Tally
 from medrobust.reporting import artefacts
 from medrobust.reporting.comparison import read_published
+from medrobust.reporting.levels import LevelResults, points_text, read_tallies
 from medrobust.reporting.request import Entry, Request
 from medrobust.reporting.rows import (
     attack_in_words,
     attack_settings,
-    check_same_points,
     correct_count,
     dataset_sources,
     level_text,
@@ -222,42 +222,28 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Results:
+class ImaResults(LevelResults):
     """Tallies and margins of a run and what follows from them.
 
     Attributes:
-        tallies: (data set, model, attack) to the tallies of its replicates.
         margins: (data set, model) to the margins of its replicates.
         validation: (data set, model) to correct and all clean validation points of its replicates.
-        sources: data set to source, the paper's first.
-        models: of each data set, in the order of the tables.
         replicates: (data set, model) to the numbers of its replicates, in the order of the tallies.
         clean: (data set, model) to correct and all test points without attack, of its replicates,
             whatever points were attacked.
         training: data set to how much of it models were trained on and how long, in words.
         sizes: of each data set.
-        seed: root seed.
-        files: every file that was read.
     """
 
-    tallies: Mapping[tuple[str, str, str], Sequence[Tally]]
     margins: Mapping[tuple[str, str], Sequence[Margins]]
     validation: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
-    sources: Mapping[str, str]
-    models: Mapping[str, Sequence[str]]
     replicates: Mapping[tuple[str, str], Sequence[int]]
     clean: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
     training: Mapping[str, str]
     sizes: Mapping[str, Sizes]
-    seed: int
-    files: Sequence[str]
     _draws: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict, repr=False)
     _counts: dict[tuple[str, str, str], list[dict]] = field(default_factory=dict, repr=False)
     _estimates: dict[tuple[Any, ...], statistics.Estimate] = field(default_factory=dict, repr=False)
-
-    def of(self, dataset: str, model: str, attack: str) -> Sequence[Tally]:
-        """Returns the tallies of an attacked model, none if it was not run."""
-        return self.tallies.get((dataset, model, attack), ())
 
     def level_counts(
         self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
@@ -320,25 +306,7 @@ class Results:
             self._draws[key] = share_draws(counts, self.random("draws", *key))
         return self._draws[key]
 
-    def random(self, *names: object) -> np.random.Generator:
-        """Returns the generator of a named piece of work."""
-        return seeds.generator(self.seed, STUDY, *names)
-
-    def attacked(self, attack: str, dataset: str) -> list[Tally]:
-        """Returns every tally of an attack on a data set."""
-        return [
-            tally
-            for (name, _, made), found in self.tallies.items()
-            for tally in found
-            if (name, made) == (dataset, attack)
-        ]
-
-    def levels(self, attack: str, dataset: str) -> list[float]:
-        """Returns the levels of an attack, ascending, with 0; none if it was not run."""
-        found = {e for tally in self.attacked(attack, dataset) for e in tally.levels}
-        return sorted({0.0, *found}) if found else []
-
-    def with_margins(self, dataset: str, model: str) -> Results:
+    def with_margins(self, dataset: str, model: str) -> ImaResults:
         """Returns these results, of one model only the trainings whose margins are known.
 
         Margins are kept of some trainings, tallies of all; what is compared is of the same ones.
@@ -354,11 +322,6 @@ class Results:
                 tallies[key] = [found[place] for place in chosen]
         fresh = {"_draws": {}, "_counts": {}, "_estimates": {}}
         return replace(self, tallies=tallies, **fresh)
-
-    def trainings(self, dataset: str) -> int | None:
-        """Returns the fewest trainings behind the models of a data set."""
-        counts = [len(found) for (name, *_), found in self.tallies.items() if name == dataset]
-        return min(counts, default=None)
 
 
 @dataclass(frozen=True)
@@ -430,7 +393,7 @@ def share_draws(
     return random.beta(right.mean() + 0.5, n.mean() - right.mean() + 0.5, size=resamples)
 
 
-def read_results(request: Request, attacks: Iterable[str] | None = None) -> Results:
+def read_results(request: Request, attacks: Iterable[str] | None = None) -> ImaResults:
     """Reads the tallies and margins of a request.
 
     Args:
@@ -444,18 +407,13 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
     wanted = None if attacks is None else set(attacks)
     printed = read_printed(request.published)
     groups = replicates_by_model(request.entries)
-    tallies: dict[tuple[str, str, str], list[Tally]] = {}
+    tallies, files = read_tallies(groups, wanted)
     margins: dict[tuple[str, str], list[Margins]] = {}
     validation: dict[tuple[str, str], list[tuple[int, int]]] = {}
     clean: dict[tuple[str, str], list[tuple[int, int]]] = {}
     sizes: dict[str, Sizes] = {}
-    files: list[str] = []
     for (dataset, model), replicates in groups.items():
         for entry in replicates:
-            for attack, path in entry.tallies.items():
-                if wanted is None or attack in wanted:
-                    tallies.setdefault((dataset, model, attack), []).append(read_tally(path))
-                    files.append(path)
             if entry.margins:
                 margins.setdefault((dataset, model), []).append(read_margins(entry))
                 files.append(entry.margins)
@@ -466,10 +424,10 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
                 for counts, split in ((clean, TEST), (validation, VALIDATION)):
                     if counted := _counted(summary, split, entry.summary):
                         counts.setdefault((dataset, model), []).append(counted)
-    check_same_points(tallies, points_text)
     sources = dataset_sources(request.entries, DATASETS)
     names = dict.fromkeys((*DATASETS, *sources))
-    return Results(
+    return ImaResults(
+        study=STUDY,
         tallies=tallies,
         margins=margins,
         validation=validation,
@@ -542,7 +500,7 @@ def _points_trained_on(drawn: int | None, size: Sizes | None) -> str:
     return f"{of} {size.training:,} training points"
 
 
-def shown_sources(results: Results, datasets: Iterable[str]) -> dict[str, str]:
+def shown_sources(results: ImaResults, datasets: Iterable[str]) -> dict[str, str]:
     """Returns the sources of these data sets, of those that were run."""
     return {name: results.sources[name] for name in datasets if name in results.sources}
 
@@ -559,15 +517,7 @@ def remark(dataset: str, source: str) -> str:
 # --- words ------------------------------------------------------------------------------
 
 
-def points_text(tally: Tally) -> str:
-    """Returns which points a tally is of, in words."""
-    n = int(tally.rows(0.0)["points"].sum())
-    if tally.selection == FIRST_PER_CLASS:
-        return f"{n:,} test points, the first {tally.per_class:,} of each class"
-    return f"{n:,} test points"
-
-
-def sample_text(results: Results, tables: Iterable[PrintedTable]) -> str:
+def sample_text(results: ImaResults, tables: Iterable[PrintedTable]) -> str:
     """Returns which points the attacks of these tables were made on, in words."""
     parts: dict[str, dict[str, None]] = {}
     for table in tables:
@@ -619,7 +569,7 @@ def _losses(known: Mapping[str, Mapping[str, Any]]) -> str:
     return " and ".join(sorted(loss.replace("_", " ") for loss in found))
 
 
-def model_in(table: PrintedTable, results: Results, dataset: str, method: str) -> str:
+def model_in(table: PrintedTable, results: ImaResults, dataset: str, method: str) -> str:
     """Returns the model of a run that stands in a row of a table."""
     model = table.model(method)
     return model if model in results.models[dataset] else method
