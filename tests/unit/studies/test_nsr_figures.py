@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.reporting import matrix as shared_matrix
 from medrobust.reporting import plotting
+from medrobust.reporting.matrix import draw_cells, draw_key, points_text
 from medrobust.studies.nsr import figures as nsr_figures
 from medrobust.studies.nsr import results as nsr_results
 from medrobust.studies.nsr.results import (
@@ -203,8 +203,8 @@ def test_the_key_shows_numbers_as_the_cells_do():
     with plotting.style():
         figure = plotting.new_figure()
         axes = figure.subplots()
-        shared_matrix.draw_cells(axes, cells, ["a"], ["x", "y", "z"], title="t")
-        shared_matrix.draw_key(figure)
+        draw_cells(axes, cells, ["a"], ["x", "y", "z"], title="t")
+        draw_key(figure)
         figure.canvas.draw()
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.texts] == [
@@ -222,6 +222,6 @@ def test_the_key_shows_numbers_as_the_cells_do():
 
 
 def test_cells_show_points_with_sign():
-    shown = [shared_matrix.points_text(v) for v in (12.4, -0.4, 0.4, -3.5, 0.6)]
+    shown = [points_text(v) for v in (12.4, -0.4, 0.4, -3.5, 0.6)]
     assert shown == ["+12", "0", "0", "−4", "+1"]
     assert len(NOISE_LEVELS) == 6

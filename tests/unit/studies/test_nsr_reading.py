@@ -199,7 +199,7 @@ def test_lost_points_are_a_share_of_the_test_points(tmp_path, published, entries
     rows = frame[(frame["quantity"] == nsr_reading.NON_MONOTONE) & (frame["network"] == "MLP")]
     results = read_results(made_request(tmp_path, "x", published, entries))
     for row in rows.to_dict("records"):
-        (tally,) = results.of(f"MLP:{row['method']}", "pgd100")
+        (tally,) = results.of("MIT-BIH(balanced test)", f"MLP:{row['method']}", "pgd100")
         last = tally.frame.query("reading == 'worst_case' and epsilon == 0.3")
         share = last["non_monotone"].sum() / sum(SIZES)
         assert row["value"] == pytest.approx(share)

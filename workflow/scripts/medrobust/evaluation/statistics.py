@@ -7,7 +7,8 @@ dropped, so a mean exists only where nothing is censored, while a median may exi
 
 Intervals: Wilson (Wilson 1927) for proportions; bootstrap over points for distances (BCa,
 Efron 1987, for the mean; percentile for the median, whose jackknife is not consistent);
-bootstrap over replicates where there are at least three. This module draws from generators
+bootstrap over replicates where there are at least three; Student's t over the folds of a
+cross-validation (:func:`fold_estimate`, approximate). This module draws from generators
 it is given and decides nothing about files other than reading attack records.
 """
 
@@ -48,10 +49,11 @@ class Estimate:
         ci_low, ci_high: ends of the interval, None where there is none (fewer than two
             points, or censoring); +inf is possible for a median.
         n: points behind the estimate (per replicate).
-        replicates: number of replicates averaged.
+        replicates: number of replicates averaged (of each fold, where there are folds).
         censored: number of censored distances among them.
         basis: what the interval covers, in words ("one seed, over points", ...).
         lower_bound: smallest value that a censored mean can have, else None.
+        folds: number of folds averaged.
     """
 
     value: float | None
@@ -62,6 +64,7 @@ class Estimate:
     censored: int = 0
     basis: str = ""
     lower_bound: float | None = None
+    folds: int = 1
 
 
 # --- proportions ------------------------------------------------------------------------
@@ -122,6 +125,62 @@ def accuracy_estimate(
         )
         basis = f"bootstrap over {replicates} replicates"
     return Estimate(value, low, high, n, replicates, basis=basis)
+
+
+# --- folds ------------------------------------------------------------------------------
+
+
+def fold_estimate(
+    values: Sequence[float],
+    *,
+    n: int,
+    replicates: int = 1,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    level: float = 0.95,
+) -> Estimate:
+    """Returns the mean over the folds of a cross-validation with Student's t interval.
+
+    The interval is mean +- t s / sqrt(k), with the sample deviation s of the k values and t of
+    k - 1 degrees of freedom. It is approximate: each fold has a test set of its own, but the
+    training sets of two folds overlap, so their values are not independent, and no unbiased
+    estimator of the variance of their mean exists (Bengio and Grandvalet 2004, "No unbiased
+    estimator of the variance of k-fold cross-validation", JMLR 5:1089-1105). Values that are
+    positively correlated make it too narrow.
+
+    Args:
+        values: one number per fold, finite (of several trainings: their mean).
+        n: test points of all folds together.
+        replicates: trainings behind each fold's number.
+        limits: the smallest and the largest value that the quantity can have; ends of the
+            interval beyond them are cut.
+        level: confidence level in (0, 1).
+
+    Returns:
+        Of one fold the value alone: nothing is known of how folds differ.
+
+    Raises:
+        InputError: no values, or one that is not finite.
+    """
+    from scipy.special import stdtrit
+
+    found = np.asarray(values, dtype=np.float64)
+    if found.ndim != 1 or not found.size or not np.isfinite(found).all():
+        raise InputError("An estimate over folds needs a finite number of each fold.")
+    k, value = found.size, float(found.mean())
+    if k == 1:
+        basis = "one fold: no interval over folds"
+        return Estimate(value, None, None, n, replicates, basis=basis)
+    half = float(stdtrit(k - 1, 0.5 + level / 2) * found.std(ddof=1) / np.sqrt(k))
+    trained = f", mean of {replicates} trainings each" if replicates > 1 else ""
+    return Estimate(
+        value,
+        max(limits[0], value - half),
+        min(limits[1], value + half),
+        n,
+        replicates,
+        basis=f"t over {k} folds{trained}",
+        folds=k,
+    )
 
 
 # --- bootstrap --------------------------------------------------------------------------
@@ -377,7 +436,10 @@ def _bca_probabilities(
 # --- records ----------------------------------------------------------------------------
 
 
-def point_distances(files: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+def point_distances(
+    files: Iterable[str | os.PathLike[str]],
+    columns: Sequence[str] = ("l2", "l2_final_iterate"),
+) -> pd.DataFrame:
     """Reads the attack records of one model and returns the distances of its points.
 
     This is :func:`medrobust.evaluation.records.minimum_over_restarts` in the convention of
@@ -386,10 +448,11 @@ def point_distances(files: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     Args:
         files: its files of records, in any order, of an attack without epsilon and loss or
             with one of each.
+        columns: the distances to return (:data:`medrobust.evaluation.records.DISTANCES`).
 
     Returns:
-        One row per point, sorted by ``point_id``: ``label``, ``clean_prediction``, ``l2`` and
-        ``l2_final_iterate`` (float64, each the smallest of its own over the restarts; 0 where
+        One row per point, sorted by ``point_id``: ``label``, ``clean_prediction``, the
+        ``columns`` (float64, each the smallest of its own over the restarts; 0 where
         the clean point is misclassified, +inf where no restart has one), ``restarts``,
         ``failed_restarts``, ``best_restart`` (of the smallest ``l2``; null if all failed),
         ``adversarial_prediction`` (of that restart; null if all failed), ``iterations`` (the
@@ -400,7 +463,7 @@ def point_distances(files: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
             (:func:`medrobust.evaluation.records.read_records`), or hold several epsilons or
             losses.
     """
-    from medrobust.evaluation.records import minimum_over_restarts, read_records
+    from medrobust.evaluation.records import DISTANCES, minimum_over_restarts, read_records
 
     records = read_records(files)
     points = minimum_over_restarts(records)
@@ -409,13 +472,14 @@ def point_distances(files: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
             "These records hold several epsilons or losses, so a point has several distances.",
             remedy="summarise one epsilon and one loss at a time.",
         )
-    distances = ["l2", "l2_final_iterate"]
+    distances = list(columns)
     points[distances] = points[distances].fillna(np.inf)
     points.loc[points["clean_prediction"] != points["label"], distances] = 0.0
     effort = records.groupby("point_id")[["iterations", "box_violation"]].max().reset_index()
     seen = records[["point_id", "restart", "adversarial_prediction"]]
     seen = seen.rename(columns={"restart": "best_restart"}).astype({"best_restart": "Int64"})
-    points = points.drop(columns=["epsilon", "loss", "success", "l1", "linf"])
+    others = [name for name in DISTANCES if name not in distances]
+    points = points.drop(columns=["epsilon", "loss", "success", *others])
     return points.merge(effort, on="point_id").merge(
         seen, on=["point_id", "best_restart"], how="left"
     )
@@ -483,7 +547,8 @@ def worst_case_curve(correct: np.ndarray, epsilons: Sequence[float]) -> pd.DataF
     epsilons up to it. Where the raw curve rises, the attack was too weak there.
 
     Args:
-        correct: ``[n, epsilons]`` bool, whether the attacked point is still classified right.
+        correct: ``[n, epsilons]`` bool, whether the attacked point is still classified
+            correctly.
         epsilons: the perturbation sizes, in any order, no two equal.
 
     Returns:

@@ -7,16 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medrobust.core.errors import InputError
-from medrobust.evaluation.tally import Tally
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import number
-from medrobust.reporting.comparison import OUTSIDE, normal_epsilon, verdict
+from medrobust.reporting.comparison import OUTSIDE, Remark, normal_epsilon, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
+    from medrobust.evaluation.statistics import Estimate
+    from medrobust.reporting.artefacts import RunContext
     from medrobust.reporting.request import Request
 
 #: Samples per second of the MIT-BIH heartbeats. Kachuee et al. (2018, section III) state 125,
@@ -60,7 +61,7 @@ def as_named(name: str) -> str:
     return name
 
 
-def grouped(
+def replicates_by_model(
     inputs: Sequence[Any], label: Callable[[str], str] = as_named
 ) -> dict[tuple[str, str], list[Any]]:
     """Groups results by (printed data set, model); replicates in their order.
@@ -85,7 +86,7 @@ def grouped(
     return {key: sorted(group, key=lambda item: item.replicate) for key, group in groups.items()}
 
 
-def sources_of(
+def dataset_sources(
     inputs: Sequence[Any], order: Sequence[str], label: Callable[[str], str] = as_named
 ) -> dict[str, str]:
     """Returns the source of each printed data set, those in ``order`` first.
@@ -124,6 +125,63 @@ def typed(
         else:
             frame[name] = frame[name].astype("float64")
     return frame
+
+
+def number_row(
+    columns: Sequence[str], published: float | None, context: RunContext, **named: Any
+) -> dict[str, Any]:
+    """Returns the row of a number before it is known whether it was run.
+
+    Args:
+        columns: of the table.
+        published: the printed number, None where there is none.
+        context: the run.
+        named: what names the number, by column; may replace what is filled in here.
+    """
+    return {
+        **dict.fromkeys(columns),
+        "origin": "added" if published is None else "paper",
+        "status": artefacts.NOT_RUN,
+        "published": published,
+        "scale": context.scale,
+        "protocol": context.protocol,
+        "source": "",
+        **named,
+    }
+
+
+def estimate_columns(estimate: Estimate, published: float | None, source: str) -> dict[str, Any]:
+    """Returns what a row says of a number that was estimated.
+
+    Args:
+        estimate: the number; its ``value`` may be None, where it is not defined.
+        published: the printed number, None where there is none.
+        source: of the data.
+    """
+    comparable = published is not None and estimate.value is not None
+    return {
+        "status": "reproduced",
+        "reproduced": estimate.value,
+        "ci_low": estimate.ci_low,
+        "ci_high": estimate.ci_high,
+        "n": estimate.n,
+        "replicates": estimate.replicates,
+        "difference": estimate.value - published if comparable else None,
+        "source": source,
+        "interval": estimate.basis,
+    }
+
+
+def interval_notes(frame: pd.DataFrame) -> list[str]:
+    """Returns what the intervals of a table cover, one note for each kind of them."""
+    return [f"Intervals: {text}." for text in dict.fromkeys(frame["interval"]) if text]
+
+
+def remark_notes(frame: pd.DataFrame, remark: Remark) -> list[str]:
+    """Returns what a reader must know of the data behind the numbers of a table."""
+    ran = frame[frame["source"] != ""]
+    remarks = dict.fromkeys(map(remark, ran["dataset"], ran["source"]))
+    return [f"{text[0].upper()}{text[1:]}." for text in remarks if text]
 
 
 def draw_not_run(request: Request, title: str, what: str) -> list[Path]:
@@ -176,7 +234,7 @@ def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return objects.to_dict("records")
 
 
-def marked(text: str, sources: Collection[str]) -> str:
+def with_synthetic_mark(text: str, sources: Collection[str]) -> str:
     """Returns a heading with a mark if anything below it comes from stand-in data."""
     return f"{text} (SYNTHETIC)" if any(map(artefacts.is_synthetic, sources)) else text
 
@@ -205,7 +263,7 @@ def signed(value: float, decimals: int) -> str:
     return f"+{text}" if value > 0 else f"−{text}"
 
 
-def outside(row: Mapping[str, Any], decimals: int) -> bool:
+def published_outside(row: Mapping[str, Any], decimals: int) -> bool:
     """Tells whether a published number lies outside the interval of the reproduced one.
 
     Whatever data the reproduced number rests on: only the comparison refuses to judge
@@ -234,7 +292,7 @@ def attack_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in _TOLD_APART}
 
 
-def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> str:
+def attack_in_words(request: Request, attack: str, printed: Mapping[str, str]) -> str:
     """Returns an attack of the study and its budget in words.
 
     Args:
@@ -256,7 +314,7 @@ def attack_text(request: Request, attack: str, printed: Mapping[str, str]) -> st
     return f"{text}, first {per_class:,} test points of each class" if per_class else text
 
 
-def counted_right(accuracy: float, n: int, points: str, where: str) -> int:
+def correct_count(accuracy: float, n: int, points: str, where: str) -> int:
     """Returns how many points are classified correctly at an accuracy.
 
     Args:
@@ -278,32 +336,6 @@ def counted_right(accuracy: float, n: int, points: str, where: str) -> int:
             remedy="evaluate the model again (delete the file and run the same command).",
         )
     return right
-
-
-def check_same_points(
-    tallies: Mapping[tuple[str, str, str], Sequence[Tally]], described: Callable[[Tally], str]
-) -> None:
-    """Refuses tallies of one attack whose points differ: their numbers stand side by side.
-
-    Args:
-        tallies: (data set, model, attack) to the tallies of its replicates.
-        described: which points a tally is of, in words.
-
-    Raises:
-        InputError: two tallies of an attack on a data set are of different points.
-    """
-    first: dict[tuple[str, str], tuple[str, tuple]] = {}
-    for (dataset, model, attack), found in tallies.items():
-        for tally in found:
-            fact = (tally.selection, tally.per_class, tally.test_points)
-            known = first.setdefault((dataset, attack), (model, fact))
-            if known[1] != fact:
-                raise InputError(
-                    f"The attack {attack} was made on {described(tally)} for {model}, on other "
-                    f"points for {known[0]}.",
-                    where=dataset,
-                    remedy="attack the same points of every model.",
-                )
 
 
 def ordered_models(

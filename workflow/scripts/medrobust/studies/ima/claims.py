@@ -49,9 +49,9 @@ from medrobust.studies.ima.results import (
     NORM_NAMES,
     PGD_ATTACKS,
     SVHN,
+    ImaResults,
     PrintedNumbers,
     PrintedTable,
-    Results,
     budget_text,
     main_table,
     read_printed,
@@ -124,7 +124,7 @@ class Evidence(Protocol):
 class RunEvidence:
     """The run's results."""
 
-    results: Results
+    results: ImaResults
     printed: PrintedNumbers
 
     def _values(self, quantity: Quantity) -> tuple[float, np.ndarray] | str:
@@ -193,7 +193,7 @@ class PrintEvidence:
 Test = Callable[[Evidence, str], Statement]
 
 
-def points_of(results: Results, table: PrintedTable) -> int:
+def points_of(results: ImaResults, table: PrintedTable) -> int:
     """Returns the number of test points that a table's attack was run on, 0 if it was not."""
     found = results.attacked(table.attack, table.dataset)
     return int(found[0].rows(0.0)["points"].sum()) if found else 0
@@ -419,7 +419,7 @@ def _mma_unlike_adv(evidence: Evidence, dataset: str) -> Statement:
 # --- tests of other kinds ---------------------------------------------------------------
 
 
-def _judge_flips(lowest: float, highest: float, results: Results, dataset: str) -> Finding:
+def _judge_flips(lowest: float, highest: float, results: ImaResults, dataset: str) -> Finding:
     label = f"share flipped by the worst draw of noise 0.05 within {lowest:g} and {highest:g} (ce)"
     found = flipped_draws(results, dataset, "ce", NOISE_COVID, 0.05)
     if found is None:
@@ -430,7 +430,7 @@ def _judge_flips(lowest: float, highest: float, results: Results, dataset: str) 
     return Finding(statement, n, len(counts))
 
 
-def _judge_exists(results: Results, dataset: str) -> Finding:
+def _judge_exists(results: ImaResults, dataset: str) -> Finding:
     label = "some test point is flipped by uniform noise 0.05 (ce)"
     counts = flipped(results, dataset, "ce", NOISE_COVID, 0.05)
     if not counts:
@@ -444,7 +444,7 @@ def _judge_exists(results: Results, dataset: str) -> Finding:
     return Finding(statement, counts[0][1], len(counts))
 
 
-def _judge_most_margins(results: Results, dataset: str) -> Finding:
+def _judge_most_margins(results: ImaResults, dataset: str) -> Finding:
     label = "share of MMA's margins above 0.3 at least 0.5"
     found = share_above(results, dataset, "MMA", 0.3)
     if found is None:
@@ -455,7 +455,7 @@ def _judge_most_margins(results: Results, dataset: str) -> Finding:
     return Finding(statement, n, len(margins))
 
 
-def _judge_overestimate(results: Results, dataset: str) -> Finding:
+def _judge_overestimate(results: ImaResults, dataset: str) -> Finding:
     label = "share of MMA's margins above 0.3 minus its accuracy at 0.3 at least 0.1"
     table = main_table(dataset, LINF)
     found = excess_draws(results, table, "MMA", 0.3)
@@ -467,7 +467,7 @@ def _judge_overestimate(results: Results, dataset: str) -> Finding:
     return Finding(statement, n, len(results.margins[dataset, "MMA"]))
 
 
-def _judge_radius(results: Results, dataset: str) -> Finding:
+def _judge_radius(results: ImaResults, dataset: str) -> Finding:
     low, high = RADIUS_RANGE
     label = f"median of IMA's margins within {low:g} and {high:g}"
     found = results.margins.get((dataset, "IMA"), ())
@@ -480,7 +480,7 @@ def _judge_radius(results: Results, dataset: str) -> Finding:
 
 
 def _judge_best_exact(
-    printed: PrintedNumbers, entries: Sequence[Entry], results: Results, dataset: str
+    printed: PrintedNumbers, entries: Sequence[Entry], results: ImaResults, dataset: str
 ) -> Finding:
     table = main_table(MOONS, LINF)
     rivals = [name for name in printed.methods(table) if name != "IMA"]
@@ -506,7 +506,7 @@ def _judge_best_exact(
 _SIZES = {MOONS: (20000, 2000), COVID: (2022, 400)}
 
 
-def _judge_sizes(results: Results, dataset: str) -> Finding:
+def _judge_sizes(results: ImaResults, dataset: str) -> Finding:
     train, test = _SIZES[dataset]
     label = f"{train:,} points in the training set, {test:,} in the test set"
     if dataset not in results.sizes:
@@ -521,7 +521,7 @@ def _judge_sizes(results: Results, dataset: str) -> Finding:
     return Finding(exact(label, right, figures), found.training + found.test)
 
 
-def _unmeasured(why: str, results: Results, dataset: str) -> Finding:
+def _unmeasured(why: str, results: ImaResults, dataset: str) -> Finding:
     return Finding(open_statement("the sentence", why))
 
 
@@ -553,7 +553,7 @@ class _Maker:
             printed=lambda dataset: test(PrintEvidence(self.printed), dataset),
         )
 
-    def _judge(self, test: Test, results: Results, dataset: str) -> Finding:
+    def _judge(self, test: Test, results: ImaResults, dataset: str) -> Finding:
         n = max(points_of(results, table) for table in _tables(dataset))
         statement = test(RunEvidence(results, self.printed), dataset)
         return Finding(statement, n or None, results.trainings(dataset))

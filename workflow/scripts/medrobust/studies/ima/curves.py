@@ -13,6 +13,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN
+from medrobust.reporting.levels import curve_frame, draw_curve, share_axis
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Entry, Request
 from medrobust.studies.ima.results import (
@@ -22,9 +23,9 @@ from medrobust.studies.ima.results import (
     MOONS,
     NORM_NAMES,
     SVHN,
+    ImaResults,
     PrintedNumbers,
     PrintedTable,
-    Results,
     attack_text,
     budget_text,
     in_order,
@@ -66,7 +67,7 @@ _TEXT = ("part", "origin", "dataset", "norm", "method", "source")
 
 
 def curve_points(
-    table: PrintedTable, results: Results, printed: PrintedNumbers, part: str = "curves"
+    table: PrintedTable, results: ImaResults, printed: PrintedNumbers, part: str = "curves"
 ) -> pd.DataFrame:
     """Returns what the curves of a table show.
 
@@ -74,8 +75,6 @@ def curve_points(
         The columns :data:`COLUMNS`: ``origin`` is "reproduced" or "published"; the interval, the
         range over replicates and the source are of reproduced numbers.
     """
-    import pandas as pd
-
     added = [
         method_of(model)
         for model in results.models[table.dataset]
@@ -91,17 +90,11 @@ def curve_points(
             if value is not None:
                 rows.append({**named, "origin": PUBLISHED, "epsilon": level, "value": value})
             rows += _reproduced(table, results, named, level)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name in COLUMNS:
-        if name in _TEXT:
-            frame[name] = [one if isinstance(one, str) else "" for one in frame[name]]
-        else:
-            frame[name] = frame[name].astype("float64")
-    return frame
+    return curve_frame(rows, COLUMNS, _TEXT)
 
 
 def _reproduced(
-    table: PrintedTable, results: Results, named: dict[str, Any], level: float
+    table: PrintedTable, results: ImaResults, named: dict[str, Any], level: float
 ) -> list[dict[str, Any]]:
     model = model_in(table, results, table.dataset, named["method"])
     one = results.estimate(table.dataset, model, table.attack, level)
@@ -203,8 +196,6 @@ def draw_curves(axes: Any, drawn: pd.DataFrame, *, norm: str) -> None:
         drawn: rows of :func:`curve_points` of one table.
         norm: "Linf" or "L2".
     """
-    from matplotlib.ticker import MultipleLocator
-
     from medrobust.reporting import plotting
 
     for (method, origin), curve in drawn.groupby(["method", "origin"], sort=False):
@@ -221,35 +212,18 @@ def draw_curves(axes: Any, drawn: pd.DataFrame, *, norm: str) -> None:
                 zorder=2 + front,
             )
             continue
-        axes.plot(
+        draw_curve(
+            axes,
             curve["epsilon"],
-            curve["value"],
-            color=style["color"],
-            linestyle="-",
-            marker=style["marker"],
-            markersize=3.4,
-            markeredgewidth=0.4 if style["marker"] not in "123" else 0.9,
-            markeredgecolor="white" if style["marker"] not in "123" else style["color"],
+            curve,
+            style | {"linestyle": "-"},
+            ends=band_ends(curve),
             linewidth=1.2 + 0.4 * front,
             zorder=4 + front,
-            clip_on=False,
-        )
-        low, high = band_ends(curve)
-        axes.fill_between(
-            curve["epsilon"],
-            curve[low],
-            curve[high],
-            color=style["color"],
             alpha=_BAND_ALPHA,
-            linewidth=0,
-            zorder=1,
         )
-    axes.set_ylim(0, 1)
+    share_axis(axes, step=0.2)
     axes.set_xlim(0, max(drawn["epsilon"], default=1.0) * 1.02)
-    axes.yaxis.set_major_locator(MultipleLocator(0.2))
-    axes.yaxis.set_minor_locator(MultipleLocator(0.1))
-    axes.grid(axis="y", which="major", color="#DDDDDD", linewidth=0.5)
-    axes.set_axisbelow(True)
     axes.set_xlabel(f"Noise level ε ({NORM_NAMES[norm]})")
     if not (drawn["origin"] == REPRODUCED).any():
         # Below the legend.

@@ -16,8 +16,8 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.request import Entry, Request
+from medrobust.reporting.rows import draw_not_run, typed, words_alone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +150,7 @@ def _write_none(request: Request, search: Search, title: str, what: str) -> list
 
     text = f"In this run {what}."
     with plotting.style():
-        figure = shared.words_alone(title, text)
+        figure = words_alone(title, text)
         drawn = pd.DataFrame({"status": [text]})
         return _write(request, search, figure, drawn, title=title, caption=text, n="0")
 
@@ -292,7 +292,7 @@ def build_cases(request: Request) -> list[Path]:
     title = "Figure 2. Case 0 and case 1 of BPGD"
     search = read_search(request)
     if search is None:
-        return shared.draw_not_run(request, title, "a model trained by IMA on data of the plane")
+        return draw_not_run(request, title, "a model trained by IMA on data of the plane")
     parts = {name: search.part(name) for name in _CASES}
     with plotting.style():
         figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 4.15)
@@ -414,7 +414,7 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.Data
     text = {"panel", "what", "called", "classes"}
     whole = {"point_id", "step", "label", "halving"} & set(columns)
     frame = pd.DataFrame(list(rows), columns=list(columns))
-    return shared.typed(frame, text=text, whole=whole)
+    return typed(frame, text=text, whole=whole)
 
 
 # --- Figure 3 ---------------------------------------------------------------------------
@@ -431,7 +431,7 @@ def build_halving(request: Request) -> list[Path]:
     title = "Figure 3. Binary search in BPGD"
     search = read_search(request)
     if search is None:
-        return shared.draw_not_run(request, title, "a model trained by IMA on data of the plane")
+        return draw_not_run(request, title, "a model trained by IMA on data of the plane")
     part = search.part("case1")
     if part is None:
         return _write_none(
@@ -572,7 +572,7 @@ def build_shrinking(request: Request) -> list[Path]:
     title = "Figure 4. A margin shrinks"
     search = read_search(request)
     if search is None:
-        return shared.draw_not_run(request, title, "a model trained by IMA on data of the plane")
+        return draw_not_run(request, title, "a model trained by IMA on data of the plane")
     part = search.part("shrink")
     if part is None:
         return _write_none(request, search, title, "no margin shrank by a step or more")
@@ -682,7 +682,7 @@ def build_equilibrium(request: Request) -> list[Path]:
     title = "Figure 5. Equilibrium of margins"
     search = read_search(request)
     if search is None:
-        return shared.draw_not_run(request, title, "a model trained by IMA on data of the plane")
+        return draw_not_run(request, title, "a model trained by IMA on data of the plane")
     balls, radii = search.part("balls"), grown_radii(THREE)
     assert balls is not None
     with plotting.style():

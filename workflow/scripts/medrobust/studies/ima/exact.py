@@ -16,15 +16,14 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Entry, Request
-from medrobust.reporting.rows import level_text, signed
+from medrobust.reporting.rows import level_text, signed, typed, with_synthetic_mark
 from medrobust.studies.ima.results import (
     LINF,
     MOONS,
-    Results,
+    ImaResults,
     budget_text,
     in_order,
     main_table,
@@ -74,7 +73,7 @@ def distances_of(entry: Entry) -> np.ndarray:
     return found.astype(np.float64)
 
 
-def exact_rows(request: Request, results: Results) -> list[dict[str, Any]]:
+def exact_rows(request: Request, results: ImaResults) -> list[dict[str, Any]]:
     """Returns one row per mapped model and level: accuracies of its first replicate.
 
     ``exact``, under PGD and under the worst draw of noise (missing where it was not run), and
@@ -133,7 +132,7 @@ def build_exact(request: Request) -> list[Path]:
     table = main_table(MOONS, LINF)
     results = read_results(request, [table.attack, NOISE_MOONS])
     rows = exact_rows(request, results)
-    frame = shared.typed(pd.DataFrame(rows, columns=list(COLUMNS)), whole={"replicate"})
+    frame = typed(pd.DataFrame(rows, columns=list(COLUMNS)), whole={"replicate"})
     return artefacts.write_table_artefact(
         request.out_stem,
         frame,
@@ -167,7 +166,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     sources = {row["source"] for row in rows}
     shown = (("Exact", "exact"), ("PGD misses", "pgd_misses"), ("Worst draw of noise", "noise"))
     return [
-        Panel(pd.DataFrame(_cells(rows, column)), title=shared.marked(title, sources))
+        Panel(pd.DataFrame(_cells(rows, column)), title=with_synthetic_mark(title, sources))
         for title, column in shown
     ]
 

@@ -12,8 +12,8 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.request import Entry, Request
+from medrobust.reporting.rows import draw_not_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,7 +199,7 @@ def build_noisy_image(request: Request) -> list[Path]:
     title = "Figure 1. A clean and a noisy CT image"
     images = read_images(request)
     if images is None:
-        return shared.draw_not_run(request, title, f"the attack {ATTACK} on CT images")
+        return draw_not_run(request, title, f"the attack {ATTACK} on CT images")
     place, why = chosen_image(images)
     column = images.column(EPSILON)
     x, noisy = images.x[place], images.noisy[place, column]
@@ -338,7 +338,7 @@ def build_levels(request: Request) -> list[Path]:
     title = "One CT image at all noise levels"
     images = read_images(request)
     if images is None:
-        return shared.draw_not_run(request, title, f"the attack {ATTACK} on CT images")
+        return draw_not_run(request, title, f"the attack {ATTACK} on CT images")
     place, why = chosen_image(images)
     columns: list[int | None] = [None, *range(len(images.levels))]
     across = 4 if len(columns) > 6 else 3

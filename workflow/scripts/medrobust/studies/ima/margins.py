@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
 from medrobust.reporting.request import Request
+from medrobust.reporting.rows import plain, signed, typed, with_synthetic_mark
 from medrobust.studies.ima.curves import (
     curve_note,
     curve_points,
@@ -34,9 +34,9 @@ from medrobust.studies.ima.results import (
     MAIN_TABLES,
     NORM_NAMES,
     PGD_ATTACKS,
+    ImaResults,
     PrintedNumbers,
     PrintedTable,
-    Results,
     attack_text,
     budget_text,
     main_table,
@@ -101,7 +101,7 @@ def lies_above(margins: np.ndarray, level: float) -> np.ndarray:
     return margins > level * (1 + _EQUAL)
 
 
-def margin_rows(results: Results, printed: PrintedNumbers) -> pd.DataFrame:
+def margin_rows(results: ImaResults, printed: PrintedNumbers) -> pd.DataFrame:
     """Returns one row per data set, norm and method that estimates margins.
 
     Returns:
@@ -122,11 +122,11 @@ def margin_rows(results: Results, printed: PrintedNumbers) -> pd.DataFrame:
         for method in ESTIMATING
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return shared.typed(frame, _TEXT)
+    return typed(frame, _TEXT)
 
 
 def _margin_row(
-    results: Results, printed: PrintedNumbers, table: PrintedTable, method: str
+    results: ImaResults, printed: PrintedNumbers, table: PrintedTable, method: str
 ) -> dict[str, Any]:
     model = table.model(method)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -172,7 +172,7 @@ def recommended_radius(margins: np.ndarray) -> float:
 
 
 def _recommendation(
-    results: Results, printed: PrintedNumbers, table: PrintedTable, margins: np.ndarray
+    results: ImaResults, printed: PrintedNumbers, table: PrintedTable, margins: np.ndarray
 ) -> dict[str, Any]:
     radius = recommended_radius(margins)
     means = {}
@@ -190,7 +190,7 @@ def _recommendation(
 
 
 def mean_accuracy(
-    results: Results, printed: PrintedNumbers, table: PrintedTable, method: str
+    results: ImaResults, printed: PrintedNumbers, table: PrintedTable, method: str
 ) -> float | None:
     """Returns the mean accuracy over the table's noise levels above 0, None if not all were run."""
     found = [
@@ -200,7 +200,7 @@ def mean_accuracy(
     return None if None in found else float(np.mean([one.value for one in found]))
 
 
-def excess_draws(results: Results, table: PrintedTable, model: str, level: float) -> Any:
+def excess_draws(results: ImaResults, table: PrintedTable, model: str, level: float) -> Any:
     """Returns estimate and draws of (share of margins above a level) minus (accuracy there).
 
     Args:
@@ -223,7 +223,7 @@ def excess_draws(results: Results, table: PrintedTable, model: str, level: float
     return share[0] - accuracy.value, share[1] - draws
 
 
-def share_above(results: Results, dataset: str, model: str, level: float) -> Any:
+def share_above(results: ImaResults, dataset: str, model: str, level: float) -> Any:
     """Returns estimate and draws of the share of margins above a level; None if not run."""
     found = results.margins.get((dataset, model), ())
     if not found:
@@ -276,7 +276,7 @@ def build_margins(request: Request) -> list[Path]:
 
 
 def _margin_sample(ran: pd.DataFrame) -> str:
-    parts = {row["dataset"]: f"{row['n']:,} training points" for row in shared.plain(ran)}
+    parts = {row["dataset"]: f"{row['n']:,} training points" for row in plain(ran)}
     return "; ".join(f"{name}: {text}" for name, text in parts.items()) or "none"
 
 
@@ -299,14 +299,14 @@ def _margin_notes(frame: pd.DataFrame) -> list[str]:
 def _margin_panels(frame: pd.DataFrame) -> list[Panel]:
     import pandas as pd
 
-    rows = shared.plain(frame)
+    rows = plain(frame)
     shares = [_named(row) | _distribution_cells(row) for row in rows]
     ours = [row for row in rows if row["method"] == "IMA"]
     recommended = [_named(row) | _recommended_cells(row) for row in ours]
     checks = [_named(row) | _check_cells(row) for row in rows if row["method"] == "MMA"]
     sources = [row["source"] for row in rows]
     return [
-        Panel(pd.DataFrame(cells).fillna("–"), title=shared.marked(title, sources))
+        Panel(pd.DataFrame(cells).fillna("–"), title=with_synthetic_mark(title, sources))
         for title, cells in (
             ("Distribution", shares),
             ("Epsilon for adversarial training", recommended),
@@ -351,7 +351,7 @@ def _check_cells(row: Mapping[str, Any]) -> dict[str, str]:
     return level | {
         "share of margins above it": number(row["share_above_level"], 3),
         "accuracy at it": NOT_RUN if ends[0] is None else with_interval(*ends, 3),
-        "excess": "–" if row["excess"] is None else shared.signed(row["excess"], 3),
+        "excess": "–" if row["excess"] is None else signed(row["excess"], 3),
     }
 
 
@@ -417,7 +417,7 @@ def build_covid(request: Request) -> list[Path]:
         )
 
 
-def _bars(results: Results, method: str, level: float) -> pd.DataFrame:
+def _bars(results: ImaResults, method: str, level: float) -> pd.DataFrame:
     """Returns the share of margins in each bar; no rows if there are no margins."""
     import pandas as pd
 
@@ -442,7 +442,7 @@ def _bars(results: Results, method: str, level: float) -> pd.DataFrame:
 
 
 def _draw_bars(
-    axes: Any, bars: pd.DataFrame, level: float, results: Results, method: str, title: str
+    axes: Any, bars: pd.DataFrame, level: float, results: ImaResults, method: str, title: str
 ) -> None:
     from medrobust.reporting import plotting
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrobust.reporting import artefacts
-from medrobust.reporting import matrix as shared_matrix
-from medrobust.reporting import rows as shared
+from medrobust.reporting.matrix import LARGEST_SHOWN, draw_cells, draw_key, draw_scale
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
+from medrobust.reporting.rows import plain, published_outside
 from medrobust.studies.ima.results import (
     MAIN_TABLES,
     NORM_NAMES,
@@ -54,7 +54,7 @@ def build_matrix(request: Request) -> list[Path]:
     frame = pd.concat([one for one in frames if not one.empty], ignore_index=True)
     frame = frame[frame["published"].notna()].reset_index(drop=True)
     decimals = {table.number: printed.decimals(table) for table in TABLES}
-    frame["outside"] = [shared.outside(r, decimals[r["table"]]) for r in shared.plain(frame)]
+    frame["outside"] = [published_outside(r, decimals[r["table"]]) for r in plain(frame)]
     ran = frame["reproduced"].notna()
     within = int((ran & ~frame["outside"]).sum())
     with plotting.style():
@@ -69,7 +69,7 @@ def build_matrix(request: Request) -> list[Path]:
                 "the difference in percentage points. Grey numbers: the published one lies within "
                 "the 95 % interval of the reproduced one, rounding allowed for "
                 f"({within} of {int(ran.sum())} that were run); bold: outside. Hatched: not run. "
-                f"Colours end at ±{100 * shared_matrix.LARGEST_SHOWN:g} points. val: accuracy on "
+                f"Colours end at ±{100 * LARGEST_SHOWN:g} points. val: accuracy on "
                 "clean validation points."
             ),
             context=request.context,
@@ -95,8 +95,8 @@ def _draw(frame: pd.DataFrame, printed: PrintedNumbers) -> Any:
             table = by_number[number]
             part = frame[(frame["table"] == number) & (frame["dataset"] == table.dataset)]
             image = _draw_table(axes, part, table)
-    shared_matrix.draw_key(figure)
-    shared_matrix.draw_scale(figure, image, grid)
+    draw_key(figure)
+    draw_scale(figure, image, grid)
     return figure
 
 
@@ -104,10 +104,9 @@ def _draw_table(axes: Any, part: pd.DataFrame, table: PrintedTable) -> Any:
     rows = list(dict.fromkeys(part["method"]))
     columns = list(dict.fromkeys(part["epsilon"]))
     cells: dict[tuple[int, int], Mapping[str, Any]] = {
-        (rows.index(row["method"]), columns.index(row["epsilon"])): row
-        for row in shared.plain(part)
+        (rows.index(row["method"]), columns.index(row["epsilon"])): row for row in plain(part)
     }
-    return shared_matrix.draw_cells(
+    return draw_cells(
         axes,
         cells,
         [_short(method) for method in rows],

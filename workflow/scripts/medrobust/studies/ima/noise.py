@@ -18,20 +18,19 @@ import numpy as np
 from medrobust.evaluation import statistics
 from medrobust.evaluation.tally import ATTACK, EACH_RUN
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
+from medrobust.reporting.levels import NO_LEVEL, points_text
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text
+from medrobust.reporting.rows import level_text, typed, with_synthetic_mark
 from medrobust.studies.ima.results import (
     COVID,
     LINF,
     NOISE_ATTACKS,
-    Results,
+    ImaResults,
     attack_text,
     in_order,
     main_table,
-    points_text,
     read_printed,
     read_results,
     share_draws,
@@ -68,7 +67,12 @@ FLIPPED = "share flipped by the worst draw"
 
 
 def flipped(
-    results: Results, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
+    results: ImaResults,
+    dataset: str,
+    model: str,
+    attack: str,
+    epsilon: float,
+    reading: str = ATTACK,
 ) -> list[tuple[float, int]]:
     """Returns flipped and all points of each replicate, none if the level was not run.
 
@@ -83,7 +87,7 @@ def flipped(
 
 
 def flipped_draws(
-    results: Results, dataset: str, model: str, attack: str, epsilon: float
+    results: ImaResults, dataset: str, model: str, attack: str, epsilon: float
 ) -> tuple[float, np.ndarray] | None:
     """Returns estimate and draws of the share flipped by the worst draw; None if not run."""
     counts = flipped(results, dataset, model, attack, epsilon)
@@ -94,7 +98,7 @@ def flipped_draws(
     return share, share_draws(counts, random)
 
 
-def noise_rows(results: Results) -> list[dict[str, Any]]:
+def noise_rows(results: ImaResults) -> list[dict[str, Any]]:
     """Returns one row per data set, method and level that uniform noise was run at."""
     rows = []
     for attack, dataset in NOISE_ATTACKS.items():
@@ -113,12 +117,12 @@ def _blank(kind: str, dataset: str, method: str, **more: Any) -> dict[str, Any]:
 
 
 def _noise_row(
-    results: Results, dataset: str, model: str, attack: str, epsilon: float
+    results: ImaResults, dataset: str, model: str, attack: str, epsilon: float
 ) -> dict[str, Any]:
     row = _blank("noise", dataset, model, epsilon=level_text(epsilon), quantity=FLIPPED)
     worst = flipped(results, dataset, model, attack, epsilon)
     if not worst:
-        return row | {"status": "this noise level is not part of this run"}
+        return row | {"status": NO_LEVEL}
     random = results.random("noise", dataset, model, attack, level_text(epsilon))
     estimate = statistics.accuracy_estimate(
         [one for one, _ in worst], worst[0][1], generator=random
@@ -156,15 +160,15 @@ class InText:
     epsilon: float
     quantity: str
     published: float | None
-    read: Callable[[Results], list[tuple[float, int]]]
+    read: Callable[[ImaResults], list[tuple[float, int]]]
 
 
-def _accuracy(method: str, epsilon: float) -> Callable[[Results], list[tuple[float, int]]]:
+def _accuracy(method: str, epsilon: float) -> Callable[[ImaResults], list[tuple[float, int]]]:
     attack = main_table(COVID, LINF).attack
     return lambda results: results.counts(COVID, method, attack, epsilon)
 
 
-def _flips(epsilon: float) -> Callable[[Results], list[tuple[float, int]]]:
+def _flips(epsilon: float) -> Callable[[ImaResults], list[tuple[float, int]]]:
     return lambda results: flipped(results, COVID, "ce", NOISE_COVID, epsilon)
 
 
@@ -193,12 +197,12 @@ IN_TEXT = (
 )
 
 
-def in_text_rows(results: Results) -> list[dict[str, Any]]:
+def in_text_rows(results: ImaResults) -> list[dict[str, Any]]:
     """Returns one row for each number of the text (:data:`IN_TEXT`)."""
     return [_in_text_row(results, one) for one in IN_TEXT]
 
 
-def _in_text_row(results: Results, one: InText) -> dict[str, Any]:
+def _in_text_row(results: ImaResults, one: InText) -> dict[str, Any]:
     row = _blank(
         "in the text",
         COVID,
@@ -247,7 +251,7 @@ def build_noise(request: Request) -> list[Path]:
     # The printed numbers are in the text, but the file must be right all the same.
     read_printed(request.published)
     rows = [*in_text_rows(results), *noise_rows(results)]
-    frame = shared.typed(pd.DataFrame(rows, columns=list(COLUMNS)), _TEXT, {"draws"})
+    frame = typed(pd.DataFrame(rows, columns=list(COLUMNS)), _TEXT, {"draws"})
     ran = dict.fromkeys(frame.loc[frame["status"] == "reproduced", "dataset"])
     return artefacts.write_table_artefact(
         request.out_stem,
@@ -269,7 +273,7 @@ def build_noise(request: Request) -> list[Path]:
     )
 
 
-def _sample(results: Results) -> str:
+def _sample(results: ImaResults) -> str:
     parts = {}
     for attack, dataset in NOISE_ATTACKS.items():
         found = results.attacked(attack, dataset)
@@ -277,7 +281,7 @@ def _sample(results: Results) -> str:
     return "; ".join(f"{name}: {text}" for name, text in parts.items())
 
 
-def _notes(frame: pd.DataFrame, results: Results) -> list[str]:
+def _notes(frame: pd.DataFrame, results: ImaResults) -> list[str]:
     draws = sorted(set(frame["draws"].dropna()))
     notes = [f"{', '.join(map(str, draws))} draws of each point and level."] if draws else []
     absent = [d for a, d in NOISE_ATTACKS.items() if not results.attacked(a, d)]
@@ -294,7 +298,9 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     import pandas as pd
 
     texts = [row for row in rows if row["kind"] == "in the text"]
-    marked = shared.marked("Numbers of the text, COVID-19 CT", [row["source"] for row in texts])
+    marked = with_synthetic_mark(
+        "Numbers of the text, COVID-19 CT", [row["source"] for row in texts]
+    )
     panels = [Panel(pd.DataFrame([_text_cells(row) for row in texts]), title=marked)]
     for dataset in NOISE_ATTACKS.values():
         part = [r for r in rows if r["kind"] == "noise" and r["dataset"] == dataset and r["method"]]
@@ -303,7 +309,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
             shown = cells.setdefault(row["method"], {"noise level": model_label(row["method"])})
             shown[row["epsilon"]] = _noise_cell(row)
         if part:
-            heading = shared.marked(
+            heading = with_synthetic_mark(
                 f"Share flipped by noise, {dataset}: worst [95 % interval] (mean)",
                 [row["source"] for row in part],
             )

@@ -2,7 +2,7 @@
 
 Accuracy is the plain share of test points, each counted once, also where classes differ in size
 (the tile counts of a tally are of no use here). Everything that is estimated goes through
-:class:`Results`, so that a number and its interval are the same wherever they are shown.
+:class:`ImaResults`, so that a number and its interval are the same wherever they are shown.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust.core import io, seeds
+from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
-from medrobust.evaluation.tally import ATTACK, CLEAN, FIRST_PER_CLASS, Tally, read_tally
+from medrobust.evaluation.tally import ATTACK, CLEAN, Tally
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.comparison import read_published
+from medrobust.reporting.levels import LevelResults, points_text, read_tallies
 from medrobust.reporting.request import Entry, Request
-from medrobust.reporting.rows import level_text
+from medrobust.reporting.rows import (
+    attack_in_words,
+    attack_settings,
+    correct_count,
+    dataset_sources,
+    level_text,
+    ordered_models,
+    printed_values,
+    replicates_by_model,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +142,7 @@ class PrintedNumbers:
 
     def __post_init__(self) -> None:
         """Fills the table of values."""
-        self._values.update(shared.printed_values(self.frame, "table", "method", "epsilon"))
+        self._values.update(printed_values(self.frame, "table", "method", "epsilon"))
 
     def _of(self, table: PrintedTable) -> pd.DataFrame:
         return self.frame[self.frame["table"] == table.number]
@@ -213,42 +222,28 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Results:
+class ImaResults(LevelResults):
     """Tallies and margins of a run and what follows from them.
 
     Attributes:
-        tallies: (data set, model, attack) to the tallies of its replicates.
         margins: (data set, model) to the margins of its replicates.
         validation: (data set, model) to correct and all clean validation points of its replicates.
-        sources: data set to source, the paper's first.
-        models: of each data set, in the order of the tables.
         replicates: (data set, model) to the numbers of its replicates, in the order of the tallies.
         clean: (data set, model) to correct and all test points without attack, of its replicates,
             whatever points were attacked.
         training: data set to how much of it models were trained on and how long, in words.
         sizes: of each data set.
-        seed: root seed.
-        files: every file that was read.
     """
 
-    tallies: Mapping[tuple[str, str, str], Sequence[Tally]]
     margins: Mapping[tuple[str, str], Sequence[Margins]]
     validation: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
-    sources: Mapping[str, str]
-    models: Mapping[str, Sequence[str]]
     replicates: Mapping[tuple[str, str], Sequence[int]]
     clean: Mapping[tuple[str, str], Sequence[tuple[int, int]]]
     training: Mapping[str, str]
     sizes: Mapping[str, Sizes]
-    seed: int
-    files: Sequence[str]
     _draws: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict, repr=False)
     _counts: dict[tuple[str, str, str], list[dict]] = field(default_factory=dict, repr=False)
     _estimates: dict[tuple[Any, ...], statistics.Estimate] = field(default_factory=dict, repr=False)
-
-    def of(self, dataset: str, model: str, attack: str) -> Sequence[Tally]:
-        """Returns the tallies of an attacked model, none if it was not run."""
-        return self.tallies.get((dataset, model, attack), ())
 
     def level_counts(
         self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
@@ -311,25 +306,7 @@ class Results:
             self._draws[key] = share_draws(counts, self.random("draws", *key))
         return self._draws[key]
 
-    def random(self, *names: object) -> np.random.Generator:
-        """Returns the generator of a named piece of work."""
-        return seeds.generator(self.seed, STUDY, *names)
-
-    def attacked(self, attack: str, dataset: str) -> list[Tally]:
-        """Returns every tally of an attack on a data set."""
-        return [
-            tally
-            for (name, _, made), found in self.tallies.items()
-            for tally in found
-            if (name, made) == (dataset, attack)
-        ]
-
-    def levels(self, attack: str, dataset: str) -> list[float]:
-        """Returns the levels of an attack, ascending, with 0; none if it was not run."""
-        found = {e for tally in self.attacked(attack, dataset) for e in tally.levels}
-        return sorted({0.0, *found}) if found else []
-
-    def with_margins(self, dataset: str, model: str) -> Results:
+    def with_margins(self, dataset: str, model: str) -> ImaResults:
         """Returns these results, of one model only the trainings whose margins are known.
 
         Margins are kept of some trainings, tallies of all; what is compared is of the same ones.
@@ -345,11 +322,6 @@ class Results:
                 tallies[key] = [found[place] for place in chosen]
         fresh = {"_draws": {}, "_counts": {}, "_estimates": {}}
         return replace(self, tallies=tallies, **fresh)
-
-    def trainings(self, dataset: str) -> int | None:
-        """Returns the fewest trainings behind the models of a data set."""
-        counts = [len(found) for (name, *_), found in self.tallies.items() if name == dataset]
-        return min(counts, default=None)
 
 
 @dataclass(frozen=True)
@@ -421,7 +393,7 @@ def share_draws(
     return random.beta(right.mean() + 0.5, n.mean() - right.mean() + 0.5, size=resamples)
 
 
-def read_results(request: Request, attacks: Iterable[str] | None = None) -> Results:
+def read_results(request: Request, attacks: Iterable[str] | None = None) -> ImaResults:
     """Reads the tallies and margins of a request.
 
     Args:
@@ -434,19 +406,14 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
     """
     wanted = None if attacks is None else set(attacks)
     printed = read_printed(request.published)
-    groups = shared.grouped(request.entries)
-    tallies: dict[tuple[str, str, str], list[Tally]] = {}
+    groups = replicates_by_model(request.entries)
+    tallies, files = read_tallies(groups, wanted)
     margins: dict[tuple[str, str], list[Margins]] = {}
     validation: dict[tuple[str, str], list[tuple[int, int]]] = {}
     clean: dict[tuple[str, str], list[tuple[int, int]]] = {}
     sizes: dict[str, Sizes] = {}
-    files: list[str] = []
     for (dataset, model), replicates in groups.items():
         for entry in replicates:
-            for attack, path in entry.tallies.items():
-                if wanted is None or attack in wanted:
-                    tallies.setdefault((dataset, model, attack), []).append(read_tally(path))
-                    files.append(path)
             if entry.margins:
                 margins.setdefault((dataset, model), []).append(read_margins(entry))
                 files.append(entry.margins)
@@ -457,16 +424,16 @@ def read_results(request: Request, attacks: Iterable[str] | None = None) -> Resu
                 for counts, split in ((clean, TEST), (validation, VALIDATION)):
                     if counted := _counted(summary, split, entry.summary):
                         counts.setdefault((dataset, model), []).append(counted)
-    shared.check_same_points(tallies, points_text)
-    sources = shared.sources_of(request.entries, DATASETS)
+    sources = dataset_sources(request.entries, DATASETS)
     names = dict.fromkeys((*DATASETS, *sources))
-    return Results(
+    return ImaResults(
+        study=STUDY,
         tallies=tallies,
         margins=margins,
         validation=validation,
         clean=clean,
         sources=sources,
-        models={d: shared.ordered_models(groups, d, printed.models(d)) for d in names},
+        models={d: ordered_models(groups, d, printed.models(d)) for d in names},
         replicates={key: [entry.replicate for entry in found] for key, found in groups.items()},
         training=_training(request.entries, sizes),
         sizes=sizes,
@@ -502,7 +469,7 @@ def _counted(
     """Returns correct and all points of a split, None where none were counted."""
     points, number, accuracy = split
     n, share = summary.get(number), summary.get(accuracy)
-    return (shared.counted_right(share, n, points, where), n) if n and share is not None else None
+    return (correct_count(share, n, points, where), n) if n and share is not None else None
 
 
 def _sizes(entry: Entry, summary: Mapping[str, Any]) -> Sizes:
@@ -533,7 +500,7 @@ def _points_trained_on(drawn: int | None, size: Sizes | None) -> str:
     return f"{of} {size.training:,} training points"
 
 
-def shown_sources(results: Results, datasets: Iterable[str]) -> dict[str, str]:
+def shown_sources(results: ImaResults, datasets: Iterable[str]) -> dict[str, str]:
     """Returns the sources of these data sets, of those that were run."""
     return {name: results.sources[name] for name in datasets if name in results.sources}
 
@@ -550,15 +517,7 @@ def remark(dataset: str, source: str) -> str:
 # --- words ------------------------------------------------------------------------------
 
 
-def points_text(tally: Tally) -> str:
-    """Returns which points a tally is of, in words."""
-    n = int(tally.rows(0.0)["points"].sum())
-    if tally.selection == FIRST_PER_CLASS:
-        return f"{n:,} test points, the first {tally.per_class:,} of each class"
-    return f"{n:,} test points"
-
-
-def sample_text(results: Results, tables: Iterable[PrintedTable]) -> str:
+def sample_text(results: ImaResults, tables: Iterable[PrintedTable]) -> str:
     """Returns which points the attacks of these tables were made on, in words."""
     parts: dict[str, dict[str, None]] = {}
     for table in tables:
@@ -576,7 +535,7 @@ def sample_text(results: Results, tables: Iterable[PrintedTable]) -> str:
 
 def attack_text(request: Request, attack: str) -> str:
     """Returns an attack of the study and its budget in words."""
-    return shared.attack_text(request, attack, ATTACK_NAMES)
+    return attack_in_words(request, attack, ATTACK_NAMES)
 
 
 def budget_text(request: Request, attacks: Sequence[str]) -> str:
@@ -584,7 +543,7 @@ def budget_text(request: Request, attacks: Sequence[str]) -> str:
     known = {name: request.attacks[name] for name in attacks if name in request.attacks}
     if len({facts["name"] for facts in known.values()}) != 1:
         return "; ".join(dict.fromkeys(attack_text(request, name) for name in attacks))
-    settings = {name: shared.attack_settings(facts) for name, facts in known.items()}
+    settings = {name: attack_settings(facts) for name, facts in known.items()}
     first = next(iter(settings.values()))
     common = {
         key: value
@@ -610,7 +569,7 @@ def _losses(known: Mapping[str, Mapping[str, Any]]) -> str:
     return " and ".join(sorted(loss.replace("_", " ") for loss in found))
 
 
-def model_in(table: PrintedTable, results: Results, dataset: str, method: str) -> str:
+def model_in(table: PrintedTable, results: ImaResults, dataset: str, method: str) -> str:
     """Returns the model of a run that stands in a row of a table."""
     model = table.model(method)
     return model if model in results.models[dataset] else method

@@ -10,7 +10,7 @@ study: the comparison lists them as not run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,30 @@ from typing import TYPE_CHECKING, Any
 from medrobust.evaluation.statistics import Estimate
 from medrobust.evaluation.tally import FIRST_PER_CLASS, WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
-from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
-from medrobust.reporting.plotting import model_label
+from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number
+from medrobust.reporting.levels import (
+    NO_LEVEL,
+    PanelKind,
+    attack_notes,
+    dataset_panels,
+    difference_text,
+    mismatch_notes,
+    points_text,
+    published_text,
+    reproduced_text,
+    spent,
+)
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text, signed
+from medrobust.reporting.rows import (
+    ROW_COLUMNS,
+    estimate_columns,
+    interval_notes,
+    level_text,
+    number_row,
+    published_outside,
+    remark_notes,
+    typed,
+)
 from medrobust.studies.ima.results import (
     DATASETS,
     METRIC,
@@ -31,13 +50,12 @@ from medrobust.studies.ima.results import (
     SAME_AS_IMA,
     TABLES,
     VALIDATION_LEVEL,
+    ImaResults,
     PrintedNumbers,
     PrintedTable,
-    Results,
     attack_text,
     method_of,
     model_in,
-    points_text,
     read_printed,
     read_results,
     remark,
@@ -66,7 +84,6 @@ _TEXT = frozenset({"interval", "selection", "published_in_spread"})
 _WHOLE = frozenset({"non_monotone", "attacked"})
 #: Decimals of a reproduced number: those of the paper.
 DECIMALS = 4
-NO_LEVEL = "this noise level is not part of this run"
 NO_VALIDATION = "the accuracy on clean validation points is not part of this run"
 #: Column ``selection`` of an accuracy on validation points.
 VALIDATION_SET = "validation_set"
@@ -76,7 +93,7 @@ VALIDATION_SET = "validation_set"
 
 
 def table_rows(
-    table: PrintedTable, results: Results, printed: PrintedNumbers, context: RunContext
+    table: PrintedTable, results: ImaResults, printed: PrintedNumbers, context: RunContext
 ) -> pd.DataFrame:
     """Returns one row per data set, model and noise level of a table.
 
@@ -105,11 +122,11 @@ def table_rows(
         for method in _methods(table, results, printed, dataset)
         for level in _levels(table, results, printed, dataset)
     ]
-    columns = [*shared.ROW_COLUMNS, *_OWN_COLUMNS]
-    return shared.typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
+    columns = [*ROW_COLUMNS, *_OWN_COLUMNS]
+    return typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
 
 
-def _datasets(table: PrintedTable, results: Results) -> list[str]:
+def _datasets(table: PrintedTable, results: ImaResults) -> list[str]:
     """Returns the table's data set, then added ones on which its attack was run."""
     added = [
         name
@@ -120,7 +137,7 @@ def _datasets(table: PrintedTable, results: Results) -> list[str]:
 
 
 def _methods(
-    table: PrintedTable, results: Results, printed: PrintedNumbers, dataset: str
+    table: PrintedTable, results: ImaResults, printed: PrintedNumbers, dataset: str
 ) -> list[str]:
     """Returns the table's rows, then models of no table that its attack was run on."""
     known = printed.methods(table) if dataset == table.dataset else []
@@ -136,7 +153,7 @@ def _methods(
 
 
 def _levels(
-    table: PrintedTable, results: Results, printed: PrintedNumbers, dataset: str
+    table: PrintedTable, results: ImaResults, printed: PrintedNumbers, dataset: str
 ) -> list[str]:
     levels = sorted({*printed.levels(table), *results.levels(table.attack, dataset)})
     more = [VALIDATION_LEVEL] if printed.has_validation(table) else []
@@ -145,7 +162,7 @@ def _levels(
 
 def _row(
     table: PrintedTable,
-    results: Results,
+    results: ImaResults,
     printed: PrintedNumbers,
     context: RunContext,
     dataset: str,
@@ -153,47 +170,37 @@ def _row(
     level: str,
 ) -> dict[str, Any]:
     value = printed.value(table, method, level) if dataset == table.dataset else None
-    row: dict[str, Any] = dict.fromkeys((*shared.ROW_COLUMNS, *_OWN_COLUMNS))
-    row |= {
-        "table": table.number,
-        "dataset": dataset,
-        "method": method,
-        "metric": METRIC,
-        "attack": PRINTED_ATTACK,
-        "norm": table.norm,
-        "epsilon": level,
-        "origin": "added" if value is None else "paper",
-        "status": NOT_RUN,
-        "published": value,
-        "scale": context.scale,
-        "protocol": context.protocol,
-        "source": "",
-    }
+    row = number_row(
+        (*ROW_COLUMNS, *_OWN_COLUMNS),
+        value,
+        context,
+        table=table.number,
+        dataset=dataset,
+        method=method,
+        metric=METRIC,
+        attack=PRINTED_ATTACK,
+        norm=table.norm,
+        epsilon=level,
+    )
     model = model_in(table, results, dataset, method)
     if not results.of(dataset, model, table.attack):
         return row
     if level == VALIDATION_LEVEL:
         estimate = results.validation_estimate(dataset, model)
         shares = [right / n for right, n in results.validation.get((dataset, model), ())]
-        spent = {"selection": VALIDATION_SET}
+        effort = {"selection": VALIDATION_SET}
     else:
         estimate = results.estimate(dataset, model, table.attack, float(level))
         shares = results.shares(dataset, model, table.attack, float(level))
-        spent = _spent(table, results, dataset, model, float(level)) if estimate else {}
+        effort = _spent(table, results, dataset, model, float(level)) if estimate else {}
     if estimate is None:
         return row | {"status": NO_VALIDATION if level == VALIDATION_LEVEL else NO_LEVEL}
-    return row | {
+    return {
+        **row,
+        **estimate_columns(estimate, value, results.sources[dataset]),
         "status": _status(estimate),
-        "reproduced": estimate.value,
-        "ci_low": estimate.ci_low,
-        "ci_high": estimate.ci_high,
-        "n": estimate.n,
-        "replicates": estimate.replicates,
-        "difference": None if value is None else estimate.value - value,
-        "source": results.sources[dataset],
-        "interval": estimate.basis,
         **_spread(shares, value, printed.decimals(table)),
-        **spent,
+        **effort,
     }
 
 
@@ -221,23 +228,18 @@ def _spread(shares: Sequence[float], value: float | None, decimals: int) -> dict
 
 
 def _spent(
-    table: PrintedTable, results: Results, dataset: str, model: str, epsilon: float
+    table: PrintedTable, results: ImaResults, dataset: str, model: str, epsilon: float
 ) -> dict[str, Any]:
     where = (dataset, model, table.attack, epsilon)
-    counts = results.level_counts(*where)
     worst = results.estimate(*where, WORST_CASE)
-    spent = sum(one.gradient_evaluations for one in counts)
     return {
-        "selection": results.of(*where[:3])[0].selection,
+        **spent(results.of(*where[:3]), epsilon),
         "worst_case": None if worst is None else worst.value,
-        "non_monotone": sum(one.non_monotone for one in counts),
-        "attacked": sum(one.attacked for one in counts),
-        "gradients_per_point": spent / sum(one.points for one in counts),
         "clean_all": _clean_of_all(results, where) if epsilon == 0 else None,
     }
 
 
-def _clean_of_all(results: Results, where: tuple[str, str, str, float]) -> float | None:
+def _clean_of_all(results: ImaResults, where: tuple[str, str, str, float]) -> float | None:
     """Returns the accuracy on all test points, if attacks took a part of them and it is known."""
     counts = results.clean.get(where[:2], ())
     if not counts or results.of(*where[:3])[0].selection != FIRST_PER_CLASS:
@@ -302,16 +304,15 @@ def _caption(table: PrintedTable, trainings: int) -> str:
     )
 
 
-def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[str]:
-    notes = [f"Intervals: {text}." for text in dict.fromkeys(frame["interval"]) if text]
+def _notes(table: PrintedTable, frame: pd.DataFrame, results: ImaResults) -> list[str]:
+    notes = interval_notes(frame)
     if (frame["replicates"] > 1).any():
         notes.append(
             "The published numbers are of one training each, the reproduced ones means: a "
             "published number may lie outside the interval of a mean and yet be one that a "
             "training gives."
         )
-    if (frame["status"] == NOT_RUN).any():
-        notes.append('"not run": this run has no results of that model under this attack.')
+    notes += attack_notes(frame)
     if VALIDATION_LEVEL in set(frame["epsilon"]):
         notes.append(_validation_note(table, results, frame))
     shared_rows = [name for name in SAME_AS_IMA if name in set(frame["method"])]
@@ -321,18 +322,10 @@ def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[s
     if any(tally.selection == FIRST_PER_CLASS for tally in tallies):
         notes.append(f"{points_text(tallies[0])}; the paper: all test points.")
     notes += [*_clean_note(table, frame, results), *_lost_note(frame)]
-    mismatches = sum(int(tally.frame["clean_mismatches"].iloc[0]) for tally in tallies)
-    if mismatches:
-        notes.append(
-            f"At {mismatches:,} points the attack saw another clean prediction than the "
-            "evaluation (rounding of another processor)."
-        )
-    ran = frame[frame["source"] != ""]
-    remarks = dict.fromkeys(map(remark, ran["dataset"], ran["source"]))
-    return notes + [f"{text[0].upper()}{text[1:]}." for text in remarks if text]
+    return [*notes, *mismatch_notes(tallies), *remark_notes(frame, remark)]
 
 
-def _clean_note(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[str]:
+def _clean_note(table: PrintedTable, frame: pd.DataFrame, results: ImaResults) -> list[str]:
     known = frame[frame["clean_all"].notna() & (frame["dataset"] == table.dataset)]
     if known.empty:
         return []
@@ -358,7 +351,7 @@ def _lost_note(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _validation_note(table: PrintedTable, results: Results, frame: pd.DataFrame) -> str:
+def _validation_note(table: PrintedTable, results: ImaResults, frame: pd.DataFrame) -> str:
     rows = frame[frame["epsilon"] == VALIDATION_LEVEL]
     if NO_VALIDATION in set(rows["status"]) or rows["n"].isna().all():
         return f"{VALIDATION_LEVEL}: {NO_VALIDATION}."
@@ -368,59 +361,25 @@ def _validation_note(table: PrintedTable, results: Results, frame: pd.DataFrame)
 
 def _panels(frame: pd.DataFrame, decimals: int, methods: Sequence[str]) -> list[Panel]:
     """Returns the panels of the paper's data set, and one for each added data set."""
-    panels = []
-    difference = partial(_difference_text, decimals)
-    for position, (dataset, part) in enumerate(frame.groupby("dataset", sort=False)):
-        sources = set(part["source"])
-        extra = "" if position == 0 else f", added data set {dataset}"
-        heading = shared.marked(f"Reproduced [95 % interval]{extra}", sources)
-        panels.append(_panel(part, _reproduced_text, heading, methods))
-        if position == 0:
-            panels.append(_panel(part, partial(_published_text, decimals), "Published", methods))
-            named = shared.marked("Difference", sources)
-            panels.append(_panel(part, difference, named, methods))
-        if part["lowest"].notna().any():
-            named = shared.marked(f"Lowest to highest training{extra}", sources)
-            panels.append(_panel(part, _spread_text, named, methods))
-    return panels
-
-
-def _panel(
-    part: pd.DataFrame,
-    cell: Callable[[Mapping[str, Any]], str],
-    title: str,
-    methods: Sequence[str],
-) -> Panel:
-    import pandas as pd
-
-    rows: dict[str, dict[str, str]] = {}
-    for row in shared.plain(part):
-        shown = rows.setdefault(row["method"], {"noise level": model_label(row["method"])})
-        shown[row["epsilon"]] = cell(row)
-    added = [place for place, name in enumerate(rows) if name not in methods]
-    sections = {added[0]: "Added models, not in the paper"} if added else {}
-    return Panel(pd.DataFrame(list(rows.values())), title=title, sections=sections)
-
-
-def _reproduced_text(row: Mapping[str, Any]) -> str:
-    if row["reproduced"] is None:
-        return NOT_RUN
-    return with_interval(row["reproduced"], row["ci_low"], row["ci_high"], DECIMALS)
-
-
-def _published_text(decimals: int, row: Mapping[str, Any]) -> str:
-    return number(row["published"], decimals)
-
-
-def _difference_text(decimals: int, row: Mapping[str, Any]) -> str:
-    if row["difference"] is None:
-        return NOT_RUN if row["reproduced"] is None else "–"
-    return signed(row["difference"], DECIMALS) + stars(row, decimals)
+    with_stars = partial(stars, decimals=decimals)
+    kinds = (
+        PanelKind("Reproduced [95 % interval]", partial(reproduced_text, decimals=DECIMALS)),
+        PanelKind(
+            "Published", partial(published_text, decimals=decimals), first_only=True, marked=False
+        ),
+        PanelKind(
+            "Difference",
+            partial(difference_text, decimals=DECIMALS, stars=with_stars),
+            first_only=True,
+        ),
+        PanelKind("Lowest to highest training", _spread_text, filled="lowest"),
+    )
+    return dataset_panels(frame, kinds, in_paper=lambda method: method in methods)
 
 
 def stars(row: Mapping[str, Any], decimals: int) -> str:
     """Returns "*" for a published number outside the interval, "**" if outside the range too."""
-    if not shared.outside(row, decimals):
+    if not published_outside(row, decimals):
         return ""
     return "**" if row["published_in_spread"] == "no" else "*"
 

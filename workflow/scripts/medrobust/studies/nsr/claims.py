@@ -43,8 +43,8 @@ from medrobust.studies.nsr.results import (
     NETWORKS,
     NOISE_LEVELS,
     PRINTED_ATTACKS,
+    NsrResults,
     Printed,
-    Results,
     budget_text,
     model_name,
     read_printed,
@@ -119,7 +119,7 @@ class Evidence(Protocol):
 class RunEvidence:
     """The run's results."""
 
-    results: Results
+    results: NsrResults
 
     def _values(self, quantity: Quantity) -> tuple[float, np.ndarray] | str:
         """Returns estimate and draws of a quantity, or why there are none."""
@@ -453,7 +453,7 @@ def _no_obfuscation(evidence: Evidence) -> Statement:
 # --- tests of other kinds ---------------------------------------------------------------
 
 
-def _judge_sizes(results: Results, dataset: str) -> Finding:
+def _judge_sizes(results: NsrResults, dataset: str) -> Finding:
     label = "70,043 points in the pure training set, 21,892 in the test set"
     if dataset not in results.sizes:
         return Finding(open_statement(label, "no sizes were handed over"))
@@ -464,7 +464,7 @@ def _judge_sizes(results: Results, dataset: str) -> Finding:
     return Finding(exact(label, (train, test) == (70043, 21892), figures), train + test)
 
 
-def _judge_recall(results: Results, dataset: str) -> Finding:
+def _judge_recall(results: NsrResults, dataset: str) -> Finding:
     label = "mean recall equals accuracy in every evaluation"
     gaps = []
     for (name, _, _), tallies in results.tallies.items():
@@ -479,7 +479,7 @@ def _judge_recall(results: Results, dataset: str) -> Finding:
     return Finding(exact(label, max(gaps) < 1e-9, figures))
 
 
-def _unmeasured(why: str, results: Results, dataset: str) -> Finding:
+def _unmeasured(why: str, results: NsrResults, dataset: str) -> Finding:
     return Finding(open_statement("the sentence", why))
 
 
@@ -494,10 +494,10 @@ def claims(printed: Printed) -> list[Claim]:
     """
     of_print = PrintEvidence(printed)
 
-    def judge(test: Test, attack: str, results: Results, dataset: str) -> Finding:
-        found = results.attacked(attack)
+    def judge(test: Test, attack: str, results: NsrResults, dataset: str) -> Finding:
+        found = results.attacked(attack, DATASET)
         n = int(found[0].rows(0.0)["points"].sum()) if found else None
-        return Finding(test(RunEvidence(results)), n, results.trainings())
+        return Finding(test(RunEvidence(results)), n, results.trainings(DATASET))
 
     def claim(
         name: str, quote: str, where: str, tested: str, test: Test, attack: str = "pgd100"

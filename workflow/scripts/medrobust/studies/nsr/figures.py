@@ -12,12 +12,12 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.reporting import artefacts
-from medrobust.reporting import matrix as shared_matrix
-from medrobust.reporting import rows as shared
 from medrobust.reporting.comparison import read_published
+from medrobust.reporting.levels import curve_frame, draw_curve, model_legend, share_axis
+from medrobust.reporting.matrix import LARGEST_SHOWN, draw_cells, draw_key, draw_scale
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import MITBIH_SAMPLING_RATE, level_text
+from medrobust.reporting.rows import MITBIH_SAMPLING_RATE, draw_not_run, level_text, plain
 from medrobust.studies.nsr.results import (
     DATASET,
     LEVELS,
@@ -28,8 +28,8 @@ from medrobust.studies.nsr.results import (
     PRINTED_ATTACKS,
     STUDY,
     TABLES,
+    NsrResults,
     Printed,
-    Results,
     attack_text,
     budget_text,
     model_name,
@@ -118,22 +118,20 @@ def build_curves(curves: Curves, request: Request) -> list[Path]:
         )
 
 
-def curve_points(curves: Curves, results: Results, printed: Printed) -> pd.DataFrame:
+def curve_points(curves: Curves, results: NsrResults, printed: Printed) -> pd.DataFrame:
     """Returns what the curves show.
 
     Returns:
         ``origin`` ("reproduced", "published"), ``metric``, ``method``, ``epsilon``, ``value``,
         ``ci_low``, ``ci_high`` (NaN for published), ``source`` (empty for published).
     """
-    import pandas as pd
-
     rows = []
     for metric in METRICS:
         for model in results.models[DATASET]:
             network, method = split_name(model)
             if network not in (curves.network, ""):
                 continue
-            for epsilon in sorted({*LEVELS, *results.levels(curves.attack)}):
+            for epsilon in sorted({*LEVELS, *results.levels(curves.attack, DATASET)}):
                 shared_part = {"metric": metric, "method": method, "epsilon": epsilon}
                 key = (model, curves.attack, metric, epsilon)
                 if key in printed:
@@ -151,9 +149,7 @@ def curve_points(curves: Curves, results: Results, printed: Printed) -> pd.DataF
                         }
                     )
     columns = ["origin", "metric", "method", "epsilon", "value", "ci_low", "ci_high", "source"]
-    frame = pd.DataFrame(rows, columns=columns)
-    frame["source"] = [one if isinstance(one, str) else "" for one in frame["source"]]
-    return frame.astype(dict.fromkeys(["epsilon", "value", "ci_low", "ci_high"], "float64"))
+    return curve_frame(rows, columns, text=("origin", "metric", "method", "source"))
 
 
 def _methods(drawn: pd.DataFrame, origin: str) -> set[str]:
@@ -180,61 +176,29 @@ def _draw_curves(curves: Curves, drawn: pd.DataFrame) -> Any:
                 axes.set_ylabel("Share")
             if row == 1:
                 axes.set_xlabel("Noise level ε (L∞)")
-    _legend(figure, grid)
+    model_legend(figure, grid.ravel(), [model_label(method) for method in METHODS])
     return figure
 
 
 def _draw_panel(axes: Any, part: pd.DataFrame, levels: Sequence[float]) -> None:
-    from matplotlib.ticker import MultipleLocator
-
     from medrobust.reporting import plotting
 
     place = {level: position for position, level in enumerate(levels)}
     for method, curve in part.groupby("method", sort=False):
-        x = [place[level] for level in curve["epsilon"]]
-        style = plotting.model_style(method)
-        front = method in ("loss1", "loss2")
-        axes.plot(
-            x,
-            curve["value"],
-            **style,
+        proposed = method in ("loss1", "loss2")
+        draw_curve(
+            axes,
+            [place[level] for level in curve["epsilon"]],
+            curve,
+            plotting.model_style(method),
             label=model_label(method),
-            markersize=3.4,
-            markeredgewidth=0.4,
-            markeredgecolor="white",
-            linewidth=1.7 if front else 1.0,
-            zorder=3 if front else 2,
-            clip_on=False,
+            linewidth=1.7 if proposed else 1.0,
+            zorder=3 if proposed else 2,
+            alpha=0.13,
         )
-        if curve["ci_low"].notna().all():
-            axes.fill_between(
-                x, curve["ci_low"], curve["ci_high"], color=style["color"], alpha=0.13, linewidth=0
-            )
     axes.set_xticks(range(len(levels)), [level_text(level) for level in levels])
-    axes.set_ylim(0, 1)
     axes.set_xlim(-0.15, len(levels) - 0.85)
-    axes.yaxis.set_major_locator(MultipleLocator(0.1))
-    axes.yaxis.set_minor_locator(MultipleLocator(0.05))
-    axes.grid(axis="y", which="major", color="#DDDDDD", linewidth=0.5)
-    axes.set_axisbelow(True)
-
-
-def _legend(figure: Any, grid: Any) -> None:
-    handles: dict[str, Any] = {}
-    for axes in grid.ravel():
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    known = [model_label(method) for method in METHODS]
-    order = [name for name in known if name in handles]
-    order += [name for name in handles if name not in known]
-    figure.legend(
-        [handles[name] for name in order],
-        order,
-        loc="outside upper center",
-        ncols=len(handles) if len(handles) <= 9 else 6,
-        handlelength=2.6,
-        columnspacing=1.1,
-    )
+    share_axis(axes, step=0.1)
 
 
 # --- geometry ---------------------------------------------------------------------------
@@ -351,7 +315,7 @@ def build_beat(request: Request) -> list[Path]:
 
     title = "Figure 8. One heartbeat at all noise levels"
     if (found := _beat_file(request)) is None:
-        return shared.draw_not_run(request, title, "the attack of one heartbeat")
+        return draw_not_run(request, title, "the attack of one heartbeat")
     entry, path = found
     x, adversarial, levels, point = _read_beat(path)
     _, method = split_name(entry.model)
@@ -485,7 +449,7 @@ def build_matrix(request: Request) -> list[Path]:
     frames = [table_rows(table, results, published, request.context) for table in TABLES]
     frame = pd.concat(frames, ignore_index=True)
     frame = frame[frame["published"].notna()].reset_index(drop=True)
-    frame["outside"] = [outside(row) for row in shared.plain(frame)]
+    frame["outside"] = [outside(row) for row in plain(frame)]
     ran = frame["reproduced"].notna()
     within = int((ran & ~frame["outside"]).sum())
     with plotting.style():
@@ -500,7 +464,7 @@ def build_matrix(request: Request) -> list[Path]:
                 "points. Grey numbers: the published one lies within the 95 % interval of the "
                 f"reproduced one, rounding allowed for ({within} of {int(ran.sum())} that were "
                 "run); bold: outside. Hatched: not run. Colours end at "
-                f"±{100 * shared_matrix.LARGEST_SHOWN:g} points."
+                f"±{100 * LARGEST_SHOWN:g} points."
             ),
             context=request.context,
             sources=results.sources,
@@ -519,8 +483,8 @@ def _draw_matrix(frame: pd.DataFrame) -> Any:
     for axes, table in zip(grid.ravel(), _by_place(), strict=True):
         part = frame[frame["table"] == str(table.number)]
         image = _draw_cells(axes, part, table)
-    shared_matrix.draw_key(figure)
-    shared_matrix.draw_scale(figure, image, grid)
+    draw_key(figure)
+    draw_scale(figure, image, grid)
     return figure
 
 
@@ -541,9 +505,9 @@ def _draw_cells(axes: Any, part: pd.DataFrame, table: Any) -> Any:
         for j, level in enumerate(LEVELS)
     }
     name = PRINTED_ATTACKS[table.attack]
-    return shared_matrix.draw_cells(
+    return draw_cells(
         axes,
-        {place[row["method"], row["epsilon"]]: row for row in shared.plain(part)},
+        {place[row["method"], row["epsilon"]]: row for row in plain(part)},
         [model_label(method) for method in METHODS],
         [level_text(e).removeprefix("0") or "0" for e in LEVELS],
         title=f"Table {table.number}: {table.network}, {table.metric}, {name}",

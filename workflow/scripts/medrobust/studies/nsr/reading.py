@@ -22,10 +22,9 @@ import numpy as np
 
 from medrobust.evaluation.tally import ATTACK, EACH_RUN, WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text, signed
+from medrobust.reporting.rows import level_text, plain, signed, with_synthetic_mark
 from medrobust.studies.nsr.results import (
     DATASET,
     LEVELS,
@@ -35,8 +34,8 @@ from medrobust.studies.nsr.results import (
     NOISE,
     NOISE_LEVELS,
     PRINTED_ATTACKS,
+    NsrResults,
     Printed,
-    Results,
     budget_text,
     model_name,
     read_printed,
@@ -102,7 +101,7 @@ def best_share(draws: dict[str, np.ndarray], name: str) -> float:
     return float((draws[name] > others).mean())
 
 
-def _rankings(results: Results, printed: Printed) -> Iterator[dict[str, Any]]:
+def _rankings(results: NsrResults, printed: Printed) -> Iterator[dict[str, Any]]:
     for attack in PRINTED_ATTACKS:
         for network in NETWORKS:
             for metric in METRICS:
@@ -116,7 +115,9 @@ def _rankings(results: Results, printed: Printed) -> Iterator[dict[str, Any]]:
                     yield from _ranking(results, printed, place)
 
 
-def _ranking(results: Results, printed: Printed, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _ranking(
+    results: NsrResults, printed: Printed, place: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     attack, network, metric, epsilon = place.values()
     names = [model_name(network, method) for method in METHODS]
     in_print = {name: printed[name, attack, metric, epsilon] for name in names}
@@ -152,7 +153,7 @@ Values = Callable[[str, str, float], "float | None"]
 """(model, attack, noise level) -> accuracy, None if it was not run."""
 
 
-def _ours(results: Results, reading: str = ATTACK) -> Values:
+def _ours(results: NsrResults, reading: str = ATTACK) -> Values:
     return lambda model, attack, level: results.value(model, attack, level, "ACC", reading=reading)
 
 
@@ -171,7 +172,7 @@ def _gap(values: Values, method: str, attack: str) -> float | None:
     return None if mlp is None or cnn is None else cnn - mlp
 
 
-def _networks(results: Results, printed: Printed) -> Iterator[dict[str, Any]]:
+def _networks(results: NsrResults, printed: Printed) -> Iterator[dict[str, Any]]:
     for attack in PRINTED_ATTACKS:
         for method in METHODS:
             yield {
@@ -291,7 +292,7 @@ CHECKS = (
 NON_MONOTONE = "points lost again"
 
 
-def _on_spsa_points(results: Results, model: str) -> Values:
+def _on_spsa_points(results: NsrResults, model: str) -> Values:
     """Returns accuracies for the check of SPSA: 100-PGD's on SPSA's points."""
     where = results.on_points_of(model, "pgd100", "spsa")
 
@@ -304,7 +305,7 @@ def _on_spsa_points(results: Results, model: str) -> Values:
     return values
 
 
-def _checks(results: Results, printed: Printed) -> Iterator[dict[str, Any]]:
+def _checks(results: NsrResults, printed: Printed) -> Iterator[dict[str, Any]]:
     for network in NETWORKS:
         for method in METHODS:
             model = model_name(network, method)
@@ -327,10 +328,10 @@ def _checks(results: Results, printed: Printed) -> Iterator[dict[str, Any]]:
             yield _lost_again(results, network, method)
 
 
-def _lost_again(results: Results, network: str, method: str) -> dict[str, Any]:
+def _lost_again(results: NsrResults, network: str, method: str) -> dict[str, Any]:
     """Returns the share of points that 100-PGD fools at a level but not at a larger one."""
     share = None
-    for tally in results.of(model_name(network, method), "pgd100"):
+    for tally in results.of(DATASET, model_name(network, method), "pgd100"):
         rows = tally.rows(max(tally.levels), WORST_CASE)
         share = max(share or 0.0, float(rows["non_monotone"].sum() / rows["points"].sum()))
     suspect = share is not None and share > NON_MONOTONE_SHARE
@@ -345,14 +346,14 @@ def _lost_again(results: Results, network: str, method: str) -> dict[str, Any]:
     }
 
 
-def _worst_case(results: Results) -> Iterator[dict[str, Any]]:
+def _worst_case(results: NsrResults) -> Iterator[dict[str, Any]]:
     """Yields the most that accuracy falls if every level up to a level counts."""
     for attack in PRINTED_ATTACKS:
         for model in results.models[DATASET]:
             network, method = split_name(model)
             falls = [
                 (results.value(model, attack, level, "ACC"), level)
-                for level in results.levels(attack)[1:]
+                for level in results.levels(attack, DATASET)[1:]
                 if results.cells(model, attack, level)
             ]
             worst = _ours(results, WORST_CASE)
@@ -371,11 +372,11 @@ def _worst_case(results: Results) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _noise_rows(results: Results) -> Iterator[dict[str, Any]]:
+def _noise_rows(results: NsrResults) -> Iterator[dict[str, Any]]:
     """Yields accuracy under uniform noise, the mean over draws and the worst of them."""
     for model in results.models[DATASET]:
         network, method = split_name(model)
-        for level in results.levels(NOISE)[1:]:
+        for level in results.levels(NOISE, DATASET)[1:]:
             for reading in (EACH_RUN, ATTACK):
                 value = results.value(model, NOISE, level, "ACC", reading=reading)
                 if value is not None:
@@ -394,7 +395,7 @@ def _noise_rows(results: Results) -> Iterator[dict[str, Any]]:
 # --- the page ---------------------------------------------------------------------------
 
 
-def reading_rows(results: Results, printed: Printed, request: Request) -> pd.DataFrame:
+def reading_rows(results: NsrResults, printed: Printed, request: Request) -> pd.DataFrame:
     """Returns everything that the page says as long rows, the columns :data:`COLUMNS`.
 
     Kinds: "ranking", "networks", "check", "worst case", "noise".
@@ -462,7 +463,7 @@ def _pivot(
     import pandas as pd
 
     table: dict[tuple[str, ...], dict[str, str]] = {}
-    for one in shared.plain(rows):
+    for one in plain(rows):
         key = tuple(one[name] for name in row)
         table.setdefault(key, {})[one[column]] = cell(one)
     shown = [{**dict(zip(row, key, strict=True)), **cells} for key, cells in table.items()]
@@ -480,7 +481,7 @@ def _tau_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
         "Kendall's tau between the order of the methods here and in print, by noise level (in "
         "brackets: how many methods were run, if not all)"
     )
-    return Panel(table, title=shared.marked(heading, sources))
+    return Panel(table, title=with_synthetic_mark(heading, sources))
 
 
 def _tau_text(one: dict[str, Any]) -> str:
@@ -494,7 +495,7 @@ def _best_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
     rows = _named(frame[frame["quantity"] == "rank"])
     shares = frame[frame["quantity"] == "share of draws in which best"]
     key = ("attack", "network", "metric", "epsilon")
-    sure = {tuple(one[name] for name in key): one["value"] for one in shared.plain(_named(shares))}
+    sure = {tuple(one[name] for name in key): one["value"] for one in plain(_named(shares))}
 
     def cell(one: dict[str, Any]) -> str:
         printed = f"[{one['published']:.0f}]"
@@ -509,7 +510,7 @@ def _best_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
         "Is loss2 best? Its rank here [in print], who is best if it is not (share of the bootstrap "
         "draws in which loss2 is)"
     )
-    return Panel(table, title=shared.marked(heading, sources))
+    return Panel(table, title=with_synthetic_mark(heading, sources))
 
 
 def percent(share: float) -> str:
@@ -530,7 +531,7 @@ def _network_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
 
     table = _pivot(rows, ("method",), "attack", cell)
     heading = "The CNN's minus the MLP's accuracy, mean over the noise levels, here [in print]"
-    return Panel(table, title=shared.marked(heading, sources))
+    return Panel(table, title=with_synthetic_mark(heading, sources))
 
 
 def _check_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
@@ -544,7 +545,7 @@ def _check_panel(frame: pd.DataFrame, sources: set[str]) -> Panel:
         return f"{one['flag']} ({shown})"
 
     table = _pivot(rows, ("network", "method"), "quantity", cell)
-    return Panel(table, title=shared.marked("Can the attacks be trusted?", sources))
+    return Panel(table, title=with_synthetic_mark("Can the attacks be trusted?", sources))
 
 
 def _notes_on_print(frame: pd.DataFrame) -> list[str]:
@@ -564,7 +565,7 @@ def _models(rows: pd.DataFrame) -> str:
     return ", ".join(f"{n}:{m}" for n, m in zip(rows["network"], rows["method"], strict=True))
 
 
-def _notes(frame: pd.DataFrame, results: Results) -> list[str]:
+def _notes(frame: pd.DataFrame, results: NsrResults) -> list[str]:
     notes = [f"{check.name}: {check.means}." for check in CHECKS]
     notes.append(
         f"{NON_MONOTONE}: share of the test points that 100-PGD fools at a level but not at a "
@@ -580,7 +581,7 @@ def _notes(frame: pd.DataFrame, results: Results) -> list[str]:
         "The shares are over test points: one training of each model, so what another training "
         "would change is not in them. Methods are resampled independently, which makes them less "
         "sure than they could be."
-        if results.trainings() == 1
+        if results.trainings(DATASET) == 1
         else "The shares are over test points and, from three trainings on, over trainings."
     )
     text = remark(DATASET, results.sources.get(DATASET, ""))

@@ -1,6 +1,6 @@
 """What the tables, figures, claims and reading of nsr read: tallies, and the printed numbers.
 
-Everything that is estimated goes through :class:`Results`, so that a number and its interval
+Everything that is estimated goes through :class:`NsrResults`, so that a number and its interval
 are the same wherever they are shown.
 """
 
@@ -12,13 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.core import io, seeds
+from medrobust.core import io
 from medrobust.evaluation import balanced, statistics
-from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally, read_tally
-from medrobust.reporting import rows as shared
+from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally
 from medrobust.reporting.comparison import read_published
+from medrobust.reporting.levels import LevelResults, read_tallies
 from medrobust.reporting.request import Entry, Request
-from medrobust.reporting.rows import level_text
+from medrobust.reporting.rows import (
+    attack_in_words,
+    dataset_sources,
+    level_text,
+    ordered_models,
+    printed_values,
+    replicates_by_model,
+)
 
 STUDY = "nsr"
 DATASET = "MIT-BIH(balanced test)"
@@ -102,31 +109,17 @@ PAPER_MODELS = tuple(model_name(network, method) for network in NETWORKS for met
 
 
 @dataclass(frozen=True)
-class Results:
-    """Tallies of a run and what follows from them.
+class NsrResults(LevelResults):
+    """Tallies of a run and the metrics on the balanced test set that follow from them.
 
     Attributes:
-        tallies: (data set, model, attack) to the tallies of its replicates.
-        sources: data set to source, the paper's first.
-        models: of each data set, in the order of the tables.
         sizes: of each data set the numbers of training and test points, as evaluated.
         n_classes: number of classes.
-        seed: root seed.
-        files: every file that was read.
     """
 
-    tallies: Mapping[tuple[str, str, str], Sequence[Tally]]
-    sources: Mapping[str, str]
-    models: Mapping[str, Sequence[str]]
     sizes: Mapping[str, tuple[int, int]]
     n_classes: int
-    seed: int
-    files: Sequence[str]
     _draws: dict[tuple[Any, ...], dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
-
-    def of(self, model: str, attack: str, dataset: str = DATASET) -> Sequence[Tally]:
-        """Returns the tallies of an attacked model, none if it was not run."""
-        return self.tallies.get((dataset, model, attack), ())
 
     def cells(
         self,
@@ -139,11 +132,11 @@ class Results:
         subset: bool = False,
     ) -> list[balanced.Cells]:
         """Returns the counted points of each replicate, none if the level was not run."""
-        found = [
+        cells = [
             tally.cells(epsilon, reading, subset=subset)
-            for tally in self.of(model, attack, dataset)
+            for tally in self.of(dataset, model, attack)
         ]
-        return [] if any(one is None for one in found) else found
+        return [] if None in cells else cells
 
     def draws(
         self, model: str, attack: str, epsilon: float, metric: str, **where: Any
@@ -186,16 +179,12 @@ class Results:
         values = [float(of(balanced.confusion(one, self.n_classes))) for one in cells]
         return float(np.mean(values)) if values else None
 
-    def random(self, *names: object) -> np.random.Generator:
-        """Returns the generator of a named piece of work."""
-        return seeds.generator(self.seed, STUDY, *names)
-
     def on_points_of(self, model: str, attack: str, other: str) -> dict[str, bool] | None:
         """Returns how to read ``attack`` on the points of ``other`` (arguments of :meth:`cells`).
 
         None if either was not run, or their points cannot be matched.
         """
-        mine, theirs = self.of(model, attack), self.of(model, other)
+        mine, theirs = (self.of(DATASET, model, name) for name in (attack, other))
         if not mine or not theirs:
             return None
         if (mine[0].selection, mine[0].per_class) == (theirs[0].selection, theirs[0].per_class):
@@ -203,29 +192,10 @@ class Results:
         marked = mine[0].subset_per_class == theirs[0].per_class > 0
         return {"subset": True} if marked and mine[0].selection == TEST_SET else None
 
-    def attacked(self, attack: str, dataset: str = DATASET) -> list[Tally]:
-        """Returns every tally of an attack."""
-        return [
-            t
-            for (d, _, a), found in self.tallies.items()
-            for t in found
-            if (d, a) == (dataset, attack)
-        ]
-
-    def levels(self, attack: str, dataset: str = DATASET) -> list[float]:
-        """Returns the levels of an attack, ascending, with 0; none if it was not run."""
-        found = {level for tally in self.attacked(attack, dataset) for level in tally.levels}
-        return sorted({0.0, *found}) if found else []
-
-    def trainings(self, dataset: str = DATASET) -> int | None:
-        """Returns the fewest trainings behind the models of a data set."""
-        counts = [len(found) for (d, *_), found in self.tallies.items() if d == dataset]
-        return min(counts, default=None)
-
 
 def read_results(
     request: Request, attacks: Iterable[str] | None = None, network: str | None = None
-) -> Results:
+) -> NsrResults:
     """Reads the tallies of a request.
 
     Args:
@@ -243,23 +213,15 @@ def read_results(
         for entry in request.entries
         if network is None or split_name(entry.model)[0] in (network, "")
     ]
-    groups = shared.grouped(entries)
-    sources = shared.sources_of(entries, (DATASET,))
-    tallies: dict[tuple[str, str, str], list[Tally]] = {}
-    files: list[str] = []
-    for (dataset, model), replicates in groups.items():
-        for entry in replicates:
-            for attack, path in entry.tallies.items():
-                if wanted is not None and attack not in wanted:
-                    continue
-                tallies.setdefault((dataset, model, attack), []).append(read_tally(path))
-                files.append(path)
-    shared.check_same_points(tallies, points_text)
+    groups = replicates_by_model(entries)
+    sources = dataset_sources(entries, (DATASET,))
+    tallies, files = read_tallies(groups, wanted, points_text)
     names = (DATASET, *sources)
-    return Results(
+    return NsrResults(
+        study=STUDY,
         tallies=tallies,
         sources=sources,
-        models={name: shared.ordered_models(groups, name, PAPER_MODELS) for name in names},
+        models={name: ordered_models(groups, name, PAPER_MODELS) for name in names},
         sizes=_sizes(entries),
         n_classes=len(request.class_names) or N_CLASSES,
         seed=request.context.seed,
@@ -268,12 +230,12 @@ def read_results(
 
 
 def _sizes(entries: Sequence[Entry]) -> dict[str, tuple[int, int]]:
-    found = {}
+    sizes = {}
     for entry in entries:
-        if entry.summary and entry.dataset not in found:
+        if entry.summary and entry.dataset not in sizes:
             summary = io.read_json(entry.summary)
-            found[entry.dataset] = (int(summary["n_train"]), int(summary["n_test"]))
-    return found
+            sizes[entry.dataset] = (int(summary["n_train"]), int(summary["n_test"]))
+    return sizes
 
 
 def points_text(tally: Tally) -> str:
@@ -308,8 +270,8 @@ def read_printed(path: str) -> dict[tuple[str, str, str, float], float]:
     """
     frame = read_published(path, STUDY)
     names = {printed: name for name, printed in PRINTED_ATTACKS.items()}
-    found = shared.printed_values(frame, "method", "attack", "metric", "epsilon")
-    return {(m, names[a], metric, float(e)): value for (m, a, metric, e), value in found.items()}
+    values = printed_values(frame, "method", "attack", "metric", "epsilon")
+    return {(m, names[a], metric, float(e)): value for (m, a, metric, e), value in values.items()}
 
 
 # --- words ------------------------------------------------------------------------------
@@ -317,7 +279,7 @@ def read_printed(path: str) -> dict[tuple[str, str, str, float], float]:
 
 def attack_text(request: Request, attack: str) -> str:
     """Returns an attack of the study and its budget in words."""
-    return shared.attack_text(request, attack, PRINTED_ATTACKS)
+    return attack_in_words(request, attack, PRINTED_ATTACKS)
 
 
 def budget_text(request: Request, attacks: Iterable[str]) -> str:
@@ -325,12 +287,12 @@ def budget_text(request: Request, attacks: Iterable[str]) -> str:
     return "; ".join(attack_text(request, attack) for attack in attacks)
 
 
-def sample_text(results: Results, attacks: Iterable[str]) -> str:
+def sample_text(results: NsrResults, attacks: Iterable[str]) -> str:
     """Returns which points the attacks were made on, in words."""
     parts = []
     for attack in attacks:
-        found = results.attacked(attack)
+        tallies = results.attacked(attack, DATASET)
         name = PRINTED_ATTACKS.get(attack, attack)
-        parts.append(f"{name}: {points_text(found[0])}" if found else f"{name}: not run")
+        parts.append(f"{name}: {points_text(tallies[0])}" if tallies else f"{name}: not run")
     texts = {part.partition(": ")[2] for part in parts}
     return texts.pop() if len(texts) == 1 and len(parts) > 1 else "; ".join(parts)

@@ -9,18 +9,39 @@ all levels up to it stands in a column of its own (:mod:`medrobust.evaluation.ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrobust.evaluation.tally import WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
-from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
+from medrobust.reporting.artefacts import Panel, RunContext
 from medrobust.reporting.comparison import read_published
+from medrobust.reporting.levels import (
+    NO_LEVEL,
+    PanelKind,
+    attack_notes,
+    dataset_panels,
+    difference_text,
+    mismatch_notes,
+    published_text,
+    reproduced_text,
+    spent,
+)
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import level_text, signed
+from medrobust.reporting.rows import (
+    ROW_COLUMNS,
+    estimate_columns,
+    interval_notes,
+    level_text,
+    number_row,
+    printed_values,
+    published_outside,
+    remark_notes,
+    typed,
+)
 from medrobust.studies.nsr.results import (
     DATASET,
     LEVELS,
@@ -29,8 +50,8 @@ from medrobust.studies.nsr.results import (
     PRINTED_ATTACKS,
     STUDY,
     TABLES,
+    NsrResults,
     PrintedTable,
-    Results,
     attack_text,
     printed_dataset,
     read_results,
@@ -63,7 +84,7 @@ PRINTED_DECIMALS = 2
 
 
 def table_rows(
-    table: PrintedTable, results: Results, published: pd.DataFrame, context: RunContext
+    table: PrintedTable, results: NsrResults, published: pd.DataFrame, context: RunContext
 ) -> pd.DataFrame:
     """Returns one row per data set, model and noise level of a table.
 
@@ -83,32 +104,32 @@ def table_rows(
     import pandas as pd
 
     part = published[published["table"] == str(table.number)]
-    printed = shared.printed_values(part, "dataset", "method", "epsilon")
+    printed = printed_values(part, "dataset", "method", "epsilon")
     rows = [
         _row(table, results, printed, context, dataset, model, epsilon)
         for dataset in results.models
         for model in _models(table, results, dataset)
         for epsilon in _levels(table, results, dataset)
     ]
-    columns = [*shared.ROW_COLUMNS, *_OWN_COLUMNS]
-    return shared.typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
+    columns = [*ROW_COLUMNS, *_OWN_COLUMNS]
+    return typed(pd.DataFrame(rows, columns=columns), _TEXT, _WHOLE)
 
 
-def _models(table: PrintedTable, results: Results, dataset: str) -> list[str]:
+def _models(table: PrintedTable, results: NsrResults, dataset: str) -> list[str]:
     """Returns the table's methods, then added models; of other data sets, what was run."""
     mine = [m for m in results.models[dataset] if split_name(m)[0] in (table.network, "")]
     if dataset == DATASET:
         return mine
-    return [model for model in mine if results.of(model, table.attack, dataset)]
+    return [model for model in mine if results.of(dataset, model, table.attack)]
 
 
-def _levels(table: PrintedTable, results: Results, dataset: str) -> list[float]:
+def _levels(table: PrintedTable, results: NsrResults, dataset: str) -> list[float]:
     return sorted({*LEVELS, *results.levels(table.attack, dataset)})
 
 
 def _row(
     table: PrintedTable,
-    results: Results,
+    results: NsrResults,
     printed: Mapping[tuple[str, ...], float],
     context: RunContext,
     dataset: str,
@@ -117,60 +138,32 @@ def _row(
 ) -> dict[str, Any]:
     named = printed_dataset(table.attack, dataset)
     value = printed.get((named, model, level_text(epsilon)))
-    row: dict[str, Any] = dict.fromkeys((*shared.ROW_COLUMNS, *_OWN_COLUMNS))
-    row |= {
-        "table": str(table.number),
-        "dataset": named,
-        "method": model,
-        "metric": table.metric,
-        "attack": PRINTED_ATTACKS[table.attack],
-        "norm": "Linf",
-        "epsilon": level_text(epsilon),
-        "origin": "added" if value is None else "paper",
-        "status": NOT_RUN,
-        "published": value,
-        "scale": context.scale,
-        "protocol": context.protocol,
-        "source": "",
-    }
-    if not results.of(model, table.attack, dataset):
+    row = number_row(
+        (*ROW_COLUMNS, *_OWN_COLUMNS),
+        value,
+        context,
+        table=str(table.number),
+        dataset=named,
+        method=model,
+        metric=table.metric,
+        attack=PRINTED_ATTACKS[table.attack],
+        norm="Linf",
+        epsilon=level_text(epsilon),
+    )
+    tallies = results.of(dataset, model, table.attack)
+    if not tallies:
         return row
     estimate = results.estimate(model, table.attack, epsilon, table.metric, dataset=dataset)
     if estimate is None:
-        return row | {"status": "this noise level is not part of this run"}
-    return row | {
-        "status": "reproduced",
-        "reproduced": estimate.value,
-        "ci_low": estimate.ci_low,
-        "ci_high": estimate.ci_high,
-        "n": estimate.n,
-        "replicates": estimate.replicates,
-        "difference": None if value is None else estimate.value - value,
-        "source": results.sources[dataset],
-        "interval": estimate.basis,
-        **_spent(table, results, dataset, model, epsilon),
-    }
-
-
-def _spent(
-    table: PrintedTable, results: Results, dataset: str, model: str, epsilon: float
-) -> dict[str, Any]:
-    tallies = results.of(model, table.attack, dataset)
-    rows = [tally.rows(epsilon) for tally in tallies]
-    points = sum(int(one["points"].sum()) for one in rows)
-    total = {
-        name: sum(int(one[name].sum()) for one in rows)
-        for name in ("attacked", "non_monotone", "queries", "gradient_evaluations")
-    }
+        return row | {"status": NO_LEVEL}
+    worst = results.value(
+        model, table.attack, epsilon, table.metric, dataset=dataset, reading=WORST_CASE
+    )
     return {
-        "selection": tallies[0].selection,
-        "worst_case": results.value(
-            model, table.attack, epsilon, table.metric, dataset=dataset, reading=WORST_CASE
-        ),
-        "non_monotone": total["non_monotone"],
-        "attacked": total["attacked"],
-        "queries_per_point": total["queries"] / points,
-        "gradients_per_point": total["gradient_evaluations"] / points,
+        **row,
+        **estimate_columns(estimate, value, results.sources[dataset]),
+        **spent(tallies, epsilon),
+        "worst_case": worst,
     }
 
 
@@ -233,15 +226,13 @@ def _caption(table: PrintedTable) -> str:
     )
 
 
-def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[str]:
-    notes = [f"Intervals: {text}." for text in dict.fromkeys(frame["interval"]) if text]
-    if (frame["status"] == NOT_RUN).any():
-        notes.append('"not run": this run has no results of that model under this attack.')
-    tallies = results.attacked(table.attack)
+def _notes(table: PrintedTable, frame: pd.DataFrame, results: NsrResults) -> list[str]:
+    notes = [*interval_notes(frame), *attack_notes(frame)]
+    tallies = results.attacked(table.attack, DATASET)
     per_class = {tally.per_class for tally in tallies}
     if table.attack == "spsa" and per_class - {PAPER_PER_CLASS}:
-        found = sample_text(results, [table.attack])
-        notes.append(f"{found}; the paper: the first {PAPER_PER_CLASS} of each class.")
+        points = sample_text(results, [table.attack])
+        notes.append(f"{points}; the paper: the first {PAPER_PER_CLASS} of each class.")
     lost = frame.groupby("method", sort=False)["non_monotone"].max()
     if (lost > 0).any():
         worst = lost.idxmax()
@@ -250,60 +241,35 @@ def _notes(table: PrintedTable, frame: pd.DataFrame, results: Results) -> list[s
             f"at most {int(lost.max()):,} points of a level, {worst}); worst_case counts them "
             "as fooled."
         )
-    mismatches = sum(int(tally.frame["clean_mismatches"].iloc[0]) for tally in tallies)
-    if mismatches:
-        notes.append(
-            f"At {mismatches:,} points the attack saw another clean prediction than the "
-            "evaluation (rounding of another processor)."
-        )
-    ran = frame[frame["source"] != ""]
-    remarks = dict.fromkeys(map(remark, ran["dataset"], ran["source"]))
-    return notes + [f"{text[0].upper()}{text[1:]}." for text in remarks if text]
+    return [*notes, *mismatch_notes(tallies), *remark_notes(frame, remark)]
 
 
 def _panels(frame: pd.DataFrame) -> list[Panel]:
     """Returns three panels of the paper's data set, and one for each added data set."""
-    panels = []
-    for position, (dataset, part) in enumerate(frame.groupby("dataset", sort=False)):
-        sources = set(part["source"])
-        extra = "" if position == 0 else f", added data set {dataset}"
-        heading = shared.marked(f"Reproduced [95 % interval]{extra}", sources)
-        panels.append(_panel(part, _reproduced_text, heading))
-        if position == 0:
-            panels.append(_panel(part, _published_text, "Published"))
-            panels.append(_panel(part, _difference_text, shared.marked("Difference", sources)))
-    return panels
+    kinds = (
+        PanelKind("Reproduced [95 % interval]", partial(reproduced_text, decimals=DECIMALS)),
+        PanelKind(
+            "Published",
+            partial(published_text, decimals=PRINTED_DECIMALS),
+            first_only=True,
+            marked=False,
+        ),
+        PanelKind(
+            "Difference", partial(difference_text, decimals=DECIMALS, stars=_star), first_only=True
+        ),
+    )
+    return dataset_panels(
+        frame,
+        kinds,
+        in_paper=lambda model: split_name(model)[1] in METHODS,
+        label=lambda model: model_label(split_name(model)[1]),
+    )
 
 
-def _panel(part: pd.DataFrame, cell: Callable[[Mapping[str, Any]], str], title: str) -> Panel:
-    import pandas as pd
-
-    rows: dict[str, dict[str, str]] = {}
-    for row in shared.plain(part):
-        method = split_name(row["method"])[1]
-        shown = rows.setdefault(row["method"], {"noise level": model_label(method)})
-        shown[row["epsilon"]] = cell(row)
-    added = [place for place, name in enumerate(rows) if split_name(name)[1] not in METHODS]
-    sections = {added[0]: "Added models, not in the paper"} if added else {}
-    return Panel(pd.DataFrame(list(rows.values())), title=title, sections=sections)
-
-
-def _reproduced_text(row: Mapping[str, Any]) -> str:
-    if row["reproduced"] is None:
-        return NOT_RUN
-    return with_interval(row["reproduced"], row["ci_low"], row["ci_high"], DECIMALS)
-
-
-def _published_text(row: Mapping[str, Any]) -> str:
-    return number(row["published"], 2)
-
-
-def _difference_text(row: Mapping[str, Any]) -> str:
-    if row["difference"] is None:
-        return NOT_RUN if row["reproduced"] is None else "–"
-    return signed(row["difference"], DECIMALS) + ("*" if outside(row) else "")
+def _star(row: Mapping[str, Any]) -> str:
+    return "*" if outside(row) else ""
 
 
 def outside(row: Mapping[str, Any]) -> bool:
     """Tells whether a published number lies outside the interval of the reproduced one."""
-    return shared.outside(row, PRINTED_DECIMALS)
+    return published_outside(row, PRINTED_DECIMALS)

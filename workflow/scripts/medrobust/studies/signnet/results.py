@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from medrobust.evaluation import statistics
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import MITBIH_SAMPLING_RATE
+from medrobust.reporting.rows import (
+    MITBIH_SAMPLING_RATE,
+    dataset_sources,
+    replicates_by_model,
+    with_synthetic_mark,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,8 +99,8 @@ def dataset_label(name: str) -> str:
 
 
 def grouped(inputs: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
-    """Groups inputs by (printed data set, model): :func:`medrobust.reporting.rows.grouped`."""
-    return shared.grouped(inputs, dataset_label)
+    """Groups inputs by (printed data set, model): see ``rows.replicates_by_model``."""
+    return replicates_by_model(inputs, dataset_label)
 
 
 def sources_of(inputs: Sequence[Any]) -> dict[str, str]:
@@ -105,7 +109,7 @@ def sources_of(inputs: Sequence[Any]) -> dict[str, str]:
     Raises:
         InputError: a source is unknown, or a data set has two.
     """
-    return shared.sources_of(inputs, DATASETS, dataset_label)
+    return dataset_sources(inputs, DATASETS, dataset_label)
 
 
 def cells_of(groups: Mapping[tuple[str, str], Any]) -> list[tuple[str, str]]:
@@ -117,7 +121,7 @@ def cells_of(groups: Mapping[tuple[str, str], Any]) -> list[tuple[str, str]]:
 
 def marked(text: str, frame: pd.DataFrame, dataset: str) -> str:
     """Returns a heading with a mark if anything below it comes from stand-in data."""
-    return shared.marked(text, set(frame.loc[frame["dataset"] == dataset, "source"]))
+    return with_synthetic_mark(text, set(frame.loc[frame["dataset"] == dataset, "source"]))
 
 
 def smallest_distances(item: AttackInput) -> pd.DataFrame:

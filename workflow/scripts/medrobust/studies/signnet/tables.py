@@ -23,13 +23,12 @@ from medrobust.core import io, seeds
 from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
 from medrobust.reporting import artefacts
-from medrobust.reporting import rows as shared
 from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.consistency import PrintedMean, build_consistency
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import ROW_COLUMNS, plain
+from medrobust.reporting.rows import ROW_COLUMNS, correct_count, plain, printed_values, typed
 from medrobust.studies.signnet.results import (
     COMBINED,
     DATASETS,
@@ -213,7 +212,7 @@ def _read_summary(item: CleanInput) -> dict[str, Any]:
         raise InputError(
             f"An accuracy of {mean} is not a fraction in [0, 1].", where=str(item.summary)
         )
-    right = shared.counted_right(
+    right = correct_count(
         summary["ensemble_accuracy"], summary["n_test"], "test points", str(item.summary)
     )
     return summary | {"right": right}
@@ -529,7 +528,7 @@ _WHOLE_COLUMNS = frozenset({"members", "censored", "misclassified"})
 
 
 def _printed_values(published: pd.DataFrame, table: str) -> dict[tuple[str, str], float]:
-    return shared.printed_values(published[published["table"] == table], "dataset", "method")
+    return printed_values(published[published["table"] == table], "dataset", "method")
 
 
 def _row(
@@ -563,7 +562,7 @@ def _row(
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    return shared.typed(frame, _TEXT_COLUMNS, _WHOLE_COLUMNS)
+    return typed(frame, _TEXT_COLUMNS, _WHOLE_COLUMNS)
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
