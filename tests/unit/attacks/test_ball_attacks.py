@@ -313,8 +313,16 @@ def test_bad_input_is_refused(name):
     if name == "uniform_noise":
         return
     model.has_gradients = False
-    with pytest.raises(InputError, match="needs logits and gradients"):
+    lacks = "needs gradients.*spsa" if name == "pgd" else "needs scores.*hopskipjump"
+    with pytest.raises(InputError, match=f"(?s){lacks}"):
         run(name, model, x, y, make_spec(name))
+    model.has_logits = True
+    if name == "pgd":
+        with pytest.raises(InputError, match="needs gradients"):
+            run(name, model, x, y, make_spec(name))
+    else:  # spsa climbs by the values of logits alone
+        model.loss_gradients = None
+        assert run(name, model, x, y, make_spec(name)).queries.min() > 0
 
 
 def test_noise_flips_as_often_as_probability_says():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.attacks.engine.queries import BLOCK, Queries
+from medrobust.core.errors import InputError
 
 from tests.attack_models import Linear, Recorder
 
@@ -66,10 +67,21 @@ def test_what_is_adversarial(targeted):
     assert queries.counts.tolist() == [3, 3]
 
 
-def test_labels_of_another_shape_are_refused():
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (lambda labels: labels[:, None], r"labels of shape \(64, 1\) for 64 rows"),
+        (lambda labels: labels + 0.5, "of type float64"),
+        (lambda labels: labels - 1, "from -1 to 0, outside the 2 classes 0 to 1"),
+        (lambda labels: labels + 1, "from 1 to 2, outside the 2 classes"),
+    ],
+)
+def test_answers_that_are_no_classes_are_refused(broken, told):
     class Broken(Linear):
         def predict(self, x):
-            return super().predict(x)[:, None]
+            return broken(super().predict(x))
 
-    with pytest.raises(ValueError, match=r"labels of shape \(64, 1\) for 64 rows"):
-        Queries(Broken(4), 1, 8).labels(rows_of(3), np.zeros(3, dtype=int))
+    rows = rows_of(64)
+    assert set(Linear(4).predict(rows)) == {0, 1}
+    with pytest.raises(InputError, match=told):
+        Queries(Broken(4), 1, 8).labels(rows, np.zeros(64, dtype=int))

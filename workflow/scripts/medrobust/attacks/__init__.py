@@ -138,7 +138,7 @@ def run_attack(
     _check_points(model, x, y)
     _check_seeds(seeds, len(x))
     if x_start is not None:
-        _check_rows("starting points", x_start, (len(x), *model.input_shape))
+        check_rows("starting points", x_start, (len(x), *model.input_shape))
     return module.attack(
         model,
         x,
@@ -152,7 +152,7 @@ def run_attack(
 
 
 def _check_points(model: LabelModel, x: np.ndarray, y: np.ndarray) -> None:
-    _check_rows("points", x, (len(x), *model.input_shape))
+    check_rows("points", x, (len(x), *model.input_shape))
     y = np.asarray(y)
     if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
         raise InputError(
@@ -165,7 +165,7 @@ def _check_points(model: LabelModel, x: np.ndarray, y: np.ndarray) -> None:
         )
 
 
-def _check_rows(what: str, rows: np.ndarray, shape: tuple[int, ...]) -> None:
+def check_rows(what: str, rows: np.ndarray, shape: tuple[int, ...]) -> None:
     """Refuses rows of another shape or type, and NaN or infinity, which no attack can use."""
     if rows.shape != shape or rows.dtype != np.float32:
         raise InputError(

@@ -32,7 +32,7 @@ from medrobust.attacks.engine.ball import (
     Optimizer,
     SteppedSpec,
     check_attack,
-    check_logits,
+    check_gradients,
 )
 from medrobust.attacks.engine.ledger import Ledger
 from medrobust.attacks.engine.moves import L2Moves, LinfMoves, Moves
@@ -102,7 +102,7 @@ def attack(
             starts are given; the box has an open end.
     """
     check_attack(spec, seeds, x_start)
-    check_logits(model, "pgd")
+    check_gradients(model, "pgd")
     ledger = Ledger(x, y, seeds, spec, gradients=True, journal=journal, progress=progress)
     if (left := ledger.start(model)).size:
         size = model.gradient_block

@@ -21,9 +21,9 @@ from pydantic import Field
 from medrobust.attacks import AttackResult, ProgressSink
 from medrobust.attacks.engine.ball import (
     STEP_STREAMS,
-    GradientModel,
     Optimizer,
     Positive,
+    ScoreModel,
     SteppedSpec,
     check_attack,
     check_logits,
@@ -65,7 +65,7 @@ class Spec(SteppedSpec):
 
 
 def attack(
-    model: GradientModel,
+    model: ScoreModel,
     x: np.ndarray,
     y: np.ndarray,
     spec: Spec,
@@ -102,7 +102,7 @@ class Estimator:
         delta: size of the perturbations.
     """
 
-    def __init__(self, model: GradientModel, directions: int, delta: float) -> None:
+    def __init__(self, model: ScoreModel, directions: int, delta: float) -> None:
         self._model, self._directions, self._delta = model, directions, np.float32(delta)
         d = int(np.prod(model.input_shape))
         self._pairs = max(model.gradient_block // 2, 1)
@@ -144,7 +144,7 @@ class Estimator:
 class _Estimates:
     """Leads runs by estimated slopes."""
 
-    def __init__(self, model: GradientModel, spec: Spec) -> None:
+    def __init__(self, model: ScoreModel, spec: Spec) -> None:
         self._estimator = Estimator(model, spec.directions, spec.delta)
         self._queries_of_a_step = 2 * spec.directions
 

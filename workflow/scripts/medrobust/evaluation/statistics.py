@@ -442,43 +442,62 @@ def point_distances(
 ) -> pd.DataFrame:
     """Reads the attack records of one model and returns the distances of its points.
 
-    This is :func:`medrobust.evaluation.records.minimum_over_restarts` in the convention of
-    this module, in which a censored distance is +inf and can be sorted and ranked.
-
     Args:
         files: its files of records, in any order, of an attack without epsilon and loss or
             with one of each.
         columns: the distances to return (:data:`medrobust.evaluation.records.DISTANCES`).
 
     Returns:
-        One row per point, sorted by ``point_id``: ``label``, ``clean_prediction``, the
-        ``columns`` (float64, each the smallest of its own over the restarts; 0 where
-        the clean point is misclassified, +inf where no restart has one), ``restarts``,
-        ``failed_restarts``, ``best_restart`` (of the smallest ``l2``; null if all failed),
-        ``adversarial_prediction`` (of that restart; null if all failed), ``iterations`` (the
-        largest), ``queries`` (the sum) and ``box_violation`` (of any restart).
+        See :func:`distances_of_points`.
 
     Raises:
         InputError: the records are not valid
             (:func:`medrobust.evaluation.records.read_records`), or hold several epsilons or
             losses.
     """
-    from medrobust.evaluation.records import DISTANCES, minimum_over_restarts, read_records
+    from medrobust.evaluation.records import read_records
 
-    records = read_records(files)
+    return distances_of_points(read_records(files), columns)
+
+
+def distances_of_points(
+    records: pd.DataFrame, distances: Sequence[str] = ("l2", "l2_final_iterate")
+) -> pd.DataFrame:
+    """Returns the distances of points from the attack records of one model.
+
+    This is :func:`medrobust.evaluation.records.minimum_over_restarts` in the convention of
+    this module, in which a censored distance is +inf and can be sorted and ranked.
+
+    Args:
+        records: of an attack without epsilon and loss or with one of each.
+        distances: columns of distances to keep.
+
+    Returns:
+        One row per point, sorted by ``point_id``: ``label``, ``clean_prediction``, the
+        ``distances`` (float64, each the smallest of its own over the restarts; 0 where
+        the clean point is misclassified, +inf where no restart has one), ``restarts``,
+        ``failed_restarts``, ``best_restart`` (of the smallest ``l2``; null if all failed),
+        ``adversarial_prediction`` (of that restart; null if all failed), ``iterations`` (the
+        largest), ``queries`` (the sum) and ``box_violation`` (of any restart).
+
+    Raises:
+        InputError: the records hold several epsilons or losses.
+    """
+    from medrobust.evaluation.records import DISTANCES, minimum_over_restarts
+
     points = minimum_over_restarts(records)
     if points["point_id"].duplicated().any():
         raise InputError(
             "These records hold several epsilons or losses, so a point has several distances.",
             remedy="summarise one epsilon and one loss at a time.",
         )
-    distances = list(columns)
-    points[distances] = points[distances].fillna(np.inf)
-    points.loc[points["clean_prediction"] != points["label"], distances] = 0.0
+    kept = list(distances)
+    points[kept] = points[kept].fillna(np.inf)
+    points.loc[points["clean_prediction"] != points["label"], kept] = 0.0
     effort = records.groupby("point_id")[["iterations", "box_violation"]].max().reset_index()
     seen = records[["point_id", "restart", "adversarial_prediction"]]
     seen = seen.rename(columns={"restart": "best_restart"}).astype({"best_restart": "Int64"})
-    others = [name for name in DISTANCES if name not in distances]
+    others = [name for name in DISTANCES if name not in kept]
     points = points.drop(columns=["epsilon", "loss", "success", *others])
     return points.merge(effort, on="point_id").merge(
         seen, on=["point_id", "best_restart"], how="left"

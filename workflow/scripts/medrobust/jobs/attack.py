@@ -14,7 +14,6 @@ from medrobust.core.grid import grid_variants
 from medrobust.core.logs import Progress
 from medrobust.core.machine import hardware, versions
 from medrobust.core.registry import module_of, parse_spec
-from medrobust.core.seeds import derive_seed
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.runtime.journal import Journal, mark_done, progress_key
 
@@ -68,19 +67,18 @@ def attack_chunk(
         progress_dir: folder of journals.
     """
     fix_threads(compute_threads)
-    from medrobust.attacks import run_attack
     from medrobust.data.prepared.store import load_dataset
+    from medrobust.evaluation.attacked import attack_variants
     from medrobust.evaluation.grids import Variant, save_grid_chunk
-    from medrobust.evaluation.records import records_from_result, save_chunk
+    from medrobust.evaluation.records import save_chunk
     from medrobust.jobs.shared import Stopwatch, journal_file, load_ensemble
 
     watch = Stopwatch()
     dataset = load_dataset(data, fold)
     settings = _settings(attack, dataset)
-    variants = grid_variants(attack.get("grid", {}))
-    specs = [
-        parse_spec("attack", settings | v, file="parameters of the job", prefix="attack")
-        for v in variants
+    variants = [
+        (v, parse_spec("attack", settings | v, file="parameters of the job", prefix="attack"))
+        for v in grid_variants(attack.get("grid", {}))
     ]
     chosen = io.read_table(cohort).iloc[points[0] : points[1]]
     ids = chosen["point_id"].to_numpy()
@@ -109,30 +107,23 @@ def attack_chunk(
         ensemble = load_ensemble(members, model, dataset, device_name)
         total = len(ids) * len(variants)
         progress = Progress(f"attacking with {attack['name']}", total, unit="points")
-        for number, (variant, spec) in enumerate(zip(variants, specs, strict=True)):
-            restarts = getattr(spec, "restarts", 1)
-            work = [*names, *(f"{option}={value}" for option, value in variant.items())]
-            seeds = np.array(
-                [
-                    [derive_seed(seed, "attack", *work, point, r) for r in range(restarts)]
-                    for point in ids
-                ],
-                dtype=np.int64,
-            ).reshape(len(ids), restarts)
-            result = run_attack(
-                attack["name"],
-                ensemble,
-                x,
-                y,
-                spec,
-                seeds,
-                x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
-                journal=journal,
-                progress=_ShiftedProgress(progress, number * len(ids)),
-            )
-            frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
+        for attacked in attack_variants(
+            attack["name"],
+            variants,
+            ensemble,
+            x,
+            y,
+            ids,
+            seed=seed,
+            names=names,
+            input_range=dataset.input_range,
+            x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
+            journal=journal,
+            progress=progress,
+        ):
+            result, frame = attacked.result, attacked.records
             # A copy: the rows of a whole split at every epsilon would be gigabytes.
-            results.append(Variant(variant, result.x_adv[:kept].copy(), frame))
+            results.append(Variant(attacked.options, result.x_adv[:kept].copy(), frame))
         if "keep_arrays" in attack:
             save_grid_chunk(records, arrays, results, x=x[:kept], point_ids=ids[:kept])
         else:
@@ -160,16 +151,6 @@ def _settings(attack: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         low, high = float(dataset.x_train.min()), float(dataset.x_train.max())
         given = {"clip_min": low, "clip_max": high, **given}
     return given
-
-
-class _ShiftedProgress:
-    """Tells a progress of points that come after others."""
-
-    def __init__(self, progress: Progress, before: int) -> None:
-        self._progress, self._before = progress, before
-
-    def update(self, done: float, note: str = "") -> None:
-        self._progress.update(self._before + done, note)
 
 
 def _starts(dataset: Dataset, chosen: pd.DataFrame) -> np.ndarray:

@@ -24,19 +24,28 @@ Optimizer = Literal["sign", "adam", "adamax"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class GradientModel(LabelModel, Protocol):
-    """What attacks by gradients need of a model; ``medrobust.models.ensembles.Ensemble`` is one.
+class ScoreModel(LabelModel, Protocol):
+    """What attacks by scores need of a model.
 
-    ``loss_gradients`` and ``logits`` are asked about ``gradient_block`` rows at a time, padding
-    included, so a row's answer may depend on nothing but the row.
+    ``logits`` is asked about ``gradient_block`` rows at a time, padding included, so a row's answer
+    may depend on nothing but the row. A model that gives logits and no gradients says so by
+    ``has_logits = True``.
     """
 
-    has_gradients: bool
     gradient_block: int
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Returns float32 ``[n, n_classes]`` for float32 ``[n, *input_shape]``."""
         ...
+
+
+class GradientModel(ScoreModel, Protocol):
+    """What attacks by gradients need of a model; ``medrobust.models.ensembles.Ensemble`` is one.
+
+    ``loss_gradients`` is asked about blocks as ``logits`` is.
+    """
+
+    has_gradients: bool
 
     def loss_gradients(
         self, x: np.ndarray, y: np.ndarray, loss: Loss
@@ -140,16 +149,31 @@ def check_attack(spec: BallSpec, seeds: np.ndarray, x_start: np.ndarray | None) 
         raise InputError("Starting points were given, but this attack starts at the points.")
 
 
-def check_logits(model: GradientModel, attack: str) -> None:
-    """Checks that a model gives what an attack by logits or their gradients needs.
+def check_logits(model: ScoreModel, attack: str) -> None:
+    """Checks that a model gives logits.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not (getattr(model, "has_logits", False) or getattr(model, "has_gradients", False)):
+        raise InputError(
+            f"The attack {attack} needs scores (logits), which this model does not give.",
+            remedy="attack it by labels (hopskipjump, uniform_noise), let it return scores of all "
+            "classes, or, for an ensemble, join its members by `vote: soft`.",
+        )
+
+
+def check_gradients(model: GradientModel, attack: str) -> None:
+    """Checks that a model gives logits and their gradients.
 
     Raises:
         InputError: it does not.
     """
     if not getattr(model, "has_gradients", False):
         raise InputError(
-            f"The attack {attack} needs logits and gradients, which this model does not give.",
-            remedy="attack it by labels (hopskipjump, uniform_noise), or join its members by "
+            f"The attack {attack} needs gradients, which this model does not give.",
+            remedy="attack it by its scores (spsa) or by its labels (hopskipjump, uniform_noise); "
+            "a torch.nn.Module has gradients, and so has an ensemble of such members joined by "
             "`vote: soft`.",
         )
 

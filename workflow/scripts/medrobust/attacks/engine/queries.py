@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medrobust.models.engine.answers import checked_labels
+
 if TYPE_CHECKING:
     from medrobust.attacks import LabelModel
 
@@ -48,7 +50,7 @@ class Queries:
             runs: int64 ``[k]``, the run that each row is counted for.
 
         Raises:
-            ValueError: the model answers in another shape.
+            InputError: the model answers in another shape, or by anything but classes.
         """
         np.add.at(self.counts, runs, 1)
         labels = np.empty(len(rows), dtype=np.int64)
@@ -67,8 +69,4 @@ class Queries:
         if not self._fixed and n < BLOCK:
             rows = np.concatenate([rows, np.repeat(rows[-1:], BLOCK - n, axis=0)])
         labels = self._model.predict(np.ascontiguousarray(rows).reshape(len(rows), *self._shape))
-        if np.shape(labels) != (len(rows),):
-            raise ValueError(
-                f"the model gave labels of shape {np.shape(labels)} for {len(rows)} rows"
-            )
-        return labels[:n]
+        return checked_labels(labels, len(rows), self._model.n_classes)[:n]
