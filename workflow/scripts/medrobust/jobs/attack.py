@@ -60,7 +60,7 @@ def attack_chunk(
             of the first points have their arrays kept.
         points: start and stop position.
         names: names of the piece of work; with ``seed``, the point and the restart they give
-            the seed of each run, whatever the chunk.
+            the seed of each attack run, whatever the chunk.
         seed: root seed.
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
@@ -163,7 +163,7 @@ def _settings(attack: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
 
 
 class _ShiftedProgress:
-    """Tells a progress of points that come after others."""
+    """Progress of points that come after ``before`` others."""
 
     def __init__(self, progress: Progress, before: int) -> None:
         self._progress, self._before = progress, before
