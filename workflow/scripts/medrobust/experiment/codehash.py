@@ -14,9 +14,9 @@ number under which the walk first met it. Statements of a module that define not
 as anything of the module does.
 
 Left out are the modules in ``NEUTRAL``: they do not shape results and are held by tests of
-their output instead. What is chosen at run time by name (by
-``medrobust.core.registry.module_of``) cannot be followed: whoever asks for a hash names those
-modules as entries too.
+their output instead; what a definition takes from them counts by its name. What is chosen at run
+time by name (by ``medrobust.core.registry.module_of``) cannot be followed: whoever asks for a hash
+names those modules as entries too.
 """
 
 from __future__ import annotations

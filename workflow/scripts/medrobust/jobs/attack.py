@@ -59,7 +59,7 @@ def attack_chunk(
             of the first points have their arrays kept.
         points: start and stop position.
         names: names of the piece of work; with ``seed``, the point and the restart they give
-            the seed of each run, whatever the chunk.
+            the seed of each attack run, whatever the chunk.
         seed: root seed.
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
