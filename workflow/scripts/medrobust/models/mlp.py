@@ -14,13 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch
-
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
 
 
 class Spec(Settings):
@@ -134,9 +132,6 @@ def _first_layer_transposed(member: dict[str, np.ndarray]) -> tuple[np.ndarray, 
     return np.ascontiguousarray(first), member["w2"].copy(), member["b2"].copy()
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -158,3 +153,15 @@ def member_scores(
         return torch.cat([torch.zeros_like(outputs), outputs], 2) if n_classes == 2 else outputs
 
     return stacked.on_arrays(logits, device)
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    momentum_epoch=momentum_epoch,
+)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core.schema import checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.idx_files import read_idx
 from medrobust.data.prepared.store import Prepared
 from medrobust.data.sets.engine.small_images import Options, Part, divided, official_file, standin
@@ -72,3 +73,6 @@ def _part(files: Mapping[str, Path], names: tuple[str, str], most: int) -> Part:
     images, labels = (official_file(files, name, (*TRAIN_FILES, *TEST_FILES)) for name in names)
     x = read_idx(images, SHAPE[1:], most=most)
     return Part(names[0], x[:, None], read_idx(labels, (), most=most))
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)
