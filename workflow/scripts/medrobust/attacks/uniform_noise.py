@@ -3,7 +3,7 @@
 Each restart is one draw ``x + U(-epsilon, epsilon)``, cut to the clip box; nothing is learnt from
 one draw for the next. The share of restarts whose record says success is the share of draws that
 flip the label, and a point resists if none does. An attack by gradients that finds less than noise
-does is masked.
+does is masked (Athalye et al. 2018, section 3).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Binary multi-layer perceptron with one hidden layer; many members evaluated as one.
 
-Signnet, section II.C ("BNN"), as the authors' code builds it with Larq and Keras: a dense layer
-with weights -1 and +1 on real inputs, batch normalisation without scale, the sign of its
-result, and a dense layer with weights -1 and +1 that gives one logit per class. Only the signs
-of the trained ("latent") weights enter; after each step these are clipped to [-1, 1].
+Signnet (Yang et al. 2020), section II.C ("BNN"), as the authors' code builds it with Larq and
+Keras: a dense layer with weights -1 and +1 on real inputs, batch normalisation without scale, the
+sign of its result, and a dense layer with weights -1 and +1 that gives one logit per class. Only
+the signs of the trained ("latent") weights enter; after each step these are clipped to [-1, 1].
 
 Batch normalisation is Keras's: epsilon 0.001; training takes mean and biased variance of the
 batch, and both enter moving averages with weight 0.1; evaluation uses the averages.

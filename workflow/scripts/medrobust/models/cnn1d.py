@@ -1,9 +1,9 @@
 """Convolutional network over a signal: signnet's rival for ECG, of which the paper has ten.
 
-Signnet, section II.C ("CNN"): 64 kernels of width 16, max-pooling by 4; 128 kernels, pooling by
-4; 256 kernels, pooling by 2; "FullyConnected"; output. The authors' code does not have it. What
-the text leaves out is settled as in their image networks (docs/protocols.md): ReLU after each
-layer but the last, initial values, logits of all classes, also of two.
+Signnet (Yang et al. 2020), section II.C ("CNN"): 64 kernels of width 16, max-pooling by 4; 128
+kernels, pooling by 4; 256 kernels, pooling by 2; "FullyConnected"; output. The authors' code does
+not have it. What the text leaves out is settled as in their image networks (docs/protocols.md):
+ReLU after each layer but the last, initial values, logits of all classes, also of two.
 
 Convolutions have stride 1 and "same" padding: of the 15 zeros that a kernel of width 16 needs,
 7 stand before the signal and 8 after it (as in PyTorch and Keras). Pooling drops what does not

@@ -1,6 +1,6 @@
 """Forest of decision trees, stored as plain arrays and evaluated tree by tree in compiled code.
 
-Signnet's random forest (section II.C) is scikit-learn's; its trees are grown by
+Signnet's random forest (Yang et al. 2020, section II.C) is scikit-learn's; its trees are grown by
 :mod:`medrobust.training.bagged_trees`. One member is one tree; all trees lie one after the
 other in flat arrays:
 

@@ -1,10 +1,10 @@
 """The convolutional networks that ima trains on Fashion-MNIST and SVHN.
 
-Ima, "Evaluation on Fashion-MNIST and SVHN datasets": convolutions, leaky ReLU after each, instance
-normalisation before it in all but the first; the map that the last convolution leaves is one
-vector, which is normalised as a layer instead; then the output, logits of all classes. The paper
-leaves PyTorch's defaults: slope 0.01 below 0, normalisation of the vector with scale and shift,
-that of the maps without.
+Ima (Ma and Liang 2021), "Evaluation on Fashion-MNIST and SVHN datasets": convolutions, leaky ReLU
+after each, instance normalisation before it in all but the first; the map that the last convolution
+leaves is one vector, which is normalised as a layer instead; then the output, logits of all
+classes. The paper leaves PyTorch's defaults: slope 0.01 below 0, normalisation of the vector with
+scale and shift, that of the maps without.
 
 Members are computed one after the other; gradients by autograd
 (:mod:`medrobust.models.engine.traced`).

@@ -1,8 +1,8 @@
 """Multi-layer perceptron with one hidden layer; many members evaluated as one.
 
-Signnet, section II.C ("MLP"): 20 hidden units with the logistic function; initial values as
-in scikit-learn's MLPClassifier, which the authors' code used. With two classes there is one
-output, the logit of class 1; with more there is one logit per class.
+Signnet (Yang et al. 2020), section II.C ("MLP"): 20 hidden units with the logistic function;
+initial values as in scikit-learn's MLPClassifier, which the authors' code used. With two classes
+there is one output, the logit of class 1; with more there is one logit per class.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The multi-layer perceptron of nsr: hidden layers with ReLU, a linear layer, the output.
 
-Nsr, section 3: (187-128)-ReLU-(128-128)-ReLU-(128-128)-ReLU-(128-32)-(32-5), logits of all classes.
-The authors' code scales kernels and may leave out all biases: docs/nsr-training.md.
+Nsr (Ma and Liang 2020), section 3: (187-128)-ReLU-(128-128)-ReLU-(128-128)-ReLU-(128-32)-(32-5),
+logits of all classes. The authors' code scales kernels and may leave out all biases:
+docs/nsr-training.md.
 
 Members are computed one after the other. Gradients with respect to the points are written out:
 :mod:`medrobust.models.engine.apart`.

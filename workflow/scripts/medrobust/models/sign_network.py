@@ -1,9 +1,9 @@
 """Sign networks: one hidden layer of sign nodes and an output node; many evaluated as one.
 
-Signnet, section II.A. A hidden node is ``(sign(w x + b) + 1) / 2``, that is 0 or 1 (and 0.5 on
-its plane); the network says 1 where ``v . hidden + c > 0``. With cross-entropy training the
-output is a sigmoid of the same sum, rounded (signnet-code), which says the same. With two
-classes a member is one network; with more it is one network per class, that class against the
+Signnet (Yang et al. 2020), section II.A. A hidden node is ``(sign(w x + b) + 1) / 2``, that is 0 or
+1 (and 0.5 on its plane); the network says 1 where ``v . hidden + c > 0``. With cross-entropy
+training the output is a sigmoid of the same sum, rounded (signnet-code), which says the same. With
+two classes a member is one network; with more it is one network per class, that class against the
 rest, and the ensemble chooses the class with most votes.
 
 Arrays, float32, with K = 1 for two classes, else one network per class: ``hidden_weights

@@ -1,8 +1,9 @@
 """Bagged decision trees: scikit-learn's random forest, one tree per member.
 
-Signnet-code: ``RandomForestClassifier(n_estimators=100, max_depth=None, min_samples_leaf=10,
-max_features=None)``, that is, bagging without a choice of features. Each tree is grown as a
-forest of one with a seed of its own, so that how trees are grouped into jobs changes none.
+Signnet-code (Yang et al. 2020): ``RandomForestClassifier(n_estimators=100, max_depth=None,
+min_samples_leaf=10, max_features=None)``, that is, bagging without a choice of features. Each tree
+is grown as a forest of one with a seed of its own, so that how trees are grouped into jobs changes
+none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A loss composed of parts, as the nine methods of nsr are: each is one choice of settings.
+"""A loss composed of parts, as the nine methods of nsr (Ma and Liang 2020) are.
+
+Each of them is one choice of settings.
 
 The loss of a batch is the sum of
 

@@ -1,4 +1,4 @@
-"""Increasing-margin adversarial training (ima, Algorithms 1 and 2).
+"""Increasing-margin adversarial training (Ma and Liang 2021: ima, Algorithms 1 and 2).
 
 Each training point has a margin, the radius of a ball around it: at first ``margin_step``. A batch
 (Algorithm 1) trains on its points and on noisy points on the boundary, which are sought in the

@@ -1,10 +1,10 @@
 """Stochastic coordinate descent: sign networks trained without gradients.
 
-Signnet, section II.A and signnet-code: SCD01 (``loss: zero_one``) and SCDCE (``loss:
-cross_entropy``). Every network is trained alone, from its own random stream, by the compiled
-iteration of :mod:`medrobust.training.engine.scd_descent_kernels`; networks run side by side in
-``work.threads`` threads, which changes none of them. With more than two classes each member is
-one network per class, that class against the rest.
+Signnet (Yang et al. 2020), section II.A and signnet-code: SCD01 (``loss: zero_one``) and SCDCE
+(``loss: cross_entropy``). Every network is trained alone, from its own random stream, by the
+compiled iteration of :mod:`medrobust.training.engine.scd_descent_kernels`; networks run side by
+side in ``work.threads`` threads, which changes none of them. With more than two classes each member
+is one network per class, that class against the rest.
 
 Finished networks are journalled: a killed job loses at most those it was working on.
 """

@@ -1,9 +1,9 @@
 """Cross-entropy by stochastic gradient descent, with scikit-learn's MLPClassifier as the model.
 
-Signnet-code trains its MLP with ``MLPClassifier(solver="sgd")``. This module computes the same
-steps for many members at once: mean cross-entropy of the batch plus
-``l2_penalty / 2 * sum(w**2) / batch points`` over the weights (not the biases), Nesterov
-momentum, a constant learning rate, and its stopping rule.
+Signnet-code (Yang et al. 2020) trains its MLP with ``MLPClassifier(solver="sgd")``. This module
+computes the same steps for many members at once: mean cross-entropy of the batch plus ``l2_penalty
+/ 2 * sum(w**2) / batch points`` over the weights (not the biases), Nesterov momentum, a constant
+learning rate, and its stopping rule.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Fashion-MNIST: 28 x 28 grey pictures of articles of clothing, ten classes.
 
 Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine
-learning algorithms", arXiv:1708.07747; four IDX files (:mod:`medrobust.data.formats.idx_files`).
+learning algorithms", arXiv:1708.07747, 2017; four IDX files
+(:mod:`medrobust.data.formats.idx_files`).
 
 The release has 60,000 training and 10,000 test images. Ma and Liang (study ima, "Experiments on
 Classification") use it without saying how many images are for validation: see
