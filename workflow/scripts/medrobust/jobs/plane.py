@@ -10,7 +10,8 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.seeds import derive_seed, generator
-from medrobust.evaluation.plane import EDGE, WIDTH, Box
+from medrobust.evaluation.plane import EDGE, WIDTH, Box, is_plane
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.training.search_trace import Sweep, parts_of_sweep
 
@@ -58,7 +59,8 @@ def map_plane(
     _check_plane(dataset)
     points = dataset.x_test
     box = Box.around(points, EDGE)
-    with gpu_slot(choose_device(device, model["architecture"]["name"])) as chosen:
+    uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
+    with gpu_slot(choose_device(device, uses_gpu)) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         found = box.probabilities(ensemble, WIDTH)
         distance, spacing = box.distances(ensemble, points, dataset.y_test)
@@ -142,7 +144,7 @@ def trace_search(
 
 
 def _check_plane(dataset: Dataset) -> None:
-    if dataset.x.shape[1:] != (2,) or dataset.n_classes != 2:
+    if not is_plane(dataset.x.shape[1:], dataset.n_classes):
         raise InputError(
             f"Only points of two coordinates and two classes can be drawn in the plane; these have "
             f"shape {tuple(dataset.x.shape[1:])} and {dataset.n_classes} classes.",
