@@ -88,14 +88,16 @@ def attack_variants(
             seeds,
             x_start=x_start,
             journal=journal,
-            progress=None if progress is None else _After(progress, number * len(point_ids)),
+            progress=None
+            if progress is None
+            else _ShiftedProgress(progress, number * len(point_ids)),
         )
         frame = records_from_result(model, x, y, point_ids, result, spec, input_range)
         yield Attacked(options, result, frame)
 
 
-class _After:
-    """Tells a progress of points that come after others."""
+class _ShiftedProgress:
+    """Reports points that come after others, of earlier values of the grid."""
 
     def __init__(self, progress: ProgressSink, before: int) -> None:
         self._progress, self._before = progress, before
