@@ -71,6 +71,12 @@ def test_distances_to_a_plane_are_found():
     assert result.median_distance.value == pytest.approx(np.median(found))
     assert result.mean_distance.value == pytest.approx(found.mean())
     assert result.mean_distance.ci_low < found.mean() < result.mean_distance.ci_high
+    options = {"restarts": 2, "settings": {"max_iter": 25}, "clip": (-9, 9), "confidence": 0.5}
+    narrow = medrobust.evaluate(model, x, y, **options)
+    for name in ("median_distance", "mean_distance"):
+        ours, wide = (getattr(one, name) for one in (narrow, result))
+        assert ours.value == wide.value
+        assert ours.ci_high - ours.ci_low < 0.6 * (wide.ci_high - wide.ci_low)
     assert (result.n, result.misclassified, result.failed_points, result.norm) == (12, 1, 0, "l2")
     assert result.clean_accuracy.value == 11 / 12 and not result.robust_accuracy
     assert result.queries == result.records["queries"].sum() > 12 * 2 * 25
@@ -210,6 +216,32 @@ def test_points_without_an_adversarial_example_are_censored_not_dropped():
     assert not broken.notes
     assert np.isnan(unbreakable.table()["value"][1:]).all()
     assert (unbreakable.table()["censored"] == [0, 9, 9]).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_nearest_adversarial_examples_are_kept_in_the_order_of_the_points(norm):
+    layer, _, score = plane_module()
+    x = points(20)
+    y = (score(x) > 0).astype(int)
+    y[3] = 1 - y[3]
+    ids = np.random.default_rng(0).permutation(20) + 5
+    radii = [0.12, 0.02, 0.06] if norm == "linf" else [0.3, 0.05, 0.15]
+    result = medrobust.evaluate(
+        layer, x, y, attack="pgd", epsilon=radii, restarts=2, clip=(-9, 9), point_ids=ids,
+        settings={"norm": norm, "num_steps": 6, "step_share": 0.4},
+    )  # fmt: skip
+    smallest = result.records.groupby("point_id")[norm].min().loc[ids].to_numpy()
+    lost = np.isnan(smallest)
+    assert 0 < lost.sum() < 19 and np.isnan(result.x_adv[lost]).all()
+    step = np.abs(result.x_adv.astype(np.float64) - x)
+    found = step.max(axis=1) if norm == "linf" else np.sqrt((step**2).sum(axis=1))
+    np.testing.assert_allclose(found[~lost], smallest[~lost], rtol=1e-12)
+    assert (result.x_adv[3] == x[3]).all() and result.x_adv.dtype == np.float32
+    kept = result.x_adv[~lost]
+    assert ((score(kept) > 0) != y[~lost])[np.abs(score(kept)) > 1e-5].all()
+    boundary = medrobust.evaluate(layer, x, y, settings=QUICK, restarts=2, clip=(-9, 9))
+    step = np.sqrt(((boundary.x_adv.astype(np.float64) - x) ** 2).sum(axis=1))
+    assert np.median(step) == pytest.approx(boundary.median_distance.value)
 
 
 # --- the same as the workflow -----------------------------------------------------------
@@ -479,6 +511,36 @@ def test_the_text_says_what_the_numbers_rest_on():
     one = medrobust.evaluate(layer, x[1:2], y[1:2], settings=QUICK, clip=(0, 1))
     assert "10 restarts: 1 point of 6 values" in str(one) and "one point" in str(one)
     assert "[0, 1]." in str(one)
+
+
+def test_probabilities_are_told_where_an_attack_asks_for_logits():
+    model, _, score = linear()
+    x = points(5)
+    y = (score(x) > 0).astype(int)
+
+    def shares(rows):
+        return 1 / (1 + np.exp(-2 * model(rows)))
+
+    options = {"attack": "spsa", "epsilon": 0.1, "settings": {"num_steps": 2, "directions": 8}}
+    told = medrobust.evaluate(shares, x, y, **options)
+    assert "scores are probabilities; their logarithms" in " ".join(told.notes)
+    assert not medrobust.evaluate(model, x, y, **options).notes
+    assert not medrobust.evaluate(shares, x, y, attack="uniform_noise", epsilon=0.1).notes
+
+
+def test_the_model_is_first_asked_about_the_points_themselves():
+    asked = []
+
+    def model(rows):
+        asked.append(rows.copy())
+        return (linear()[2](rows) > 0).astype(int)
+
+    x = points(3)
+    medrobust.evaluate(model, x, model(x), attack="uniform_noise", epsilon=0.1, clip=(0.1, 0.9))
+    first = asked[1]
+    assert (first[:3] == x).all() and first.shape == (64, D)
+    assert first.min() >= np.float32(0.1) and first.max() <= np.float32(0.9)
+    assert len(np.unique(first, axis=0)) == 64
 
 
 def test_a_notebook_shows_the_same_and_escapes_names():

@@ -89,7 +89,7 @@ def test_probabilities_become_logarithms_where_logits_are_asked_for():
     sure = [[1.0, 0.0], [0.0, 1.0]]
     with adapted(lambda rows: np.array(sure)[(rows[:, 0] > 0.5).astype(int)]) as found:
         assert np.isfinite(found.logits(X)).all() and found.logits(X).min() < -87
-    for scores in (scores_of, lambda rows: softmax(scores_of(rows)) * 2):
+    for scores in (scores_of, lambda rows: softmax(scores_of(rows)) * 0.5):
         with adapted(scores) as found:
             assert not found.probabilities
 

@@ -97,7 +97,7 @@ def attack_variants(
 
 
 class _ShiftedProgress:
-    """Tells a progress of points that come after others."""
+    """Reports points that come after others, of earlier values of the grid."""
 
     def __init__(self, progress: ProgressSink, before: int) -> None:
         self._progress, self._before = progress, before

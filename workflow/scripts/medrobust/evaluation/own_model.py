@@ -22,7 +22,7 @@ from medrobust.core.logs import Progress, logger
 from medrobust.core.registry import ATTACKS, parse_spec
 from medrobust.core.schema import unknown_name
 from medrobust.evaluation.attacked import attack_variants
-from medrobust.evaluation.own_model_result import Evaluation, summarise
+from medrobust.evaluation.own_model_result import Evaluation, NearestExamples, norm_of, summarise
 from medrobust.models.callables import own_model
 
 if TYPE_CHECKING:
@@ -98,10 +98,15 @@ def evaluate(
                 attack, variants, adapted, x, labels, ids, seed=seed, names=(), input_range=box,
                 progress=sink,
             )  # fmt: skip
-            records = pd.concat([part.records for part in attacked], ignore_index=True)
+            nearest, frames = NearestExamples(x, ids), []
+            for part, (_, spec) in zip(attacked, variants, strict=True):
+                nearest.take(part, norm_of(spec))
+                frames.append(part.records)
+        records = pd.concat(frames, ignore_index=True)
         notes = _notes(adapted, x, labels, variants[0][1], records)
     return summarise(
         records,
+        nearest.x_adv,
         attack=attack,
         specs=[spec for _, spec in variants],
         shape=x.shape[1:],

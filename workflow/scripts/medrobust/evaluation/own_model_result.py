@@ -21,6 +21,7 @@ import pandas as pd
 
 from medrobust.core import seeds
 from medrobust.core.schema import Settings
+from medrobust.evaluation.attacked import Attacked
 from medrobust.evaluation.statistics import (
     RESAMPLES,
     Estimate,
@@ -53,6 +54,9 @@ class Evaluation:
         confidence: level of the intervals.
         records: one row per (point, epsilon, loss, restart), the columns of
             :data:`medrobust.evaluation.records.SCHEMA`.
+        x_adv: float32 ``[n, *shape]`` in the order of x, the nearest adversarial example of each
+            point that any run found, in the attack's norm; the point itself where the model
+            misclassifies it, NaN where no run succeeded.
         clean_accuracy: share of points classified correctly without attack.
         robust_accuracy: by epsilon, share of points classified correctly that the attack did not
             break; empty for attacks without a ball.
@@ -73,6 +77,7 @@ class Evaluation:
     seed: int
     confidence: float
     records: pd.DataFrame
+    x_adv: np.ndarray
     clean_accuracy: Estimate
     robust_accuracy: Mapping[float, Estimate]
     worst_case_accuracy: Mapping[float, Estimate]
@@ -88,7 +93,7 @@ class Evaluation:
 
     @property
     def misclassified(self) -> int:
-        """Number of points that the model gets wrong without attack."""
+        """Number of points that the model misclassifies without attack."""
         points = self.records.drop_duplicates("point_id")
         return int((points["clean_prediction"] != points["label"]).sum())
 
@@ -210,8 +215,36 @@ class Evaluation:
         return f"Misclassified without attack: {share}, counted as {counted}."
 
 
+class NearestExamples:
+    """Keeps the nearest adversarial example of each point, over restarts, losses and epsilons.
+
+    Args:
+        x: float32 ``[n, *shape]``.
+        point_ids: int64 ``[n]``.
+
+    Attributes:
+        x_adv: as in :class:`Evaluation`.
+    """
+
+    def __init__(self, x: np.ndarray, point_ids: np.ndarray) -> None:
+        self.x_adv = np.full_like(x, np.nan)
+        self._ids, self._distance = point_ids, np.full(len(x), np.inf)
+
+    def take(self, attacked: Attacked, norm: str) -> None:
+        """Takes the examples that are nearer than those so far, by ``norm``."""
+        records = attacked.records.fillna({norm: np.inf})
+        distances = records.pivot(index="point_id", columns="restart", values=norm)
+        distances = distances.loc[self._ids].to_numpy()
+        best = distances.argmin(axis=1)
+        found = distances[np.arange(len(best)), best]
+        nearer = np.flatnonzero(found < self._distance)
+        self.x_adv[nearer] = attacked.result.x_adv[nearer, best[nearer]]
+        self._distance[nearer] = found[nearer]
+
+
 def summarise(
     records: pd.DataFrame,
+    x_adv: np.ndarray,
     *,
     attack: str,
     specs: Sequence[Settings],
@@ -228,6 +261,7 @@ def summarise(
     Args:
         records: as :func:`medrobust.evaluation.records.records_from_result` makes them, of all
             epsilons and losses.
+        x_adv: see :class:`Evaluation`.
         specs: the settings of each epsilon and loss.
         shape, classes, clip, clip_given, seed, confidence, notes: see :class:`Evaluation`; the
             bootstrap's randomness follows from the seed.
@@ -235,7 +269,7 @@ def summarise(
     points = records.drop_duplicates("point_id").sort_values("point_id")
     right = int((points["clean_prediction"] == points["label"]).sum())
     within_ball = bool(records["epsilon"].notna().any())
-    norm = "" if within_ball else _norm_of(specs[0])
+    norm = "" if within_ball else norm_of(specs[0])
     median, mean = (None, None) if within_ball else _distances(records, norm, seed, confidence)
     accuracies = [
         _accuracies(records, points, reading, seed, confidence) if within_ball else {}
@@ -251,6 +285,7 @@ def summarise(
         seed=seed,
         confidence=confidence,
         records=records,
+        x_adv=x_adv,
         clean_accuracy=_accuracy(right, len(points), seed, confidence),
         robust_accuracy=accuracies[0],
         worst_case_accuracy=accuracies[1],
@@ -259,6 +294,13 @@ def summarise(
         mean_distance=mean,
         notes=tuple(notes),
     )
+
+
+def norm_of(spec: Settings) -> str:
+    """Returns the column of distances, "l2" or "linf", that an attack makes small or bounds."""
+    # Attacks within a ball are of the maximum norm unless they say otherwise.
+    norm = getattr(spec, "norm", "linf" if hasattr(spec, "epsilon") else "l2")
+    return {2: "l2", "inf": "linf"}.get(norm, norm)
 
 
 def _accuracy(right: int, n: int, seed: int, confidence: float) -> Estimate:
@@ -290,10 +332,6 @@ def _distances(
         for name, estimate in (("median", median_estimate), ("mean", mean_estimate))
     )
     return median, mean
-
-
-def _norm_of(spec: Settings) -> str:
-    return "linf" if getattr(spec, "norm", 2) == "inf" else "l2"
 
 
 def _joined(specs: Sequence[Settings]) -> dict[str, Any]:

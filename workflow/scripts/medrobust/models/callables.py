@@ -380,7 +380,8 @@ def _check_behaviour(model: OwnModel, sample: np.ndarray, block: int) -> None:
         raise InputError(
             "The model answers differently when it is asked about the same points again; an "
             "attack would take chance for its own success.",
-            remedy="switch dropout and other randomness off, or fix its seed at every call.",
+            remedy="put the network into evaluation mode, or give the torch module itself; what is "
+            "random on purpose needs one seed at every call.",
         )
     for i in range(min(_ALONE, len(sample))):
         alone = answers(np.repeat(sample[i : i + 1], block, axis=0))[0]
@@ -388,6 +389,6 @@ def _check_behaviour(model: OwnModel, sample: np.ndarray, block: int) -> None:
             raise InputError(
                 "The model's answer to a point depends on the other rows of the batch; an attack "
                 "asks about many points at once and would mix them up.",
-                remedy="put batch normalisation into evaluation mode, and scale each point by "
-                "itself or by constants of the training data.",
+                remedy="put the network into evaluation mode, or give the torch module itself; "
+                "scale each point by itself or by constants of the training data.",
             )
