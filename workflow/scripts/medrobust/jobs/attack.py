@@ -130,7 +130,7 @@ def attack_chunk(
                 seeds,
                 x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
                 journal=journal,
-                progress=_Later(progress, number * len(ids)),
+                progress=_ShiftedProgress(progress, number * len(ids)),
             )
             frame = records_from_result(ensemble, x, y, ids, result, spec, dataset.input_range)
             # A copy: the rows of a whole split at every epsilon would be gigabytes.
@@ -161,8 +161,8 @@ def _settings(attack: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     return given
 
 
-class _Later:
-    """Tells a progress of points that come after others."""
+class _ShiftedProgress:
+    """Reports points that come after others, of earlier values of the grid."""
 
     def __init__(self, progress: Progress, before: int) -> None:
         self._progress, self._before = progress, before

@@ -91,8 +91,9 @@ def trace_search(
       shows);
     * ``case1`` is the first whose first wrong point came after :data:`LEAST_STEPS` steps or more;
     * ``shrink`` is the first whose margin becomes smaller by at least the margin step;
-    * ``balls`` are, of each class, the first :data:`BALLS_PER_CLASS` that are called right, lie in
-      the ball of none taken before, and whose ball, of the margin before this sweep, holds none.
+    * ``balls`` are, of each class, the first :data:`BALLS_PER_CLASS` that are classified correctly,
+      lie in the ball of none taken before, and whose ball, of the margin before this sweep,
+      holds none.
 
     It is always computed on the CPU.
 
@@ -115,8 +116,9 @@ def trace_search(
               the first wrong point;
             * ``case0``: ``clear`` uint8 ``[1]``, whether its map is as said above;
             * ``case1``: ``right [2]`` and ``wrong [2]``, the ends of the segment; ``middles
-              [bisections, 2]`` and ``middle_right`` uint8, whether each is called right; and a map
-              around the segment, ``segment_first``, ``segment_second``, ``segment_probability``;
+              [bisections, 2]`` and ``middle_right`` uint8, whether each is classified correctly;
+              and a map around the segment, ``segment_first``, ``segment_second``,
+              ``segment_probability``;
             * ``shrink``: ``noisy [2]``, the noisy point, and ``after [1]``, the margin then;
             * ``balls``: ``point_id``, ``label`` int64 ``[k]``, ``margin [k]``, ``x [k, 2]``,
               ``noisy [k, 2]`` (NaN where none was found) and a map around all training points.

@@ -51,7 +51,7 @@ def descend(
         architecture: registered name of the architecture.
         architecture_spec: its settings.
         work: data, members, seeds, device, input range and checkpoint.
-        loss: ``(member, x [b, d], y [b], generator) -> (loss, number of points called right)``, and
+        loss: ``(member, x [b, d], y [b], generator) -> (loss, number of correct points)``, and
             with ``per_point`` a fifth argument, :class:`PerPoint`.
         per_point: what is kept of each training point, by name, and what it is at first.
         sweep: over all points after each epoch.
