@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS, object_of
-from medrobust.experiment import codehash
+from medrobust.data.registry import load_registry
+from medrobust.experiment import codehash, codes
+from medrobust.experiment.config import Model
 
 
 @pytest.fixture
@@ -351,6 +353,26 @@ def test_a_job_depends_on_the_objects_that_it_is_given(package):
     assert with_ima != with_mma
     assert "medrobust.training.ima" not in codehash.reached(job)
     assert "medrobust.training.ima" in codehash.reached(job, object_of("method", "ima"))
+
+
+def model_of(architecture, method):
+    return Model(label="M", architecture={"name": architecture}, method={"name": method})
+
+
+def test_each_job_has_the_hash_of_what_it_is_given_by_name():
+    ima, mma = model_of("resnet18", "ima"), model_of("resnet18", "mma")
+    other = model_of("layer_norm_mlp", "ima")
+    assert len({codes.training_code(model) for model in (ima, mma, other)}) == 3
+    assert codes.prediction_code(ima) == codes.prediction_code(mma) != codes.prediction_code(other)
+    assert codes.attack_code(ima, "pgd") == codes.attack_code(mma, "pgd")
+    three = [(ima, "pgd"), (ima, "spsa"), (other, "pgd")]
+    assert len({codes.attack_code(model, attack) for model, attack in three}) == 3
+    registry = load_registry()
+    used = {codes.preparation_code(registry[name]) for name in ("mitbih", "ptbdb", "moons")}
+    assert len(used) == 3
+    assert codes.preparation_code(registry["mitbih"]) == codes.preparation_code(
+        registry["mitbih_ns"]
+    )
 
 
 def test_unknown_entries_are_refused(small):

@@ -114,6 +114,17 @@ def test_members_do_not_see_each_other(name):
         assert together.tobytes() == alone.tobytes()
 
 
+def follows_points(name: str) -> bool:
+    """Tells whether automatic differentiation gets from ``forward`` back to the points."""
+    import torch
+
+    entry, x = architecture_of(name), block_of(name)
+    tensors = {key: torch.from_numpy(value) for key, value in parameters_of(name).items()}
+    leaf = torch.from_numpy(x.reshape(len(x), -1)).requires_grad_()
+    outputs = entry.forward(registered.architecture_spec(name), tensors, leaf)
+    return outputs.requires_grad
+
+
 @every
 def test_gradients_do_not_see_other_rows(name):
     entry, model = architecture_of(name), ensemble(name)
@@ -122,6 +133,8 @@ def test_gradients_do_not_see_other_rows(name):
     if not differentiable:
         with pytest.raises(InputError, match="no gradients"):
             model.logits(block_of(name))
+        if entry.forward is not None:
+            assert not follows_points(name)
         return
     rows = entry.gradient_block or gradients.BLOCK
     assert model.gradient_block == rows

@@ -41,7 +41,7 @@ class LabelModel(Protocol):
 
 
 class ProgressSink(Protocol):
-    """Something that is told how much is done, such as ``medrobust.core.logs.Progress``."""
+    """Takes reports of how much is done, such as ``medrobust.core.logs.Progress``."""
 
     def update(self, done: float, note: str = "") -> None:
         """Reports that ``done`` points are finished; part of a point where it is at work."""
@@ -74,7 +74,7 @@ class AttackResult:
     Attributes:
         x_adv: float32 ``[n, r, *shape]``, the adversarial points, for boundary attacks after
             the projection to the boundary. Where an attack failed: NaN, or, for attacks within a
-            ball, the last iterate, which the model still gets right.
+            ball, the last iterate, which the model still classifies correctly.
         x_final_iterate: float32 ``[n, r, *shape]``, the last iterate before the projection (for
             attacks without one, equal to ``x_adv``); NaN where there is none.
         queries: int64 ``[n, r]``, rows that the model was asked about, for labels or logits, all
@@ -124,7 +124,7 @@ def run_attack(
         journal: where finished (point, restart) units are kept; units that it already holds
             are not computed again. Its key must cover the model
             (``medrobust.runtime.journal.progress_key``).
-        progress: is told the number of finished points.
+        progress: takes reports of the number of finished points.
 
     Raises:
         InputError: the name is unknown, or an array has a wrong shape, type or value.

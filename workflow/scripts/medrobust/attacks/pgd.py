@@ -10,7 +10,7 @@ In L2 a step goes along the gradient divided by its length; see
 :class:`medrobust.attacks.engine.moves.L2Moves`. Ima (section "Experiments"; its authors' code)
 attacks in both norms: 100 steps of epsilon / 10, once by the cross-entropy and once by the margin.
 
-Points that the model gets wrong are not attacked. A run ends when the model's own ``predict``
+Points that the model misclassifies are not attacked. A run ends when the model's own ``predict``
 gives its row another label (``early_stop``), or after ``num_steps`` steps; where it fails, its last
 iterate is kept. No run sees another: its start is drawn from its own seed.
 

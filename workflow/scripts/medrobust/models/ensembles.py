@@ -139,8 +139,8 @@ class Ensemble:
         Returns:
             int64 ``[n]`` as of :meth:`predict`, int64 ``[M, n]`` as of :meth:`member_predictions`.
         """
-        found = list(self._blocks(x, lambda s: (self._joined(s), s.argmax(axis=2))))
-        joined, members = zip(*found, strict=True)
+        labels = list(self._blocks(x, lambda s: (self._joined(s), s.argmax(axis=2))))
+        joined, members = zip(*labels, strict=True)
         return np.concatenate(joined), np.concatenate(members, axis=1)
 
     def _blocks(self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]):

@@ -62,11 +62,11 @@ class InputGradients:
         """Returns the logits of points float32 ``[n, *input_shape]``, float32 ``[n, c]``."""
         import torch
 
-        found = []
+        logits = []
         with torch.inference_mode():
             for rows, size in self._blocks(x):
-                found.append(self._logits(rows).cpu().numpy()[:size])
-        return np.concatenate(found)
+                logits.append(self._logits(rows).cpu().numpy()[:size])
+        return np.concatenate(logits)
 
     def loss_gradients(
         self, x: np.ndarray, y: np.ndarray, loss: Loss
@@ -86,9 +86,9 @@ class InputGradients:
         for first, (rows, size) in zip(range(0, len(x), self.block), self._blocks(x), strict=True):
             labels = np.zeros(self.block, dtype=np.int64)
             labels[:size] = y[first : first + size]
-            found = self._pass(rows, labels, loss)
-            logits.append(found[0][:size])
-            gradients.append(found[1][:size])
+            of_block = self._pass(rows, labels, loss)
+            logits.append(of_block[0][:size])
+            gradients.append(of_block[1][:size])
         if len(logits) == 1:
             return logits[0], gradients[0].reshape(x.shape)
         return np.concatenate(logits), np.concatenate(gradients).reshape(x.shape)

@@ -156,8 +156,10 @@ def logits(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
     """Returns one member's logits ``[n, c]`` for x ``[n, d]``; with one output, class 0 has 0."""
     import torch
 
-    found = _outputs(spec, member, x)
-    return torch.cat([torch.zeros_like(found), found], 1) if spec.outputs == "one" else found
+    outputs = _outputs(spec, member, x)
+    if spec.outputs == "one":
+        return torch.cat([torch.zeros_like(outputs), outputs], 1)
+    return outputs
 
 
 def _outputs(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:

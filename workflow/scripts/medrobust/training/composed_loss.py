@@ -8,7 +8,7 @@ The loss of a batch is the sum of
 * ``adversarial_weight`` times the same loss of adversarial examples of them, if there is an
   ``adversary``;
 * a margin term, ``r1_weight`` times R1 and ``r2_weight`` times log(1 + R2), which are of the
-  points that the network calls right;
+  points that the network classifies correctly;
 * ``jacobian_weight`` times the mean size of the Jacobian.
 
 Around it: the order of an epoch, kernels of fixed length, decay, several moves per batch. The
@@ -215,7 +215,7 @@ def _with_kernel_names() -> list[str]:
 
 
 class _Gradient:
-    """The gradient of one member's loss on a batch, the loss, and how many points are right."""
+    """The gradient of one member's loss on a batch, the loss, and how many points are correct."""
 
     def __init__(
         self, spec: Spec, network: Architecture, architecture_spec: Settings, work: Work
@@ -232,18 +232,18 @@ class _Gradient:
         spec, passes = self._spec, Passes(self._network, self._network_spec, member)
         hot = self._eye.index_select(0, y)
         logits, pattern = passes.logits(x)
-        right = logits.detach().argmax(dim=1) == y
+        correct = logits.detach().argmax(dim=1) == y
         loss = spec.clean_weight * self._of_points(logits, y, hot)
         if spec.margin != "none" or spec.r1_weight or spec.r2_weight:
-            loss = loss + self._of_correct(passes, x, logits, pattern, hot, right.to(x.dtype))
+            loss = loss + self._of_correct(passes, x, logits, pattern, hot, correct.to(x.dtype))
         if spec.jacobian_weight:
             w = passes.slopes(pattern, self._eye[:, None, :])
             loss = loss + spec.jacobian_weight * mean_jacobian(w)
         if spec.adversary is not None:
-            found = self._adversarial(spec.adversary, passes, x, hot, draws)
-            of_found = self._of_points(passes.logits(found)[0], y, hot)
-            loss = loss + spec.adversarial_weight * of_found
-        return passes.gradient(loss), loss.detach(), right.sum()
+            adversarial = self._adversarial(spec.adversary, passes, x, hot, draws)
+            of_adversarial = self._of_points(passes.logits(adversarial)[0], y, hot)
+            loss = loss + spec.adversarial_weight * of_adversarial
+        return passes.gradient(loss), loss.detach(), correct.sum()
 
     def _of_points(self, logits: Tensor, y: Tensor, hot: Tensor) -> Tensor:
         if self._spec.loss == "cross_entropy":

@@ -2,10 +2,10 @@
 
 For each point of a batch, a search for the nearest wrong point (their Algorithm 1): a step along
 the gradient turns the direction, and the distance shrinks by a factor where the point before was
-called wrong and grows by one where it was called right. It never passes ``epsilon``. The network
-trains on the nearest wrong points found, and where none was found where the search ended: at most
-``epsilon`` away, less if the input range cut the way or steps were few. A point that is called
-wrong as it is stands for itself.
+misclassified and grows by one where it was classified correctly. It never passes ``epsilon``. The
+network trains on the nearest wrong points found, and where none was found where the search ended:
+at most ``epsilon`` away, less if the input range cut the way or steps were few. A point that is
+misclassified as it is stands for itself.
 
 Ima names this method in tables of its appendix only, with 100 iterations: docs/ima-training.md.
 """
@@ -64,8 +64,8 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
 
     def loss(member: FlatMember, x: Tensor, y: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         learning, fixed = networks(member)
-        noisy, right = nearest_wrong(spec, fixed, x, y, work.n_classes, work.input_range)
-        return cross_entropy(learning.logits(noisy), y), right.sum()
+        noisy, correct = nearest_wrong(spec, fixed, x, y, work.n_classes, work.input_range)
+        return cross_entropy(learning.logits(noisy), y), correct.sum()
 
     return descend(spec, architecture, architecture_spec, work, loss)
 
@@ -78,7 +78,7 @@ def nearest_wrong(
     n_classes: int,
     input_range: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
-    """Returns the nearest wrong points found, ``[n, d]``, and which points are right themselves.
+    """Returns the nearest wrong points found, ``[n, d]``, and which points are correct themselves.
 
     Where none was found: the point at which the search ended, at most ``epsilon`` away.
 
@@ -106,7 +106,7 @@ def nearest_wrong(
             best = torch.where(nearer[:, None], points, best)
             least = torch.where(nearer, length, least)
             if step == 0:
-                right = ~wrong
+                correct = ~wrong
             if step == spec.steps:
                 break
             away += _step_length(step, spec.steps) * unit_rows(
@@ -115,7 +115,7 @@ def nearest_wrong(
             distance = distance * torch.where(wrong, 1 - spec.factor, 1 + spec.factor)
             distance.clamp_(max=spec.epsilon)
             points = (x + distance[:, None] * unit_rows(away)).clamp_(*input_range)
-        return torch.where(least.isinf()[:, None], points, best), right
+        return torch.where(least.isinf()[:, None], points, best), correct
 
 
 def _step_length(step: int, steps: int) -> float:

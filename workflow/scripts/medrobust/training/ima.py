@@ -2,9 +2,9 @@
 
 Each training point has a margin, the radius of a ball around it: at first ``margin_step``. A batch
 (Algorithm 1) trains on its points and on noisy points on the boundary, which are sought in the
-balls of the points that are called right (:mod:`medrobust.training.engine.boundary_search`). After
-each epoch (Algorithm 2) all points are gone through once more, to update the margins: see
-:func:`updated_margins`.
+balls of the points that are classified correctly
+(:mod:`medrobust.training.engine.boundary_search`). After each epoch (Algorithm 2) all points are
+gone through once more, to update the margins: see :func:`updated_margins`.
 
 What the paper leaves open is taken from the authors' code of 2020: docs/ima-training.md.
 """
@@ -96,16 +96,16 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
     ) -> tuple[Tensor, Tensor]:
         learning, fixed = networks(member)
         logits = learning.logits(x)
-        right = (logits.detach().argmax(dim=1) == y).nonzero()[:, 0]
-        margins = points.of("margin")[right]
-        own, labels = x[right], y[right]
+        correct = (logits.detach().argmax(dim=1) == y).nonzero()[:, 0]
+        margins = points.of("margin")[correct]
+        own, labels = x[correct], y[correct]
         least = _start_radius(spec, margins, spec.margin_step)
         rows, noisy = search(fixed, own, labels, margins, least, work.n_classes, draws)
         total = (1 - spec.beta) * cross_entropy(logits, y, reduction="sum")
         if len(rows):
             of_noisy = cross_entropy(learning.logits(noisy), labels[rows], reduction="sum")
             total = total + spec.beta * of_noisy
-        return total / len(x), torch.tensor(len(right), device=x.device)
+        return total / len(x), torch.tensor(len(correct), device=x.device)
 
     def update(
         member: FlatMember, x: Tensor, y: Tensor, draws: Generator, points: PerPoint
@@ -144,7 +144,7 @@ class Swept:
     """What Algorithm 2 finds of ``n`` points.
 
     Attributes:
-        rows: of the points that are called right and were searched, int64 ``[k]``.
+        rows: of the points that are classified correctly and were searched, int64 ``[k]``.
         start_radius: of the noise of their starts, ``[k]``.
         hit: of these, those with a noisy point on the boundary, positions in ``rows``, int64
             ``[m]``.
@@ -185,25 +185,25 @@ def swept(
     """
     import torch
 
-    right = network.logits(x).argmax(dim=1) == y
-    rows = right.nonzero()[:, 0]
+    correct = network.logits(x).argmax(dim=1) == y
+    rows = correct.nonzero()[:, 0]
     own, inner = x[rows], margins[rows]
     least = _start_radius(spec, inner, 0.0)
     hit, noisy = search(network, own, y[rows], inner, least, n_classes, generator, path)
     distances = torch.full_like(margins, torch.inf)
     distances[rows[hit]] = lengths(noisy - own[hit], spec.norm)
     after = updated_margins(
-        margins, right, distances, step=spec.margin_step, largest=spec.largest_margin
+        margins, correct, distances, step=spec.margin_step, largest=spec.largest_margin
     )
     return Swept(rows, least, hit, noisy, after)
 
 
 def updated_margins(
-    margins: Tensor, right: Tensor, distances: Tensor, *, step: float, largest: float
+    margins: Tensor, correct: Tensor, distances: Tensor, *, step: float, largest: float
 ) -> Tensor:
     """Returns the margins after Algorithm 2.
 
-    * of a point that is called wrong: the step, as at first;
+    * of a misclassified point: the step, as at first;
     * with a noisy point on the boundary: the distance to it, if that is less than the margin;
     * without one: the margin plus the step;
 
@@ -211,7 +211,7 @@ def updated_margins(
 
     Args:
         margins: ``[n]``.
-        right: whether a point is called right, bool ``[n]``.
+        correct: whether a point is classified correctly, bool ``[n]``.
         distances: to the noisy point, infinite where none was found, ``[n]``.
         step: margin step.
         largest: largest margin.
@@ -219,7 +219,7 @@ def updated_margins(
     import torch
 
     grown = torch.where(distances.isinf(), margins + step, torch.minimum(margins, distances))
-    return torch.where(right, grown, margins.new_tensor(step)).clamp_(step, largest)
+    return torch.where(correct, grown, margins.new_tensor(step)).clamp_(step, largest)
 
 
 METHOD = Method(

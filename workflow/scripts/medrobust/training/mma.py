@@ -1,15 +1,15 @@
 """MMA: max-margin adversarial training (Ding et al. 2020), as ima compares with it.
 
-Each training point has an epsilon, its margin as last estimated. For the points of a batch that
-are called right, projected gradient ascent of the soft logit margin in a ball of that radius gives
-a direction, and bisection the distance along it at which that margin is 0, where the label has
-half of the probability: the new epsilon. The loss is
+Each training point has an epsilon, its margin as last estimated. For the points of a batch that are
+classified correctly, projected gradient ascent of the soft logit margin in a ball of that radius
+gives a direction, and bisection the distance along it at which that margin is 0, where the label
+has half of the probability: the new epsilon. The loss is
 
     (1 - clean_weight) MMA + clean_weight mean CE(x),
 
 where MMA is the mean over the batch of: the cross-entropy at the boundary point ``x + epsilon u``
-of points that are called right and whose epsilon is below ``largest_margin``; that of the point
-itself where it is called wrong; 0 otherwise.
+of points that are classified correctly and whose epsilon is below ``largest_margin``; that of the
+point itself where it is misclassified; 0 otherwise.
 
 Ding et al.: steps of 2.5 epsilon / steps, a least radius of the search, bisection up to 1.05 times
 the largest margin. They keep the state with the largest margins of validation points; ima keeps
@@ -77,7 +77,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
 
     Returns:
         the members; ``extras["margin"]`` are the margins of all training points when each was last
-        seen, float32 ``[M, n]``, in the unit of the data: 0 where the point was called wrong.
+        seen, float32 ``[M, n]``, in the unit of the data: 0 where the point was misclassified.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -89,26 +89,26 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
     ) -> tuple[Tensor, Tensor]:
         learning, fixed = networks(member)
         logits = learning.logits(x)
-        right = logits.detach().argmax(dim=1) == y
-        rows = right.nonzero()[:, 0]
+        correct = logits.detach().argmax(dim=1) == y
+        rows = correct.nonzero()[:, 0]
         known = points.of("margin")[rows]
-        found, units = boundary_distances(
+        distances, units = boundary_distances(
             spec, fixed, x[rows], y[rows], known, work.n_classes, work.input_range, draws
         )
         margins = torch.zeros_like(points.of("margin"))
-        margins[rows] = found
+        margins[rows] = distances
         points.set("margin", margins)
-        pushed = (found < spec.largest_margin).nonzero()[:, 0]
+        pushed = (distances < spec.largest_margin).nonzero()[:, 0]
         near = rows[pushed]
-        boundary = x[near] + found[pushed][:, None] * units[pushed]
+        boundary = x[near] + distances[pushed][:, None] * units[pushed]
         boundary.clamp_(*work.input_range)
         plain = cross_entropy(logits, y, reduction="none")
-        pushing = (plain * ~right).sum()
+        pushing = (plain * ~correct).sum()
         if len(near):
             pushing = pushing + cross_entropy(learning.logits(boundary), y[near], reduction="sum")
         share = spec.clean_weight
         total = ((1 - share) * pushing + share * plain.sum()) / len(x)
-        return total, right.sum()
+        return total, correct.sum()
 
     return descend(
         spec, architecture, architecture_spec, work, loss, per_point={"margin": spec.least_radius}
@@ -132,7 +132,7 @@ def boundary_distances(
     Args:
         spec: the method's settings.
         network: the member.
-        x: points that it calls right, ``[n, d]``.
+        x: points that it classifies correctly, ``[n, d]``.
         y: their labels, int64 ``[n]``.
         margins: as last estimated, ``[n]``.
         n_classes: number of classes.

@@ -51,7 +51,7 @@ class Sweep:
         point_id, y: int64 ``[n]``.
         x: float32 ``[n, 2]``.
         before, after: margins, float32 ``[n]``.
-        start_radius: float32 ``[n]``; NaN of points that are called wrong.
+        start_radius: float32 ``[n]``; NaN of misclassified points.
         path: float32 ``[n, steps + 1, 2]``; NaN after a first wrong point.
         noisy: float32 ``[n, 2]``, NaN where none was found.
         right, wrong: ends of the segments, as ``noisy``.
@@ -251,8 +251,8 @@ def _seen(
     none = path.right.new_empty((0, search.bisections, path.right.shape[1]))
     middles = torch.stack(path.middles, dim=1) if path.middles else none
     calls = network.logits(middles.flatten(0, 1)).argmax(dim=1).view(middles.shape[:2])
-    called_right = torch.zeros((n, middles.shape[1]), dtype=torch.bool)
-    called_right[hit] = calls == y[hit, None]
+    correct = torch.zeros((n, middles.shape[1]), dtype=torch.bool)
+    correct[hit] = calls == y[hit, None]
     # The search ends early where every point has been found to have a wrong one.
     points = torch.stack(path.points, dim=1)
     missing = search.steps + 1 - points.shape[1]
@@ -264,7 +264,7 @@ def _seen(
         "right": by_point(hit, path.right),
         "wrong": by_point(hit, path.wrong),
         "middles": by_point(hit, middles),
-        "middle_right": called_right.numpy(),
+        "middle_right": correct.numpy(),
     }
 
 

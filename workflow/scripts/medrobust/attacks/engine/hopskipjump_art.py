@@ -19,7 +19,7 @@ loop for ever, reports a failure as distance 0, and stops short of the boundary.
   box, until the bracket is at most ``projection_tolerance`` of the segment. What is kept is the
   very float32 row that the model called adversarial.
 * **Censoring.** A failure is NaN, never the unchanged point. A point that the model already
-  gets wrong is its own adversarial point after the one query that shows it.
+  misclassifies is its own adversarial point after the one query that shows it.
 
 Not done here: batching over points or restarts; ART attacks one point at a time.
 """

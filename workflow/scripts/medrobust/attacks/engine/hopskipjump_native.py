@@ -78,14 +78,14 @@ def attack(
     kept = journal.finished() if journal is not None else {}
     runs = {item.name: Run.from_arrays(kept[item.name]) for item in work if item.name in kept}
     left = {item.name: item for item in work if item.name not in runs}
-    with _Keeper(journal) as keeper:
-        for wave, state in _waves(left, keeper.saved(left), x[0].size if len(x) else 1):
-            told = _Told(progress, len(runs), len(wave), seeds.shape[1], spec)
-            for name, run in _run_wave(model, spec, wave, state, keeper, told):
+    with _WaveCheckpoint(journal) as checkpoint:
+        for wave, state in _waves(left, checkpoint.saved(left), x[0].size if len(x) else 1):
+            report = _WaveProgress(progress, len(runs), len(wave), seeds.shape[1], spec)
+            for name, run in _run_wave(model, spec, wave, state, checkpoint, report):
                 runs[name] = run
                 if journal is not None:
                     journal.append(name, run.to_arrays())
-        keeper.discard()
+        checkpoint.discard()
     if progress is not None:
         progress.update(len(x))
     return result_of([runs[item.name] for item in work], x.shape[1:], seeds)
@@ -149,7 +149,7 @@ class _Saved:
     state: _State
 
 
-class _Keeper:
+class _WaveCheckpoint:
     """Keeps the state of the wave at work in a checkpoint beside the journal, if there is one."""
 
     def __init__(self, journal: Journal | None) -> None:
@@ -171,10 +171,10 @@ class _Keeper:
 
     def saved(self, left: dict[str, _Work]) -> _Saved | None:
         """Returns the state of an interrupted wave, of those of its runs still to be done."""
-        found = self._checkpoint.load() if self._checkpoint is not None else None
-        if found is None:
+        loaded = self._checkpoint.load() if self._checkpoint is not None else None
+        if loaded is None:
             return None
-        arrays, info = found
+        arrays, info = loaded
         rows = [i for i, name in enumerate(info["names"]) if name in left]
         if not rows:
             return None
@@ -197,8 +197,8 @@ class _Keeper:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """Tells the progress in points, as a fraction where a wave is at work."""
+class _WaveProgress:
+    """Reports the progress in points, as a fraction where a wave is at work."""
 
     sink: ProgressSink | None
     finished: int
@@ -235,8 +235,8 @@ def _run_wave(
     spec: HopSkipJumpSpec,
     wave: list[_Work],
     saved: _Saved | None,
-    keeper: _Keeper,
-    told: _Told,
+    checkpoint: _WaveCheckpoint,
+    progress: _WaveProgress,
 ) -> Iterator[tuple[str, Run]]:
     """Yields the runs of a wave by name as they end: those without iterations first."""
     iteration = 0
@@ -250,8 +250,8 @@ def _run_wave(
     steps = _Steps(model, spec, wave, state)
     for t in range(iteration, spec.max_iter):
         steps.take(t)
-        told.update(t + 1, float(np.mean(state.distance)))
-        keeper.keep(_Saved([item.name for item in wave], t + 1, state))
+        progress.update(t + 1, float(np.mean(state.distance)))
+        checkpoint.keep(_Saved([item.name for item in wave], t + 1, state))
     shape = wave[0].x.shape
     for i, item in enumerate(wave):
         trace = {

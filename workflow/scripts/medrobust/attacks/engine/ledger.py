@@ -1,6 +1,6 @@
 """The runs of an attack within a ball: which are left, what became of the others, their journal.
 
-A run is one (point, restart). A point that the model gets wrong without attack is its own
+A run is one (point, restart). A point that the model misclassifies without attack is its own
 adversarial point and costs the one query that shows it. A run that fails keeps its last row, which
 has the point's own label: whether a run succeeded is decided by a fresh forward pass
 (:mod:`medrobust.evaluation.records`).
@@ -134,11 +134,11 @@ class Ledger:
         self._write()
         self.tell()
         shape = (len(self.x), self.restarts)
-        found = self._rows.reshape(*shape, *self._shape)
+        rows = self._rows.reshape(*shape, *self._shape)
         steps = self._steps.reshape(shape)
         return AttackResult(
-            x_adv=found,
-            x_final_iterate=found,
+            x_adv=rows,
+            x_final_iterate=rows,
             queries=self._queries.reshape(shape),
             gradient_evaluations=steps.copy() if self._gradients else np.zeros_like(steps),
             iterations=steps,

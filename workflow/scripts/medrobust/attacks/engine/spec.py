@@ -63,8 +63,8 @@ class HopSkipJumpSpec(Settings):
     norm: Literal[2, "inf"] = Field(default=2, description="distance to minimise")
     targeted: bool = Field(
         default=False,
-        description="true: towards the class `target` (engine native); a point that the model gets "
-        "wrong already counts as distance 0 in any case",
+        description="true: towards the class `target` (engine native); a point that the model "
+        "misclassifies already counts as distance 0 in any case",
     )
     target: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="class that a targeted attack aims at"

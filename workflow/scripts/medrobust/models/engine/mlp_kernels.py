@@ -240,8 +240,8 @@ def epoch(
         rule: how steps are taken.
 
     Returns:
-        the mean loss, the penalty included, and the share of points called right, each by the
-        weights that its batch met.
+        the mean loss, the penalty included, and the share of points classified correctly, each
+        by the weights that its batch met.
     """
     whole = order.size // rule.batch_size * rule.batch_size
     size = rule.batch_size

@@ -55,7 +55,7 @@ def pull_back(trace: Trace, slopes: torch.Tensor) -> torch.Tensor:
 
     further = torch.is_grad_enabled()
     functions = slopes if slopes.dim() == 3 else slopes[None]
-    found = []
+    gradients = []
     for k, own in enumerate(functions):
         (gradient,) = torch.autograd.grad(
             trace.logits,
@@ -64,5 +64,5 @@ def pull_back(trace: Trace, slopes: torch.Tensor) -> torch.Tensor:
             retain_graph=further or k + 1 < len(functions),
             create_graph=further,
         )
-        found.append(gradient)
-    return torch.stack(found) if slopes.dim() == 3 else found[0]
+        gradients.append(gradient)
+    return torch.stack(gradients) if slopes.dim() == 3 else gradients[0]

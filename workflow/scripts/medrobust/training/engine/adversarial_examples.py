@@ -42,8 +42,8 @@ def signed_ascent(
     with torch.no_grad():
         low = (x - epsilon).clamp_(min=input_range[0])
         high = (x + epsilon).clamp_(max=input_range[1])
-        found = torch.empty_like(x).uniform_(-epsilon, epsilon, generator=generator).add_(x)
+        perturbed = torch.empty_like(x).uniform_(-epsilon, epsilon, generator=generator).add_(x)
         for _ in range(steps):
-            found.add_(gradient(found).sign_(), alpha=step_size)
-            torch.clamp(found, low, high, out=found)
-    return found
+            perturbed.add_(gradient(perturbed).sign_(), alpha=step_size)
+            torch.clamp(perturbed, low, high, out=perturbed)
+    return perturbed

@@ -31,7 +31,7 @@ from medrobust.training.engine.work import Work
 if TYPE_CHECKING:
     import torch
 
-# ``(member, x [n, d], y [n], generator) -> (gradient [p], loss, number of points called right)``;
+# ``(member, x [n, d], y [n], generator) -> (gradient [p], loss, number of correct points)``;
 # the next batch overwrites x and the gradient; the generator is seeded for this member and batch.
 # Where values of each point are kept, the fifth argument is a :class:`PerPoint`.
 MemberGradient = Callable[..., tuple[Any, Any, Any]]

@@ -1,8 +1,8 @@
 """BPGD: noisy points on the decision boundary (ima, Algorithm 3 and Figures 2 and 3).
 
-Projected gradient ascent from a random start. The last point that is called right before the first
-that is called wrong, and that one, lie on both sides of a boundary; halving the segment between
-them finds it. Details as the authors' code of 2020 has them: docs/ima-training.md.
+Projected gradient ascent from a random start. The last point that is classified correctly before
+the first that is misclassified, and that one, lie on both sides of a boundary; halving the segment
+between them finds it. Details as the authors' code of 2020 has them: docs/ima-training.md.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BoundarySearch:
 
         Args:
             network: the member.
-            x: points that it calls right, ``[n, d]``.
+            x: points that it classifies correctly, ``[n, d]``.
             y: their labels, int64 ``[n]``.
             radius: of the ball of each, ``[n]``.
             start_radius: of the noise of the start, ``[n]``, at most the radius.
@@ -147,10 +147,10 @@ def middles(
 
     Args:
         network: the member.
-        right: ends that are called right, ``[m, d]``.
+        right: ends that are classified correctly, ``[m, d]``.
         wrong: ends that are not.
         y: labels, int64 ``[m]``.
-        halvings: number of middles; none where there are no segments. The last is not called.
+        halvings: number of middles; none where there are no segments. The last is not classified.
     """
     import torch
 
@@ -162,6 +162,6 @@ def middles(
         yield points
         if left:
             with torch.no_grad():
-                called_right = network.logits(points).argmax(dim=1) == y
-            low = torch.where(called_right[:, None], middle, low)
-            high = torch.where(called_right[:, None], high, middle)
+                correct = network.logits(points).argmax(dim=1) == y
+            low = torch.where(correct[:, None], middle, low)
+            high = torch.where(correct[:, None], high, middle)

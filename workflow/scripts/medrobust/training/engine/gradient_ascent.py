@@ -75,7 +75,7 @@ def ascend(
     """
     import torch
 
-    found, sizes = points.clone(), sizes[:, None]
+    ends, sizes = points.clone(), sizes[:, None]
     rows, before = torch.arange(len(points), device=points.device), points
     with torch.no_grad():
         for step in range(steps):
@@ -95,15 +95,15 @@ def ascend(
             ended = over.nonzero()[:, 0]
             # Of two places in turn, the one where the last step ends.
             last = before if (steps - step) % 2 == 0 else points
-            found[rows[ended]] = last[ended]
+            ends[rows[ended]] = last[ended]
             if not len(going):
-                return found
+                return ends
             balls.keep(going)
             rows, sizes, before, points = (t[going] for t in (rows, sizes, before, points))
-        found[rows] = points
+        ends[rows] = points
         if watch is not None:
             watch(rows, before, points, network.logits(points))
-    return found
+    return ends
 
 
 def away_from(y: Tensor, loss: AttackLoss, n_classes: int) -> Slopes:

@@ -98,7 +98,8 @@ def train_stacked(
         work: data, members, seeds, device, checkpoint.
         initial: float32 arrays with a leading member axis.
         batch_loss: ``(parameters, x [M, b, *shape], y [M, b]) -> (losses [M], correct [M])``:
-            mean losses and how many points are called right; the next batch overwrites ``x``.
+            mean losses and how many points are classified correctly; the next batch overwrites
+            ``x``.
         make_optimizer: from a list of tensors to a torch optimizer.
         batch_size: points per step; the last batch of an epoch may be smaller.
         stopping: when a member stops.
