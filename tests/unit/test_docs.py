@@ -27,7 +27,9 @@ PAGES = sorted(
 )
 # Targets, settings and files of the worked examples in docs/extending.md and docs/data.md.
 EXAMPLE_TARGETS = {"noise", "signnet_fig3", "scale=smoke"}
-EXAMPLE_FILES = {"noise", "linear", "fgsm_training", "random_noise", "two_files"}
+EXAMPLE_FILES = {
+    *("noise", "linear", "fgsm_training", "random_noise", "two_files", "two_trainings"),
+}
 
 
 def named(page: Path) -> str:
