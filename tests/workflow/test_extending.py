@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
-PAGE = "docs/extending.md"
+from tests.workflow.pages import block_of
+
 LIBRARY = "workflow/scripts/medrobust"
-
-
-def blocks(root: Path) -> list[tuple[str, str, str]]:
-    """Returns (text before, language, content) of every code block of the page."""
-    text = (root / PAGE).read_text(encoding="utf-8")
-    parts = re.split(r"^```(\w+)\n(.*?)^```$", text, flags=re.M | re.S)
-    return list(zip(parts[0::3], parts[1::3], parts[2::3], strict=False))
-
-
-def block_of(root: Path, name: str, language: str) -> str:
-    """Returns the block that the last line of text before it introduces by ``name``."""
-    found = [
-        content
-        for before, kind, content in blocks(root)
-        if kind == language and name in before.strip().rsplit("\n\n", 1)[-1]
-    ]
-    assert len(found) == 1, f"{PAGE} has {len(found)} {language} blocks of {name}"
-    return found[0]
 
 
 def insert(project, file: str, before: str, text: str) -> None:

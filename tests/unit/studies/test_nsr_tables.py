@@ -9,6 +9,7 @@ from medrobust.core.errors import InputError
 from medrobust.evaluation import balanced
 from medrobust.evaluation.tally import read_tally
 from medrobust.reporting import comparison
+from medrobust.reporting.rows import signed
 from medrobust.studies.nsr import results as nsr_results
 from medrobust.studies.nsr import tables as nsr
 from medrobust.studies.nsr.results import (
@@ -235,5 +236,5 @@ def test_differences_outside_the_interval_are_starred(tmp_path, published):
     assert nsr.outside(row)
     # 0.5 stands for everything from 0.495 on.
     assert not nsr.outside(row | {"ci_high": 0.4951})
-    assert nsr.signed(-0.0301, 3) == "−0.030" and nsr.signed(0.01, 3) == "+0.010"
-    assert nsr.signed(-0.0001, 3) == "0.000"
+    assert signed(-0.0301, 3) == "−0.030" and signed(0.01, 3) == "+0.010"
+    assert signed(-0.0001, 3) == "0.000"

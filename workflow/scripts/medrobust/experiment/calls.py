@@ -36,6 +36,7 @@ from medrobust.experiment.layout import (
     Cell,
 )
 from medrobust.experiment.sources import with_dataset
+from medrobust.reporting.generic import GENERIC
 
 Files = str | list[str]
 
@@ -357,8 +358,7 @@ def _compare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]
     settings, remark = _study(graph, work), parts_of(work.study).remark
     tables = [
         graph.artefact_file(work.study, name, ".csv")
-        for name in settings.artefacts
-        if name.startswith("table")
+        for name in compared_tables(work.study, settings)
     ]
     return _published(settings) | {"tables": tables}, {
         "study": work.study,
@@ -367,6 +367,17 @@ def _compare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]
         "about": captions.about(graph, work.study),
         "code": code_hash("medrobust.jobs.artefacts:compare", *([remark] if remark else [])),
     }
+
+
+def compared_tables(name: str, study: Study) -> list[str]:
+    """Returns the tables whose numbers are held against print: a study's own, else generic ones."""
+    own = [artefact for artefact in study.artefacts if artefact.startswith("table")]
+    known = artefacts_of(name)
+    return own or [
+        artefact
+        for artefact in study.artefacts
+        if known[artefact] is GENERIC.get(artefact) and known[artefact].kind == "table"
+    ]
 
 
 def _check_published(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
@@ -531,8 +542,7 @@ def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 of_attack = of_model | {"attack": attack}
                 for chunk in range(len(graph.chunks(study, cell.dataset, attack))):
                     yield "attack_chunk", of_attack | {"chunk": chunk}
-                tallied = chosen.select == "test"
-                yield "tally_attack" if tallied else "gather_records", of_attack
+                yield "tally_attack" if chosen.tallied else "gather_records", of_attack
 
 
 def _cell(work: Any) -> Cell:

@@ -1,4 +1,4 @@
-"""What each study can draw: its own artefacts, if it has a folder in ``medrobust/studies``.
+"""What each study can draw: generic artefacts, and its own if it has a folder in ``studies``.
 
 Nothing heavy is imported here.
 """
@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Mapping
 
 from medrobust.reporting.catalogue import Artefact, StudyParts
+from medrobust.reporting.generic import GENERIC
 
 
 @functools.cache
@@ -23,8 +24,12 @@ def parts_of(study: str) -> StudyParts:
 
 
 def artefacts_of(study: str) -> Mapping[str, Artefact]:
-    """Returns what can be drawn of a study, by name."""
-    return parts_of(study).artefacts
+    """Returns what can be drawn of a study, by name: its own artefacts, then generic ones.
+
+    Its own win over generic ones of the same name.
+    """
+    own = parts_of(study).artefacts
+    return {**own, **{name: one for name, one in GENERIC.items() if name not in own}}
 
 
 def studies_with_parts() -> list[str]:

@@ -27,6 +27,7 @@ from medrobust.core.schema import Settings, checked, unknown_name
 from medrobust.data.registry import STANDIN, DatasetEntry, load_registry, read_yaml
 from medrobust.experiment.amounts import differences
 from medrobust.experiment.catalogue import artefacts_of
+from medrobust.reporting.generic import GENERIC
 from medrobust.training.contract import method_of
 
 SCALES = ("paper", "laptop", "smoke")
@@ -196,6 +197,19 @@ class Attack(Settings):
         default=None, min_length=1, description="models to attack; null: all of the study"
     )
 
+    @property
+    def has_radius(self) -> bool:
+        """Whether it stays within a ball of given radius; others search for the nearest point."""
+        return "epsilon" in self.options or "epsilon" in self.grid
+
+    @property
+    def tallied(self) -> bool:
+        """Whether a tally counts what it did: at radii, on test points in equal shares of classes.
+
+        A tally knows all test points, or the first of each class, but not the first of all.
+        """
+        return self.select == "test" and self.has_radius and self.points is None
+
     @model_validator(mode="after")
     def _consistent(self) -> Attack:
         if self.points_per_job != "auto" and self.points_per_job < 1:
@@ -241,7 +255,11 @@ class Study(Settings):
         default=None,
         description="choice of the cohort; null: every attack takes points of a split",
     )
-    artefacts: list[str] = Field(min_length=1, description="tables, figures and lists to make")
+    artefacts: list[str] = Field(
+        default=[],
+        description="tables, figures and lists to make; none named: the generic ones "
+        "(`accuracy`, `robust_accuracy`, `robust_curves`, `distances`) that its attacks can fill",
+    )
 
 
 @dataclass(frozen=True)
@@ -469,8 +487,22 @@ def _resolve_study(
     if laid_over:
         file += f" (with {' and '.join(laid_over)})"
     study = checked(Study, values, file=file)
+    if not study.artefacts:
+        filled = [key for key, one in GENERIC.items() if set(one.needs) <= _results_of(study)]
+        study = study.model_copy(update={"artefacts": filled})
     _check_names(name, study, file, registry, scale)
     return study
+
+
+def _results_of(study: Study) -> set[str]:
+    """Returns what there is of a study's models to draw generic artefacts from."""
+    attacks = study.attacks.values()
+    there = {
+        "summary": True,
+        "tallies": any(attack.tallied for attack in attacks),
+        "attack_records": any(not attack.has_radius for attack in attacks),
+    }
+    return {need for need, known in there.items() if known}
 
 
 #: Parts of a study that have names, and what is not said of each.
@@ -624,12 +656,29 @@ def _check_names(
     for artefact in study.artefacts:
         if artefact not in known:
             raise unknown_name("artefact", artefact, known, where=f"{file}, key artefacts")
+        chosen = known[artefact]
+        if chosen is GENERIC.get(artefact) and not set(chosen.needs) <= _results_of(study):
+            raise InputError(
+                f"Nothing fills {artefact!r}: {chosen.what}.",
+                where=f"{file}, key artefacts",
+                remedy=_FILLED_BY[artefact],
+            )
     for dataset, use in study.datasets.items():
         if dataset not in registry:
             raise unknown_name("data set", dataset, sorted(registry), where=f"{file}, key datasets")
         test = scale.standin.test if scale.standin else registry[dataset].official_rows("test")
         if use.points is not None:
             _check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
+
+
+_FILLED_BY = {
+    **dict.fromkeys(
+        ("robust_accuracy", "robust_curves"),
+        "add an attack with `select: test` and an epsilon (in its options or grid), without "
+        "`points`, or leave the artefact out.",
+    ),
+    "distances": "add an attack without epsilon, such as hopskipjump, or leave the artefact out.",
+}
 
 
 def _check_cohort(study: Study, file: str) -> None:

@@ -19,6 +19,7 @@ _INPUTS = {
     "records": "records",
     "arrays": "arrays",
     "tallies": "tallies",
+    "attack_records": "attack_records",
     "attack_arrays": "attack_arrays",
     "margins": "margins",
     "plane": "planes",
@@ -76,7 +77,8 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         if (not artefact.attacks or attack in artefact.attacks)
         and (chosen.models is None or name in chosen.models)
     }
-    splits = {a: f for a, f in folders.items() if settings.attacks[a].select == "test"}
+    tallied = {a: f for a, f in folders.items() if settings.attacks[a].tallied}
+    boundary = {a: f for a, f in folders.items() if not settings.attacks[a].has_radius}
     kept = {a: f for a, f in folders.items() if settings.attacks[a].keep_arrays}
     files: dict[str, Any] = {
         "summary": graph.evaluation(cell, name, "clean.json"),
@@ -84,7 +86,10 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         # Of the first attack.
         "records": [f"{folder}/records.parquet" for folder in list(folders.values())[:1]],
         "arrays": [f"{folder}/arrays.safetensors" for folder in list(folders.values())[:1]],
-        "tallies": {attack: f"{folder}/tally.csv" for attack, folder in splits.items()},
+        "tallies": {attack: f"{folder}/tally.csv" for attack, folder in tallied.items()},
+        "attack_records": {
+            attack: f"{folder}/records.parquet" for attack, folder in boundary.items()
+        },
         "attack_arrays": {
             attack: f"{folder}/arrays.safetensors" for attack, folder in kept.items()
         },

@@ -19,6 +19,7 @@ Need = Literal[
     "records",
     "arrays",
     "tallies",
+    "attack_records",
     "attack_arrays",
     "margins",
     "plane",

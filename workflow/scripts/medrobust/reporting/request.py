@@ -25,6 +25,7 @@ class Entry:
         records: files of attack records.
         arrays: the arrays beside them.
         tallies: name of an attack on a split to its ``tally.csv``.
+        attack_records: name of an attack without a radius to its ``records.parquet``.
         attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
         margins: ``margins.safetensors``, of models whose training estimates margins.
         plane: ``plane.safetensors``, of models of two-dimensional data.
@@ -42,6 +43,7 @@ class Entry:
     records: Sequence[str] = ()
     arrays: Sequence[str] = ()
     tallies: Mapping[str, str] = field(default_factory=dict)
+    attack_records: Mapping[str, str] = field(default_factory=dict)
     attack_arrays: Mapping[str, str] = field(default_factory=dict)
     margins: str = ""
     plane: str = ""

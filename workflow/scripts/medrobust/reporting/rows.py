@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.evaluation.statistics import MIN_REPLICATES
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import number
 from medrobust.reporting.comparison import OUTSIDE, Remark, normal_epsilon, verdict
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from medrobust.evaluation.statistics import Estimate
@@ -336,6 +338,61 @@ def correct_count(accuracy: float, n: int, points: str, where: str) -> int:
             remedy="evaluate the model again (delete the file and run the same command).",
         )
     return right
+
+
+def read_clean_summary(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads ``clean.json`` and adds ``right``, the number of correctly classified test points.
+
+    Raises:
+        InputError: the file is missing, incomplete, or holds an accuracy that cannot be.
+    """
+    if not Path(path).is_file():
+        raise InputError("This summary of clean results does not exist.", where=str(path))
+    summary = io.read_json(path)
+    for name in ("n_test", "ensemble_accuracy"):
+        if not isinstance(summary.get(name), int | float):
+            raise InputError(f"The clean results lack {name!r}.", where=str(path))
+    mean = summary.get("member_accuracy_mean")
+    if mean is not None and not 0 <= mean <= 1:
+        raise InputError(f"An accuracy of {mean} is not a fraction in [0, 1].", where=str(path))
+    right = correct_count(summary["ensemble_accuracy"], summary["n_test"], "test points", str(path))
+    return summary | {"right": right}
+
+
+def common_size(sizes: Iterable[int], where: str) -> int:
+    """Returns the number of test points of all replicates.
+
+    Raises:
+        InputError: they differ.
+    """
+    different = sorted(set(sizes))
+    if len(different) > 1:
+        raise InputError(
+            f"The replicates were tested on different numbers of points: {different}.", where=where
+        )
+    return different[0]
+
+
+def check_one_cohort(replicates: Sequence[pd.DataFrame], where: str) -> None:
+    """Refuses few replicates that attacked different points: their distances are averaged by point.
+
+    Args:
+        replicates: distances by point (:func:`medrobust.evaluation.statistics.point_distances`).
+        where: of which model, in words.
+
+    Raises:
+        InputError: the points differ, and there are fewer replicates than an interval over
+            replicates takes.
+    """
+    if len(replicates) < MIN_REPLICATES and any(
+        list(frame["point_id"]) != list(replicates[0]["point_id"]) for frame in replicates
+    ):
+        raise InputError(
+            "The replicates attacked different points.",
+            where=where,
+            remedy="attack one cohort in all replicates, or run at least "
+            f"{MIN_REPLICATES} of them.",
+        )
 
 
 def ordered_models(

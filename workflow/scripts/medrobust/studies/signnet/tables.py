@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust.core import io, seeds
-from medrobust.core.errors import InputError
+from medrobust.core import seeds
 from medrobust.evaluation import statistics
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
@@ -28,7 +27,16 @@ from medrobust.reporting.comparison import read_published
 from medrobust.reporting.consistency import PrintedMean, build_consistency
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import ROW_COLUMNS, correct_count, plain, printed_values, typed
+from medrobust.reporting.rows import (
+    ROW_COLUMNS,
+    check_one_cohort,
+    common_size,
+    number_row,
+    plain,
+    printed_values,
+    read_clean_summary,
+    typed,
+)
 from medrobust.studies.signnet.results import (
     COMBINED,
     DATASETS,
@@ -174,14 +182,9 @@ _ACCURACY_COLUMNS = (
 
 
 def _accuracy(items: Sequence[CleanInput], random: np.random.Generator) -> dict[str, Any]:
-    summaries = [_read_summary(item) for item in items]
-    sizes = {summary["n_test"] for summary in summaries}
-    if len(sizes) > 1:
-        raise InputError(
-            f"The replicates were tested on different numbers of points: {sorted(sizes)}.",
-            where=f"{items[0].model} on {items[0].dataset}",
-        )
-    n = sizes.pop()
+    summaries = [read_clean_summary(item.summary) for item in items]
+    where = f"{items[0].model} on {items[0].dataset}"
+    n = common_size((summary["n_test"] for summary in summaries), where)
     successes = [summary["right"] for summary in summaries]
     estimate = statistics.accuracy_estimate(successes, n, generator=random)
     means = [summary.get("member_accuracy_mean") for summary in summaries]
@@ -198,24 +201,6 @@ def _accuracy(items: Sequence[CleanInput], random: np.random.Generator) -> dict[
         "vote": summaries[0].get("vote"),
         "interval": estimate.basis,
     }
-
-
-def _read_summary(item: CleanInput) -> dict[str, Any]:
-    if not Path(item.summary).is_file():
-        raise InputError("This summary of clean results does not exist.", where=str(item.summary))
-    summary = io.read_json(item.summary)
-    for name in ("n_test", "ensemble_accuracy"):
-        if not isinstance(summary.get(name), int | float):
-            raise InputError(f"The clean results lack {name!r}.", where=str(item.summary))
-    mean = summary.get("member_accuracy_mean")
-    if mean is not None and not 0 <= mean <= 1:
-        raise InputError(
-            f"An accuracy of {mean} is not a fraction in [0, 1].", where=str(item.summary)
-        )
-    right = correct_count(
-        summary["ensemble_accuracy"], summary["n_test"], "test points", str(item.summary)
-    )
-    return summary | {"right": right}
 
 
 def _accuracy_panels(frame: pd.DataFrame) -> list[Panel]:
@@ -342,15 +327,7 @@ def _distance_rows(
 def _distances(
     frames: Sequence[pd.DataFrame], dataset: str, model: str, context: RunContext
 ) -> dict[str, Any]:
-    if len(frames) < statistics.MIN_REPLICATES and any(
-        list(frame["point_id"]) != list(frames[0]["point_id"]) for frame in frames
-    ):
-        raise InputError(
-            "The replicates attacked different points.",
-            where=f"{model} on {dataset}",
-            remedy="attack one cohort in all replicates, or run at least "
-            f"{statistics.MIN_REPLICATES} of them.",
-        )
+    check_one_cohort(frames, f"{model} on {dataset}")
 
     def summaries(column: str) -> tuple[statistics.Estimate, statistics.Estimate]:
         values = [frame[column].to_numpy(float) for frame in frames]
@@ -541,24 +518,19 @@ def _row(
 ) -> dict[str, Any]:
     attacked = metric == DISTANCE_METRIC
     of_paper = dataset in (*DATASETS, COMBINED) and model in MODELS
-    row: dict[str, Any] = dict.fromkeys(
-        dict.fromkeys((*ROW_COLUMNS, *_ACCURACY_COLUMNS, *_DISTANCE_COLUMNS))
+    return number_row(
+        (*ROW_COLUMNS, *_ACCURACY_COLUMNS, *_DISTANCE_COLUMNS),
+        printed.get((dataset, model)),
+        context,
+        table=table,
+        dataset=dataset,
+        method=model,
+        metric=metric,
+        attack="HopSkipJump" if attacked else "none",
+        norm="L2" if attacked else "",
+        epsilon="",
+        origin="paper" if of_paper else "added",
     )
-    return row | {
-        "table": table,
-        "dataset": dataset,
-        "method": model,
-        "metric": metric,
-        "attack": "HopSkipJump" if attacked else "none",
-        "norm": "L2" if attacked else "",
-        "epsilon": "",
-        "origin": "paper" if of_paper else "added",
-        "status": NOT_RUN,
-        "published": printed.get((dataset, model)),
-        "scale": context.scale,
-        "protocol": context.protocol,
-        "source": "",
-    }
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,177 @@
+"""A user's study: some lines of YAML in a folder of their own, no published numbers, no Python."""
+
+from __future__ import annotations
+
+import json
+import re
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import bootstrap, t
+from statsmodels.stats.proportion import proportion_confint
+
+from tests.workflow.pages import block_of
+
+#: Stand-ins as small as can be.
+STANDIN = ("standin: {train: 1200, test: 400}", "standin: {train: 120, test: 40}")
+FAST = {
+    "models": {
+        "plain": {"method": {"max_epochs": 5}},
+        "adversarial": {"method": {"max_epochs": 2, "steps": 2}},
+    },
+    "attacks": {
+        "pgd": {"options": {"num_steps": 3}},
+        "hopskipjump": {"options": {"max_iter": 3, "restarts": 2}},
+    },
+    "datasets": {"moons": {"points": 8}},
+}
+FOLDED = """
+title: A small network on ultrasound images
+citation: none, an example
+datasets:
+  busi: {folds: 3}
+models:
+  small:
+    label: small
+    architecture: {name: mlp, hidden_units: 4}
+    method: {name: sgd_cross_entropy, learning_rate: 0.01, max_epochs: 1}
+attacks:
+  noise:
+    name: uniform_noise
+    select: test
+    points_per_job: 100
+    options: {restarts: 1}
+    grid: {epsilon: [0.1, 0.3]}
+artefacts: [accuracy, robust_accuracy]
+"""
+
+
+@pytest.fixture
+def project(make_project):
+    made = make_project()
+    made.edit("config/scales/smoke.yaml", *STANDIN)
+    return made
+
+
+def run_study(project, folder, name: str, text: str, overrides: dict | None = None):
+    """Runs a study that lies elsewhere; returns the folder of its results."""
+    file = folder / f"{name}.yaml"
+    file.write_text(text, encoding="utf-8")
+    settings = ["scale=smoke", f"studies={file}"]
+    if overrides:
+        settings.append(f"overrides={json.dumps({name: overrides})}")
+    project.snakemake(name, "--config", *settings, cores=1)
+    (made,) = (project.folder / "results").glob(f"smoke-code*/{name}")
+    return made
+
+
+def table(made, name: str) -> pd.DataFrame:
+    return pd.read_csv(made / f"tables/{name}.csv", keep_default_na=False, na_values=[""])
+
+
+def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, tmp_path):
+    text = block_of(root, "`my_studies/two_trainings.yaml`", "yaml")
+    assert len(text.splitlines()) <= 30 and "published" not in text
+    made = run_study(project, tmp_path, "two_trainings", text, FAST)
+    assert not (made / "comparison").exists()
+    (cell,) = made.glob("evaluations/moons@*/fold0/rep0")
+
+    # Under attack: shares and Wilson's intervals from the records, point by point.
+    shown = table(made, "robust_accuracy").set_index(["method", "epsilon"])
+    assert list(shown.index.get_level_values(0).unique()) == ["plain", "adversarial"]
+    for model in ("plain", "adversarial"):
+        clean = pd.read_parquet(cell / model / "clean.parquet")
+        right = clean["label"] == clean["prediction"]
+        attacked = pd.concat(map(pd.read_parquet, (cell / model / "pgd").glob("chunk*.parquet")))
+        success = attacked.groupby(["epsilon", "point_id"])["success"].any()
+        resisted = {
+            0.0: right.to_numpy(),
+            **{e: ~s.to_numpy() for e, s in success.groupby(level=0)},
+        }
+        assert set(resisted) == {0.0, 0.05, 0.1, 0.2, 0.3}
+        for epsilon, points in resisted.items():
+            row = shown.loc[model, epsilon]
+            low, high = proportion_confint(points.sum(), points.size, method="wilson")
+            assert row[["reproduced", "ci_low", "ci_high"]].tolist() == pytest.approx(
+                [points.mean(), low, high]
+            )
+            assert row["n"] == points.size == 40 and row["replicates"] == row["folds"] == 1
+    assert shown.loc["plain"].loc[0.0, "reproduced"] > 0.7  # it has learnt something
+    assert shown["reproduced"].nunique() > 2
+
+    # Without attack: the same number, drawn from another file.
+    accuracy = table(made, "accuracy").set_index("method")
+    for model in accuracy.index:
+        assert accuracy.loc[model, "reproduced"] == shown.loc[model].loc[0.0, "reproduced"]
+
+    # The curve is drawn, from the numbers of the table.
+    assert (made / "figures/robust_curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    curve = pd.read_csv(made / "figures/robust_curves.csv").set_index(["method", "epsilon"])
+    columns = ["reproduced", "ci_low", "ci_high", "n"]
+    pd.testing.assert_frame_equal(curve[columns], shown[columns], check_dtype=False)
+
+    # Distances: of each point the smallest over the restarts.
+    distances = table(made, "distances").set_index(["method", "metric"])
+    for model in ("plain", "adversarial"):
+        records = pd.read_parquet(cell / model / "hopskipjump/records.parquet")
+        wrong = records["clean_prediction"] != records["label"]
+        records.loc[wrong, "l2"] = 0.0
+        smallest = records.groupby("point_id")["l2"].min()
+        assert len(smallest) == 8 and smallest.notna().all() and smallest.max() > 0
+        for name, of in (("median", np.median), ("mean", np.mean)):
+            row = distances.loc[model, f"{name}_distance"]
+            assert row["reproduced"] == pytest.approx(of(smallest))
+            # Another random stream, so the ends agree roughly.
+            other = bootstrap(
+                (smallest,), of, method="percentile" if name == "median" else "BCa", rng=0
+            ).confidence_interval
+            width = other.high - other.low
+            assert row["ci_low"] == pytest.approx(other.low, abs=0.15 * width)
+            assert row["ci_high"] == pytest.approx(other.high, abs=0.15 * width)
+    # Adversarial examples are as near as the attack within a ball says.
+    assert distances["n"].eq(8).all() and distances["censored"].eq(0).all()
+
+    # Pages say what the intervals cover.
+    for name in ("accuracy", "robust_accuracy", "distances"):
+        page = (made / f"tables/{name}.html").read_text(encoding="utf-8")
+        assert "95 % intervals: one seed" in page and "SYNTHETIC" in page
+        assert "what other test points could change, not what another training could" in page
+
+
+def test_folds_are_averaged_with_an_interval_over_them(project, tmp_path):
+    made = run_study(project, tmp_path, "folded", FOLDED)
+    cells = sorted(made.glob("evaluations/busi@standin/fold*/rep0/small"))
+    assert [cell.parts[-3] for cell in cells] == ["fold0", "fold1", "fold2"]
+    clean, attacked = [], {0.1: [], 0.3: []}
+    for cell in cells:
+        summary = json.loads((cell / "clean.json").read_text(encoding="utf-8"))
+        clean.append((summary["ensemble_accuracy"], summary["n_test"]))
+        tally = pd.read_csv(cell / "noise/tally.csv")
+        for epsilon, shares in attacked.items():
+            rows = tally[(tally["reading"] == "attack") & (tally["epsilon"] == epsilon)]
+            hit = rows.loc[rows["label"] == rows["prediction"], "points"].sum()
+            shares.append(hit / rows["points"].sum())
+    # Every point is a test point of one fold only.
+    points = [set(pd.read_parquet(cell / "clean.parquet")["point_id"]) for cell in cells]
+    assert len(set.union(*points)) == sum(map(len, points))
+
+    def check(row: pd.Series, shares: list[float]) -> None:
+        half = t.ppf(0.975, 2) * np.std(shares, ddof=1) / sqrt(3)
+        ends = [max(0, np.mean(shares) - half), min(1, np.mean(shares) + half)]
+        found = row[["reproduced", "ci_low", "ci_high"]].tolist()
+        assert found == pytest.approx([np.mean(shares), *ends])
+        assert row["interval"] == "t over 3 folds" and row["folds"] == 3
+        assert row["n"] == sum(n for _, n in clean) and row["replicates"] == 1
+        assert row[["lowest", "highest"]].tolist() == pytest.approx([min(shares), max(shares)])
+
+    shares = [share for share, _ in clean]
+    check(table(made, "accuracy").iloc[0], shares)
+    robust = table(made, "robust_accuracy").set_index("epsilon")
+    check(robust.loc[0.0], shares)
+    for epsilon, under_attack in attacked.items():
+        check(robust.loc[epsilon], under_attack)
+    page = (made / "tables/robust_accuracy.html").read_text(encoding="utf-8")
+    assert "t over 3 folds" in page and "Bengio and Grandvalet 2004" in page
+    assert re.search(r"3 folds, in turn of \d+ test points", page)
