@@ -110,11 +110,11 @@ def test_print_leaves_a_range_of_rounding(printed):
     table = main_table(MOONS, "Linf")
     of_print = PrintEvidence(printed)
     # Both are printed as 0.9975.
-    place = Quantity(table, "", (0.1,))
+    place = Quantity("", (0.1,), table)
     assert verdict_of(above(of_print, place, "IMA", "ce")) == CANNOT_TELL
-    assert verdict_of(above(of_print, Quantity(table, "", (0.3,)), "IMA", "ce")) == HOLDS
+    assert verdict_of(above(of_print, Quantity("", (0.3,), table), "IMA", "ce")) == HOLDS
     # 0.9775 and 0.9575 in print: 0.02, give or take the rounding.
-    covid = Quantity(main_table(COVID, "Linf"), "", (0.0,))
+    covid = Quantity("", (0.0,), main_table(COVID, "Linf"))
     assert verdict_of(within(of_print, covid, "rand0.1", ["ce"], 0.0201, 1)) == DOES_NOT_HOLD
     assert verdict_of(within(of_print, covid, "rand0.1", ["ce"], 0.02, 1)) == CANNOT_TELL
 
@@ -267,6 +267,6 @@ def test_sizes_and_flips_are_judged(tmp_path, published, printed):
     # 0 of 200 points: below 0.005 or not cannot be told, 0.02 can.
     results = read_results(made_request(tmp_path, "x", published, [made]))
     run = RunEvidence(results, printed)
-    at = Quantity(main_table(COVID, "Linf"), "ce", (0.03,))
+    at = Quantity("ce", (0.03,), main_table(COVID, "Linf"))
     assert verdict_of(ima_claims.at_most(run, at, 0.02)) == HOLDS
     assert verdict_of(ima_claims.at_most(run, at, 0.005)) == CANNOT_TELL

@@ -47,7 +47,7 @@ def evidence(folder, published, entries):
 
 
 def at(method, level=0.1, attack="pgd20", metric="ACC", **more):
-    return Quantity("MLP", method, attack, metric, (level,), **more)
+    return Quantity(method, (level,), "MLP", attack, metric, **more)
 
 
 # --- in print ---
@@ -156,8 +156,8 @@ def test_in_general_is_the_mean_over_the_levels(tmp_path, published):
     falling = [0.9, 0.8, 0.6, 0.4, 0.2, 0.1]
     made = evidence(tmp_path, published, [entry(tmp_path, "MLP:ce", falling)])
     mean = dataclasses.replace(at("ce"), levels=NOISE_LEVELS)
-    values = [made._values(at("ce", level)) for level in NOISE_LEVELS]
-    estimate, draws = made._values(mean)
+    values = [made.values(at("ce", level)) for level in NOISE_LEVELS]
+    estimate, draws = made.values(mean)
     assert estimate == pytest.approx(np.mean([value for value, _ in values]))
     # The levels move together: spreads add up without a gain.
     assert draws.std() == pytest.approx(np.mean([one.std() for _, one in values]), rel=0.05)
@@ -177,13 +177,13 @@ def test_pgd_is_read_on_the_points_of_spsa(tmp_path, published):
     both = dataclasses.replace(pgd, tallies={**pgd.tallies, **spsa.tallies})
     made = evidence(tmp_path, published, [both])
     place = at("loss2", attack="pgd100")
-    assert made._values(place)[0] == pytest.approx(0.5, abs=0.02)
-    assert made._values(dataclasses.replace(place, as_spsa=True))[0] == 1.0
-    assert made._values(dataclasses.replace(place, attack="spsa"))[0] == 1.0
+    assert made.values(place)[0] == pytest.approx(0.5, abs=0.02)
+    assert made.values(dataclasses.replace(place, as_spsa=True))[0] == 1.0
+    assert made.values(dataclasses.replace(place, attack="spsa"))[0] == 1.0
     other = entry(tmp_path, "MLP:loss2", [0.5] * 6, "pgd100", subset=3)
     mixed = dataclasses.replace(other, tallies={**other.tallies, **spsa.tallies})
     made = evidence(tmp_path, published, [mixed])
-    assert "no points in common" in made._values(dataclasses.replace(place, as_spsa=True))
+    assert "no points in common" in made.values(dataclasses.replace(place, as_spsa=True))
 
 
 def test_almost_all_allows_one_exception(printed):

@@ -13,7 +13,7 @@ from medrobust.reporting.comparison import read_published
 from medrobust.reporting.request import Entry, Request
 from medrobust.studies.signnet import claims as signnet_claims
 from medrobust.studies.signnet import tables as signnet
-from medrobust.studies.signnet.claims import Results
+from medrobust.studies.signnet.claims import SignnetResults
 
 from tests.unit.attack_files import write_records
 from tests.unit.drawing import draw
@@ -57,7 +57,7 @@ def results(published, levels=PRINTED, accuracies=SPLIT, datasets=("MIT-BIH",), 
             values["spikes", dataset, model] = pd.Series(around(added, seed, spread=2))
             values["first_spike", dataset, model] = pd.Series(around(0.8, seed))
     keys = zip(published["table"], published["dataset"], published["method"], strict=True)
-    found = Results(
+    found = SignnetResults(
         values=values | more.pop("values", {}),
         sizes=dict.fromkeys(datasets, (87554, 21892)),
         sources=dict.fromkeys(datasets, "kaggle"),

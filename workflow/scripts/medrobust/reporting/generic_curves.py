@@ -108,7 +108,8 @@ def _draw_panel(axes: Any, part: pd.DataFrame, title: str) -> None:
     for method, curve in part.groupby("method", sort=False):
         style = plotting.model_style(method)
         ran = curve[curve["reproduced"].notna()].rename(columns={"reproduced": "value"})
-        draw_curve(axes, ran["epsilon"], ran, style, label=model_label(method))
+        solid = style | {"linestyle": "-"}  # dashes are what is in print
+        draw_curve(axes, ran["epsilon"], ran, solid, label=model_label(method))
         printed = curve[curve["published"].notna()]
         if not printed.empty:
             _draw_published(axes, printed, style["color"])

@@ -2,26 +2,35 @@
 
 Wherever the words leave open what is meant, ``tested`` says what was chosen: a method is "better"
 than another if its accuracy is higher in the mean over the noise levels above 0 that the tables
-print; "slightly" and "on par" got bounds. Each test is written once, over an :class:`Evidence`: the
-run's draws, or the printed numbers with the range that their rounding leaves.
-
-Draws of two methods are independent, although both were tested on the same points: what is hard for
-one tends to be hard for the other, so intervals of differences come out too wide and verdicts are
-cautious. Where a number is a mean over levels, the levels are taken to move together, the widest
-that any dependence allows.
+print; "slightly" and "on par" got bounds. How each test gets its numbers from the run and from
+print, and what dependence it assumes, stands in :mod:`medrobust.reporting.claim_tests`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from medrobust.evaluation import balanced
+from medrobust.reporting.claim_tests import (
+    DrawnEvidence,
+    Draws,
+    Evidence,
+    LevelClaims,
+    LevelQuantity,
+    RoundedEvidence,
+    above,
+    at_least,
+    at_most,
+    judge_nothing,
+    judge_sizes,
+    mean_over_levels,
+    points_of,
+)
 from medrobust.reporting.claims import (
     Claim,
     Finding,
@@ -32,7 +41,6 @@ from medrobust.reporting.claims import (
     build_claims,
     exact,
     open_statement,
-    printed_against_rivals,
 )
 from medrobust.reporting.request import Entry, Request
 from medrobust.reporting.rows import level_text
@@ -76,19 +84,15 @@ NORMS = {MOONS: (LINF,), FASHION: (LINF, L2), SVHN: (LINF, L2), COVID: (LINF,)}
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Quantity(LevelQuantity):
     """An accuracy of a model under the attack of a table, the mean over noise levels.
 
     Attributes:
-        table: whose attack.
-        method: as the table prints it.
-        levels: noise levels; 0 is clean.
+        table: whose attack; it prints the method.
         mean: whether these are all levels of the table above 0.
     """
 
     table: PrintedTable
-    method: str
-    levels: tuple[float, ...]
     mean: bool = False
 
     @property
@@ -101,33 +105,14 @@ class Quantity:
         return f"{self.table.dataset}, {NORM_NAMES[self.table.norm]}, {where}"
 
 
-class Evidence(Protocol):
-    """Where a test gets its answers from."""
-
-    printed: PrintedNumbers
-
-    def test(
-        self,
-        label: str,
-        first: Quantity,
-        rivals: Sequence[Quantity] = (),
-        low: float = 0.0,
-        high: float = np.inf,
-    ) -> Statement:
-        """Tests whether ``first`` minus the largest of ``rivals`` lies in [low, high].
-
-        Without rivals, ``first`` itself. With low 0 and no bound above, 0 is not above 0.
-        """
-
-
 @dataclass(frozen=True)
-class RunEvidence:
+class RunEvidence(DrawnEvidence):
     """The run's results."""
 
     results: ImaResults
     printed: PrintedNumbers
 
-    def _values(self, quantity: Quantity) -> tuple[float, np.ndarray] | str:
+    def values(self, quantity: Quantity) -> Draws | str:
         """Returns estimate and draws of a quantity, or why there are none."""
         table, dataset = quantity.table, quantity.table.dataset
         model = table.model(quantity.method)
@@ -143,60 +128,33 @@ class RunEvidence:
                 )
             found.append((one.value, self.results.draws(*where)))
         random = self.results.random("claims", "mean", dataset, model, table.attack)
-        draws = balanced.merged_mean([one for _, one in found], random)
-        return float(np.mean([value for value, _ in found])), draws
+        return mean_over_levels(found, random)
 
-    def test(
-        self,
-        label: str,
-        first: Quantity,
-        rivals: Sequence[Quantity] = (),
-        low: float = 0.0,
-        high: float = np.inf,
-    ) -> Statement:
-        """See :class:`Evidence`."""
-        found = [self._values(one) for one in (first, *rivals)]
-        missing = [one for one in found if isinstance(one, str)]
-        if missing:
-            return open_statement(label, missing[0])
-        n = points_of(self.results, first.table)
-        return against_rivals(label, found[0], found[1:], low, high, n=n, decimals=3)
+    def points(self, quantity: Quantity) -> int:
+        """Returns the number of test points behind a quantity that was run."""
+        return _points(self.results, quantity.table)
 
 
 @dataclass(frozen=True)
-class PrintEvidence:
+class PrintEvidence(RoundedEvidence):
     """The paper's printed numbers."""
 
     printed: PrintedNumbers
 
-    def _mean(self, quantity: Quantity) -> float:
-        values = [
-            self.printed.value(quantity.table, quantity.method, level_text(level))
-            for level in quantity.levels
-        ]
-        return float(np.mean(values))
+    def number(self, quantity: Quantity, level: float) -> float:
+        """Returns a printed number."""
+        return self.printed.value(quantity.table, quantity.method, level_text(level))
 
-    def test(
-        self,
-        label: str,
-        first: Quantity,
-        rivals: Sequence[Quantity] = (),
-        low: float = 0.0,
-        high: float = np.inf,
-    ) -> Statement:
-        """See :class:`Evidence`."""
-        rounding = 0.5 * 10.0 ** -self.printed.decimals(first.table)
-        others = [self._mean(one) for one in rivals]
-        return printed_against_rivals(label, self._mean(first), others, rounding, low, high)
+    def rounding(self, quantity: Quantity) -> float:
+        """Returns half of the last printed digit."""
+        return 0.5 * 10.0 ** -self.printed.decimals(quantity.table)
 
 
 Test = Callable[[Evidence, str], Statement]
 
 
-def points_of(results: ImaResults, table: PrintedTable) -> int:
-    """Returns the number of test points that a table's attack was run on, 0 if it was not."""
-    found = results.attacked(table.attack, table.dataset)
-    return int(found[0].rows(0.0)["points"].sum()) if found else 0
+def _points(results: ImaResults, table: PrintedTable) -> int:
+    return points_of(results, table.attack, table.dataset)
 
 
 # --- single tests -----------------------------------------------------------------------
@@ -213,19 +171,12 @@ def noise_levels(evidence: Evidence, table: PrintedTable) -> tuple[float, ...]:
 
 def overall(evidence: Evidence, table: PrintedTable, method: str = "") -> Quantity:
     """Returns the mean over all noise levels of a table above 0."""
-    return Quantity(table, method, noise_levels(evidence, table), mean=True)
+    return Quantity(method, noise_levels(evidence, table), table, mean=True)
 
 
 def at(table: PrintedTable, *levels: float, method: str = "") -> Quantity:
     """Returns the mean over some noise levels."""
-    return Quantity(table, method, levels)
-
-
-def above(evidence: Evidence, place: Quantity, first: str, *rivals: str) -> Statement:
-    """Tests whether a method's number is above those of all rivals."""
-    label = f"{first} above {' and '.join(rivals)} ({place.place})"
-    others = [replace(place, method=rival) for rival in rivals]
-    return evidence.test(label, replace(place, method=first), others)
+    return Quantity(method, levels, table)
 
 
 def within(
@@ -238,18 +189,6 @@ def within(
     label = f"{first} minus {' or '.join(rivals)} {bounds} ({place.place})"
     others = [replace(place, method=rival) for rival in rivals]
     return evidence.test(label, replace(place, method=first), others, low, high)
-
-
-def at_least(evidence: Evidence, quantity: Quantity, least: float) -> Statement:
-    """Tests whether a number is at least ``least``."""
-    label = f"{quantity.method} at least {least:g} ({quantity.place})"
-    return evidence.test(label, quantity, (), least)
-
-
-def at_most(evidence: Evidence, quantity: Quantity, most: float) -> Statement:
-    """Tests whether a number is at most ``most``."""
-    label = f"{quantity.method} at most {most:g} ({quantity.place})"
-    return evidence.test(label, quantity, (), -np.inf, most)
 
 
 def _slightly_above(evidence: Evidence, place: Quantity, first: str, rival: str) -> Statement:
@@ -462,7 +401,7 @@ def _judge_overestimate(results: ImaResults, dataset: str) -> Finding:
     if found is None:
         missing = "margins or accuracy of MMA at 0.3 are not part of this run"
         return Finding(open_statement(label, missing))
-    n = points_of(results, table)
+    n = _points(results, table)
     statement = against_rivals(label, found, (), SENSITIVE, np.inf, n=n, decimals=3)
     return Finding(statement, n, len(results.margins[dataset, "MMA"]))
 
@@ -509,54 +448,18 @@ _SIZES = {MOONS: (20000, 2000), COVID: (2022, 400)}
 def _judge_sizes(results: ImaResults, dataset: str) -> Finding:
     train, test = _SIZES[dataset]
     label = f"{train:,} points in the training set, {test:,} in the test set"
-    if dataset not in results.sizes:
-        return Finding(open_statement(label, "no sizes were handed over"))
-    if results.sources[dataset] == "subset":
-        return Finding(open_statement(label, "a subset was run"))
-    found = results.sizes[dataset]
-    if found.trained < found.training:
+    found = results.sizes.get(dataset)
+    source = results.sources.get(dataset, "")
+    if found is not None and source != "subset" and found.trained < found.training:
         return Finding(open_statement(label, "models were trained on a part of the training set"))
-    figures = f"found: {found.training:,} in training and {found.test:,} in the test set"
-    right = (found.training, found.test) == (train, test)
-    return Finding(exact(label, right, figures), found.training + found.test)
-
-
-def _unmeasured(why: str, results: ImaResults, dataset: str) -> Finding:
-    return Finding(open_statement("the sentence", why))
+    sizes = None if found is None else (found.training, found.test)
+    return judge_sizes(label, (train, test), sizes, source)
 
 
 # --- the sentences ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Makes claims that are tested on accuracies, of the run and of print."""
-
-    printed: PrintedNumbers
-
-    def __call__(
-        self,
-        name: str,
-        quote: str,
-        where: str,
-        tested: str,
-        test: Test,
-        datasets: Iterable[str],
-    ) -> Claim:
-        return Claim(
-            name=name,
-            quote=quote,
-            where=where,
-            tested=tested,
-            judge=partial(self._judge, test),
-            datasets=tuple(datasets),
-            printed=lambda dataset: test(PrintEvidence(self.printed), dataset),
-        )
-
-    def _judge(self, test: Test, results: ImaResults, dataset: str) -> Finding:
-        n = max(points_of(results, table) for table in _tables(dataset))
-        statement = test(RunEvidence(results, self.printed), dataset)
-        return Finding(statement, n or None, results.trainings(dataset))
+MakeClaim = Callable[..., Claim]
 
 
 def claims(printed: PrintedNumbers, entries: Sequence[Entry] = ()) -> list[Claim]:
@@ -566,17 +469,22 @@ def claims(printed: PrintedNumbers, entries: Sequence[Entry] = ()) -> list[Claim
         printed: the printed numbers.
         entries: results with maps of the plane, for the claim on Moons that is judged by them.
     """
-    claim = _Maker(printed)
+    maker = LevelClaims(lambda results: RunEvidence(results, printed), PrintEvidence(printed))
+    claim = partial(maker.claim, points=_most_points)
     return [
         *_general_claims(claim),
-        *_moons_claims(claim, entries),
+        *_moons_claims(claim, printed, entries),
         *_image_claims(claim),
         *_covid_claims(claim),
         *_margin_claims(),
     ]
 
 
-def _general_claims(claim: _Maker) -> list[Claim]:
+def _most_points(results: ImaResults, dataset: str) -> int:
+    return max(_points(results, table) for table in _tables(dataset))
+
+
+def _general_claims(claim: MakeClaim) -> list[Claim]:
     return [
         claim(
             "improves_and_keeps_clean",
@@ -628,7 +536,9 @@ def _general_claims(claim: _Maker) -> list[Claim]:
     ]
 
 
-def _moons_claims(claim: _Maker, entries: Sequence[Entry]) -> list[Claim]:
+def _moons_claims(
+    claim: MakeClaim, printed: PrintedNumbers, entries: Sequence[Entry]
+) -> list[Claim]:
     where = "Evaluation on Moons dataset, on Figure 6"
     return [
         claim(
@@ -646,7 +556,7 @@ def _moons_claims(claim: _Maker, entries: Sequence[Entry]) -> list[Claim]:
             where=where,
             tested="as before, but of the accuracy if every perturbation is tried (table Exact; "
             "first trainings), which is what the accuracy under attack stands for.",
-            judge=partial(_judge_best_exact, claim.printed, entries),
+            judge=partial(_judge_best_exact, printed, entries),
             datasets=(MOONS,),
         ),
         claim(
@@ -680,13 +590,13 @@ def _moons_claims(claim: _Maker, entries: Sequence[Entry]) -> list[Claim]:
             quote="its decision boundary is close to the “middle line” of the two classes",
             where=where,
             tested="nothing: see the reason. Figure 6 shows the boundary.",
-            judge=partial(_unmeasured, "the paper does not say how close is close"),
+            judge=partial(judge_nothing, "the paper does not say how close is close"),
             datasets=(MOONS,),
         ),
     ]
 
 
-def _image_claims(claim: _Maker) -> list[Claim]:
+def _image_claims(claim: MakeClaim) -> list[Claim]:
     where = "Evaluation on Fashion-MNIST and SVHN datasets, on Figures 7 and 8"
     return [
         claim(
@@ -754,7 +664,7 @@ def _image_claims(claim: _Maker) -> list[Claim]:
     ]
 
 
-def _covid_claims(claim: _Maker) -> list[Claim]:
+def _covid_claims(claim: MakeClaim) -> list[Claim]:
     where = "Application of COVID-19 detection, on Figure 9"
     return [
         claim(

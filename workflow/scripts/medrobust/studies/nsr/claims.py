@@ -5,11 +5,8 @@ Wherever the words leave open what is meant, ``tested`` says what was chosen: "i
 mean over the six noise levels above 0, "best" is against the best of the eight other methods,
 "maintains" is at least.
 
-Each test is written once, over a :class:`Evidence`: the run's bootstrap draws, or the printed
-numbers with the range that their rounding leaves. Draws of two methods are independent. The
-test points are the same, and what is hard for one model tends to be hard for another, so the
-interval of a difference comes out too wide: verdicts are cautious. Where a number is a mean over
-levels, the levels are taken to move together, the widest that any dependence allows.
+How each test gets its numbers from the run and from print, and what dependence it assumes, stands
+in :mod:`medrobust.reporting.claim_tests`.
 """
 
 from __future__ import annotations
@@ -18,22 +15,34 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from medrobust.evaluation import balanced
+from medrobust.reporting.claim_tests import (
+    DrawnEvidence,
+    Draws,
+    Evidence,
+    LevelClaims,
+    LevelQuantity,
+    RoundedEvidence,
+    above,
+    at_least,
+    at_most,
+    judge_nothing,
+    judge_sizes,
+    mean_over_levels,
+    points_of,
+)
 from medrobust.reporting.claims import (
     Claim,
     Finding,
     Statement,
-    against_rivals,
     all_of,
     any_of,
     build_claims,
     exact,
     open_statement,
-    printed_against_rivals,
 )
 from medrobust.reporting.request import Request
 from medrobust.reporting.rows import level_text
@@ -65,22 +74,19 @@ CHANCE = 0.2
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Quantity(LevelQuantity):
     """A metric of a model under an attack, the mean over noise levels.
 
     Attributes:
-        network, method: the model.
+        network: of the model.
         attack: name in the study.
         metric: "ACC" or "PREC".
-        levels: noise levels; 0 is clean.
         as_spsa: read on the points of SPSA (in print: as it is).
     """
 
     network: str
-    method: str
     attack: str
     metric: str
-    levels: tuple[float, ...]
     as_spsa: bool = False
 
     @property
@@ -98,30 +104,13 @@ class Quantity:
         return f"{self.network}, {PRINTED_ATTACKS[self.attack]}, {self.metric}, {where}"
 
 
-class Evidence(Protocol):
-    """Where a test gets its answers from."""
-
-    def test(
-        self,
-        label: str,
-        first: Quantity,
-        rivals: Sequence[Quantity] = (),
-        low: float = 0.0,
-        high: float = np.inf,
-    ) -> Statement:
-        """Tests whether ``first`` minus the largest of ``rivals`` lies in [low, high].
-
-        Without rivals, ``first`` itself. With low 0 and no bound above, 0 is not above 0.
-        """
-
-
 @dataclass(frozen=True)
-class RunEvidence:
+class RunEvidence(DrawnEvidence):
     """The run's results."""
 
     results: NsrResults
 
-    def _values(self, quantity: Quantity) -> tuple[float, np.ndarray] | str:
+    def values(self, quantity: Quantity) -> Draws | str:
         """Returns estimate and draws of a quantity, or why there are none."""
         results, model, attack = self.results, quantity.model, quantity.attack
         where = results.on_points_of(model, attack, "spsa") if quantity.as_spsa else {}
@@ -138,24 +127,7 @@ class RunEvidence:
         if any(value is None for value, _ in found):
             return f"{printed} on {model} is not part of this run at every level"
         random = results.random("claims", "mean", model, attack, quantity.metric)
-        draws = balanced.merged_mean([one for _, one in found], random)
-        return float(np.mean([value for value, _ in found])), draws
-
-    def test(
-        self,
-        label: str,
-        first: Quantity,
-        rivals: Sequence[Quantity] = (),
-        low: float = 0.0,
-        high: float = np.inf,
-    ) -> Statement:
-        """See :class:`Evidence`."""
-        found = [self._values(one) for one in (first, *rivals)]
-        missing = [one for one in found if isinstance(one, str)]
-        if missing:
-            return open_statement(label, missing[0])
-        n = self.points(first)
-        return against_rivals(label, found[0], found[1:], low, high, n=n, decimals=3)
+        return mean_over_levels(found, random)
 
     def points(self, quantity: Quantity) -> int:
         """Returns the number of test points behind a quantity."""
@@ -163,26 +135,18 @@ class RunEvidence:
 
 
 @dataclass(frozen=True)
-class PrintEvidence:
+class PrintEvidence(RoundedEvidence):
     """The paper's printed numbers."""
 
     printed: Printed
 
-    def _mean(self, quantity: Quantity) -> float:
-        key = (quantity.model, quantity.attack, quantity.metric)
-        return float(np.mean([self.printed[(*key, level)] for level in quantity.levels]))
+    def number(self, quantity: Quantity, level: float) -> float:
+        """Returns a printed number."""
+        return self.printed[(quantity.model, quantity.attack, quantity.metric, level)]
 
-    def test(
-        self,
-        label: str,
-        first: Quantity,
-        rivals: Sequence[Quantity] = (),
-        low: float = 0.0,
-        high: float = np.inf,
-    ) -> Statement:
-        """See :class:`Evidence`."""
-        others = [self._mean(one) for one in rivals]
-        return printed_against_rivals(label, self._mean(first), others, ROUNDING, low, high)
+    def rounding(self, quantity: Quantity) -> float:
+        """Returns half of the last printed digit."""
+        return ROUNDING
 
 
 Test = Callable[[Evidence], Statement]
@@ -195,38 +159,24 @@ def _quantity(
     network: str, attack: str, metric: str, levels: float | tuple[float, ...], method: str = ""
 ) -> Quantity:
     among = levels if isinstance(levels, tuple) else (levels,)
-    return Quantity(network, method, attack, metric, among)
-
-
-def above(evidence: Evidence, place: Quantity, first: str, *rivals: str) -> Statement:
-    """Tests whether a method's number is above those of all rivals."""
-    of = " and ".join(rivals) if len(rivals) < len(METHODS) - 1 else "all others"
-    label = f"{first} above {of} ({place.place})"
-    others = [replace(place, method=rival) for rival in rivals]
-    return evidence.test(label, replace(place, method=first), others)
+    return Quantity(method, among, network, attack, metric)
 
 
 def leads(evidence: Evidence, place: Quantity, first: str) -> Statement:
     """Tests whether a method is above each of the eight others."""
-    return above(evidence, place, first, *(name for name in METHODS if name != first))
+    rivals = [name for name in METHODS if name != first]
+    return above(evidence, place, first, *rivals, named=_named(rivals))
 
 
-def at_least(evidence: Evidence, place: Quantity, method: str, least: float) -> Statement:
-    """Tests whether a number is at least ``least``."""
-    label = f"{method} at least {least:g} ({place.place})"
-    return evidence.test(label, replace(place, method=method), (), least)
+def _named(rivals: Sequence[str]) -> str:
+    """Returns rivals in words where these are all other methods."""
+    return "all others" if len(rivals) == len(METHODS) - 1 else ""
 
 
-def below(evidence: Evidence, place: Quantity, method: str, bound: float) -> Statement:
-    """Tests whether a number is at most ``bound``."""
-    label = f"{method} at most {bound:g} ({place.place})"
-    return evidence.test(label, replace(place, method=method), (), -np.inf, bound)
-
-
-def about(evidence: Evidence, place: Quantity, method: str, value: float) -> Statement:
+def about(evidence: Evidence, quantity: Quantity, value: float) -> Statement:
     """Tests whether a number is within :data:`ABOUT` of a value."""
-    label = f"{method} within {ABOUT:g} of {value:g} ({place.place})"
-    return evidence.test(label, replace(place, method=method), (), value - ABOUT, value + ABOUT)
+    label = f"{quantity.method} within {ABOUT:g} of {value:g} ({quantity.place})"
+    return evidence.test(label, quantity, (), value - ABOUT, value + ABOUT)
 
 
 def _everywhere(
@@ -299,7 +249,11 @@ def _beats_adversarial_training(evidence: Evidence) -> Statement:
 
 def _vulnerable(evidence: Evidence) -> Statement:
     return _everywhere(
-        NETWORKS, ("pgd100",), ("ACC",), (0.1,), lambda place: below(evidence, place, "ce", CHANCE)
+        NETWORKS,
+        ("pgd100",),
+        ("ACC",),
+        (0.1,),
+        lambda p: at_most(evidence, replace(p, method="ce"), CHANCE),
     )
 
 
@@ -320,13 +274,13 @@ def _highest_at(network: str, attack: str, level: float, evidence: Evidence) -> 
 
 
 def _cnn_maintains(attack: str, accuracy: float, precision: float, evidence: Evidence) -> Statement:
-    acc, prec = (_quantity("CNN", attack, metric, 0.1) for metric in BOTH)
+    acc, prec = (_quantity("CNN", attack, metric, 0.1, "loss2") for metric in BOTH)
     return all_of(
         [
-            at_least(evidence, acc, "loss2", accuracy),
-            about(evidence, prec, "loss2", precision)
+            at_least(evidence, acc, accuracy),
+            about(evidence, prec, precision)
             if attack == "pgd100"
-            else at_least(evidence, prec, "loss2", precision),
+            else at_least(evidence, prec, precision),
         ]
     )
 
@@ -341,7 +295,11 @@ def _above_everywhere(
     evidence: Evidence,
 ) -> Statement:
     return _everywhere(
-        (network,), (attack,), metrics, levels, lambda p: above(evidence, p, first, *rivals)
+        (network,),
+        (attack,),
+        metrics,
+        levels,
+        lambda place: above(evidence, place, first, *rivals, named=_named(rivals)),
     )
 
 
@@ -385,7 +343,7 @@ def _robust_and_clean(evidence: Evidence) -> Statement:
         for m in PROPOSED
     )
     clean = all_of(
-        at_least(evidence, _quantity("MLP", "pgd20", metric, 0.0), method, 0.9 - ROUNDING)
+        at_least(evidence, _quantity("MLP", "pgd20", metric, 0.0, method), 0.9 - ROUNDING)
         for method in PROPOSED
         for metric in BOTH
     )
@@ -419,11 +377,11 @@ def _around_its_level(evidence: Evidence) -> Statement:
 
 
 def _jacob_below_10(evidence: Evidence) -> Statement:
-    def place(level: float) -> Quantity:
-        return _quantity("MLP", "spsa", "ACC", level)
+    def accuracy(method: str, level: float) -> Quantity:
+        return _quantity("MLP", "spsa", "ACC", level, method)
 
-    jacob = [below(evidence, place(level), "jacob", 0.1) for level in (0.2, 0.3)]
-    loss2 = [at_least(evidence, place(level), "loss2", 0.2) for level in NOISE_LEVELS]
+    jacob = [at_most(evidence, accuracy("jacob", level), 0.1) for level in (0.2, 0.3)]
+    loss2 = [at_least(evidence, accuracy("loss2", level), 0.2) for level in NOISE_LEVELS]
     return all_of([*jacob, *loss2])
 
 
@@ -455,13 +413,8 @@ def _no_obfuscation(evidence: Evidence) -> Statement:
 
 def _judge_sizes(results: NsrResults, dataset: str) -> Finding:
     label = "70,043 points in the pure training set, 21,892 in the test set"
-    if dataset not in results.sizes:
-        return Finding(open_statement(label, "no sizes were handed over"))
-    if results.sources[dataset] == "subset":
-        return Finding(open_statement(label, "a subset was run"))
-    train, test = results.sizes[dataset]
-    figures = f"found: {train:,} in training and {test:,} in the test set"
-    return Finding(exact(label, (train, test) == (70043, 21892), figures), train + test)
+    found = results.sizes.get(dataset)
+    return judge_sizes(label, (70043, 21892), found, results.sources.get(dataset, ""))
 
 
 def _judge_recall(results: NsrResults, dataset: str) -> Finding:
@@ -479,10 +432,6 @@ def _judge_recall(results: NsrResults, dataset: str) -> Finding:
     return Finding(exact(label, max(gaps) < 1e-9, figures))
 
 
-def _unmeasured(why: str, results: NsrResults, dataset: str) -> Finding:
-    return Finding(open_statement("the sentence", why))
-
-
 # --- the sentences ----------------------------------------------------------------------
 
 
@@ -492,24 +441,19 @@ def claims(printed: Printed) -> list[Claim]:
     Args:
         printed: the printed numbers (:func:`medrobust.studies.nsr.results.read_printed`).
     """
-    of_print = PrintEvidence(printed)
-
-    def judge(test: Test, attack: str, results: NsrResults, dataset: str) -> Finding:
-        found = results.attacked(attack, DATASET)
-        n = int(found[0].rows(0.0)["points"].sum()) if found else None
-        return Finding(test(RunEvidence(results)), n, results.trainings(DATASET))
+    maker = LevelClaims(RunEvidence, PrintEvidence(printed))
 
     def claim(
         name: str, quote: str, where: str, tested: str, test: Test, attack: str = "pgd100"
     ) -> Claim:
-        return Claim(
-            name=name,
-            quote=quote,
-            where=where,
-            tested=tested,
-            judge=partial(judge, test, attack),
-            datasets=(DATASET,),
-            printed=lambda dataset: test(of_print),
+        return maker.claim(
+            name,
+            quote,
+            where,
+            tested,
+            lambda evidence, dataset: test(evidence),
+            (DATASET,),
+            lambda results, dataset: points_of(results, attack, dataset),
         )
 
     return [
@@ -856,7 +800,9 @@ def _other_claims() -> list[Claim]:
             quote="the ECG signal is even hardly recognizable by human eye",
             where="Appendix E, on Figure 8 (f)",
             tested="nothing: see the reason.",
-            judge=partial(_unmeasured, "what people see takes observers, which no number here is"),
+            judge=partial(
+                judge_nothing, "what people see takes observers, which no number here is"
+            ),
         ),
     ]
 

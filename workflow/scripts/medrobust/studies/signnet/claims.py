@@ -22,6 +22,7 @@ import numpy as np
 from medrobust.core import io, seeds
 from medrobust.core.errors import InputError
 from medrobust.evaluation import paired, spikes
+from medrobust.reporting.claim_tests import judge_nothing
 from medrobust.reporting.claims import (
     COMBINED,
     Claim,
@@ -64,7 +65,7 @@ Above = Callable[[str, str], Statement]
 
 
 @dataclass(frozen=True)
-class Results:
+class SignnetResults:
     """What the claims are tested on: one value per point, the mean over replicates.
 
     Attributes:
@@ -108,7 +109,7 @@ class Results:
         return min(found, default=None)
 
 
-def read_results(entries: Sequence[Entry], published: pd.DataFrame, seed: int) -> Results:
+def read_results(entries: Sequence[Entry], published: pd.DataFrame, seed: int) -> SignnetResults:
     """Reads what the claims are tested on.
 
     Args:
@@ -131,7 +132,7 @@ def read_results(entries: Sequence[Entry], published: pd.DataFrame, seed: int) -
         for quantity, one in _read(entry).items():
             parts.setdefault((quantity, entry.dataset, entry.model), []).append(one)
     keys = zip(published["table"], published["dataset"], published["method"], strict=True)
-    return Results(
+    return SignnetResults(
         values={key: paired.mean_over_replicates(each) for key, each in parts.items()},
         sizes=sizes,
         sources={entry.dataset: entry.source for entry in entries},
@@ -185,7 +186,7 @@ def _shapes(entry: Entry) -> dict[str, pd.Series]:
 
 
 def _pair(
-    results: Results, quantity: str, dataset: str, first: str, second: str
+    results: SignnetResults, quantity: str, dataset: str, first: str, second: str
 ) -> tuple[np.ndarray, np.ndarray] | str:
     """Returns both models' values at their common points, or why they cannot be compared."""
     a, b = (results.of(quantity, dataset, model) for model in (first, second))
@@ -201,7 +202,9 @@ def _label(first: str, second: str) -> str:
     return f"{model_label(first)} above {model_label(second)}"
 
 
-def _above(results: Results, quantity: str, dataset: str, first: str, second: str) -> Statement:
+def _above(
+    results: SignnetResults, quantity: str, dataset: str, first: str, second: str
+) -> Statement:
     """Tests whether a model's mean over the attacked points is above another's."""
     if dataset == COMBINED:
         return _above_combined(results, quantity, first, second)
@@ -216,7 +219,7 @@ def _above(results: Results, quantity: str, dataset: str, first: str, second: st
     return mean_above_zero(label, differences, random, decimals=decimals)
 
 
-def _above_combined(results: Results, quantity: str, first: str, second: str) -> Statement:
+def _above_combined(results: SignnetResults, quantity: str, first: str, second: str) -> Statement:
     """Tests the unweighted mean of the data sets' mean differences; each is drawn on its own."""
     label = _label(first, second)
     means, draws, sizes = [], [], []
@@ -236,12 +239,18 @@ def _above_combined(results: Results, quantity: str, first: str, second: str) ->
     )
 
 
-def _more_accurate(results: Results, dataset: str, first: str, second: str) -> Statement:
+def _more_accurate(results: SignnetResults, dataset: str, first: str, second: str) -> Statement:
     return _accuracy_gap(results, dataset, first, second, 0.0, np.inf, _label(first, second))
 
 
 def _accuracy_gap(
-    results: Results, dataset: str, first: str, second: str, low: float, high: float, label: str
+    results: SignnetResults,
+    dataset: str,
+    first: str,
+    second: str,
+    low: float,
+    high: float,
+    label: str,
 ) -> Statement:
     """Tests whether the first model's accuracy minus the second's lies between two bounds."""
     found = _pair(results, "correct", dataset, first, second)
@@ -283,7 +292,9 @@ def _cnn_leads(above: Above) -> Statement:
     return _each_above_each(above, ("CNN",), (*SIGN_NETWORKS, *(m for m in RIVALS if m != "CNN")))
 
 
-def _judge_distances(test: Callable[[Above], Statement], results: Results, dataset: str) -> Finding:
+def _judge_distances(
+    test: Callable[[Above], Statement], results: SignnetResults, dataset: str
+) -> Finding:
     printed, boundary = (
         test(partial(_above, results, quantity, dataset))
         for quantity in (PRINTED_DISTANCE, BOUNDARY_DISTANCE)
@@ -292,7 +303,7 @@ def _judge_distances(test: Callable[[Above], Statement], results: Results, datas
 
 
 def _on_distances(
-    printed: Statement, boundary: Statement, results: Results, dataset: str
+    printed: Statement, boundary: Statement, results: SignnetResults, dataset: str
 ) -> Finding:
     """Returns the finding on the printed kind of distance, with a note if the other differs."""
     other = verdict_of(boundary)
@@ -305,7 +316,7 @@ def _on_distances(
     )
 
 
-def _judge_cnn_leads(results: Results, dataset: str) -> Finding:
+def _judge_cnn_leads(results: SignnetResults, dataset: str) -> Finding:
     statement = _cnn_leads(partial(_more_accurate, results, dataset))
     return Finding(statement, results.points("correct", dataset), results.trainings(dataset))
 
@@ -319,7 +330,7 @@ def printed_gap(published: Mapping[tuple[str, str, str], float], dataset: str) -
     return max(cnn - published["III", dataset, model] for model in _NOT_FAR_BEHIND)
 
 
-def _judge_not_far_behind(results: Results, dataset: str) -> Finding:
+def _judge_not_far_behind(results: SignnetResults, dataset: str) -> Finding:
     margin = printed_gap(results.published, dataset)
     statement = all_of(
         _accuracy_gap(
@@ -336,12 +347,12 @@ def _judge_not_far_behind(results: Results, dataset: str) -> Finding:
     return Finding(statement, results.points("correct", dataset), results.trainings(dataset))
 
 
-def _judge_almost_twice(results: Results, dataset: str) -> Finding:
+def _judge_almost_twice(results: SignnetResults, dataset: str) -> Finding:
     printed = _ratio(results, PRINTED_DISTANCE, dataset)
     return _on_distances(printed, _ratio(results, BOUNDARY_DISTANCE, dataset), results, dataset)
 
 
-def _ratio(results: Results, column: str, dataset: str) -> Statement:
+def _ratio(results: SignnetResults, column: str, dataset: str) -> Statement:
     label = "SCDCE over BNN, ratio of the means"
     found = _pair(results, column, dataset, "SCDCE", "BNN")
     if isinstance(found, str):
@@ -354,12 +365,12 @@ def _ratio(results: Results, column: str, dataset: str) -> Statement:
     return between(label, estimate, draws, *ALMOST_TWICE, n=found[0].size, decimals=2)
 
 
-def _judge_spikes(results: Results, dataset: str) -> Finding:
+def _judge_spikes(results: SignnetResults, dataset: str) -> Finding:
     statement = all_of(_more_spikes(results, dataset, model) for model in SIGN_NETWORKS)
     return Finding(statement, results.points("spikes", dataset), results.trainings(dataset))
 
 
-def _more_spikes(results: Results, dataset: str, model: str) -> Statement:
+def _more_spikes(results: SignnetResults, dataset: str, model: str) -> Statement:
     label = f"{model_label(model)}'s adversarial heartbeats have more spikes than the originals"
     found = results.of("spikes", dataset, model)
     if found is None:
@@ -368,12 +379,12 @@ def _more_spikes(results: Results, dataset: str, model: str) -> Statement:
     return mean_above_zero(label, found.to_numpy(float), random, decimals=1)
 
 
-def _judge_others_look_similar(results: Results, dataset: str) -> Finding:
+def _judge_others_look_similar(results: SignnetResults, dataset: str) -> Finding:
     statement = _sign_networks_above_all(partial(_above, results, "spikes", dataset))
     return Finding(statement, results.points("spikes", dataset), results.trainings(dataset))
 
 
-def _judge_one_spike(results: Results, dataset: str) -> Finding:
+def _judge_one_spike(results: SignnetResults, dataset: str) -> Finding:
     label = "share of the random forest's change in one spike of the first quarter"
     found = results.of("first_spike", dataset, "RandomForest")
     n, trainings = results.points("first_spike", dataset), results.trainings(dataset)
@@ -390,7 +401,7 @@ def _judge_one_spike(results: Results, dataset: str) -> Finding:
     return Finding(statement, n, trainings)
 
 
-def _judge_sizes(results: Results, dataset: str) -> Finding:
+def _judge_sizes(results: SignnetResults, dataset: str) -> Finding:
     train, test = results.sizes[dataset]
     label = "87,554 training and 21,892 test points"
     if results.sources[dataset] == "subset":
@@ -399,14 +410,10 @@ def _judge_sizes(results: Results, dataset: str) -> Finding:
     return Finding(exact(label, (train, test) == (87554, 21892), figures), train + test)
 
 
-def _judge_printed_split(results: Results, dataset: str) -> Finding:
+def _judge_printed_split(results: SignnetResults, dataset: str) -> Finding:
     share = 100 * 13096 / (13096 + 1456)
     figures = f"13,096 of 14,552 points are {share:.1f} %"
     return Finding(exact("four fifths of the points are for training", round(share) == 80, figures))
-
-
-def _unmeasured(why: str, results: Results, dataset: str) -> Finding:
-    return Finding(open_statement("the sentence", why))
 
 
 # --- the printed numbers ----------------------------------------------------------------
@@ -629,7 +636,9 @@ def _other_claims() -> list[Claim]:
             ),
             where="Introduction; alike in the abstract",
             tested="nothing: see the reason.",
-            judge=partial(_unmeasured, "what people see takes observers, which no number here is"),
+            judge=partial(
+                judge_nothing, "what people see takes observers, which no number here is"
+            ),
         ),
         Claim(
             name="first_robust_model",
@@ -637,7 +646,7 @@ def _other_claims() -> list[Claim]:
             where="Conclusion",
             tested="nothing: see the reason.",
             judge=partial(
-                _unmeasured, "no distance is named from which on a model would be robust"
+                judge_nothing, "no distance is named from which on a model would be robust"
             ),
         ),
         Claim(
