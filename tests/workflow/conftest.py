@@ -11,12 +11,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from medrobust.core import io
+from numba.core.caching import _CacheLocator
 
 PARTS = ("Snakefile", "config", "workflow", "profiles", "envs", "pyproject.toml")
+LIBRARY = "workflow/scripts/medrobust"
 RESOURCES = ("resources/published", "resources/checksums")
+
+
+def _copy_compiled(source: Path, target: Path) -> None:
+    """Copies compiled kernels from one copy of the library to another of the same content.
+
+    Each copy would else compile all of them again, for some 20 s. numba files them in a folder
+    that is named by the path of the module's folder, and checks time and size of the module.
+    """
+    for module in source.rglob("*_kernels.py"):
+        copy = target / module.relative_to(source)
+        names = [_CacheLocator.get_suitable_cache_subpath(str(file)) for file in (module, copy)]
+        for cache in (source / "__pycache__").glob("numba-*"):
+            for file in (cache / names[0]).glob("*.nb[ci]"):
+                place = target / "__pycache__" / cache.name / names[1] / file.name
+                if not place.exists():
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with io.atomic_path(place) as temporary:
+                        shutil.copyfile(file, temporary)
 
 
 class Project:
@@ -32,6 +54,8 @@ class Project:
                 shutil.copytree(source / part, target, ignore=ignore)
             else:
                 shutil.copy(source / part, target)
+        self._compiled_here = partial(_copy_compiled, folder / LIBRARY, source / LIBRARY)
+        _copy_compiled(source / LIBRARY, folder / LIBRARY)
 
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
         """Returns the command line of Snakemake."""
@@ -47,6 +71,7 @@ class Project:
             check=False,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
+        self._compiled_here()
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output[-6000:]
         return output
@@ -180,5 +205,6 @@ def copy_of_finished(finished, tmp_path) -> Project:
     """A copy of the finished project, with Snakemake's own notes, to edit."""
     project = Project.__new__(Project)
     project.folder = tmp_path / "copy"
+    project._compiled_here = lambda: None
     shutil.copytree(finished.folder, project.folder, symlinks=True)
     return project
