@@ -389,8 +389,14 @@ def test_a_module_is_left_as_it_was():
         medrobust.evaluate(network, x, y + 1, **options)
     assert network.training and network[0].training
     network.eval()
-    medrobust.evaluate(network, torch.from_numpy(x), torch.from_numpy(y), **options)
+    with torch.inference_mode():
+        again = medrobust.evaluate(network, torch.from_numpy(x), torch.from_numpy(y), **options)
+        assert torch.is_inference_mode_enabled()
     assert not network.training
+    with torch.no_grad():
+        medrobust.evaluate(network, x, y, **options)
+        assert not torch.is_grad_enabled()
+    pd.testing.assert_frame_equal(again.records, result.records)
 
 
 def test_gradients_that_vanish_are_told():
@@ -439,9 +445,13 @@ BEFORE_THE_MODEL_IS_ASKED = [
     ({"settings": {"restarts": 3}, "restarts": 2}, "restarts is given by the argument"),
     ({"settings": {"clip_min": 0.0}}, "clip_min is given by the argument `clip`"),
     ({"settings": ["max_iter"]}, "must be names and values"),
-    ({"epsilon": 0.1}, "unknown key 'epsilon'"),
-    ({"attack": "pgd"}, "key epsilon: this key is required"),
-    ({"attack": "pgd", "epsilon": []}, "at least one value"),
+    ({"epsilon": 0.1}, "hopskipjump has no radius.*leave epsilon out"),
+    ({"attack": "pgd"}, "pgd needs the radius.*give epsilon"),
+    ({"attack": "pgd", "epsilon": []}, "one value, or a list"),
+    ({"attack": "pgd", "epsilon": [[0.1], [0.2]]}, "one value, or a list"),
+    ({"attack": "pgd", "epsilon": {"a": 0.1}}, "valid number"),
+    ({"attack": "pgd", "epsilon": np.nan}, "finite number"),
+    ({"attack": None}, "Unknown attack None"),
     ({"attack": "pgd", "epsilon": [0.1, 0.1]}, "each once"),
     ({"attack": "pgd", "epsilon": [0.1, -0.1]}, "greater than 0"),
     ({"attack": "pgd", "epsilon": "big"}, "valid number"),
@@ -450,6 +460,7 @@ BEFORE_THE_MODEL_IS_ASKED = [
     ({"seed": -1}, "integer from 0 on"),
     ({"seed": True}, "integer from 0 on"),
     ({"batch_size": 0}, "integer from 1 on"),
+    ({"n_classes": "3"}, "integer from 2 on"),
     ({"point_ids": [0, 1, 1, 2]}, "4 different integers"),
     ({"point_ids": [0, 1, 2]}, "4 different integers"),
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import medrobust
 import numpy as np
-from medrobust.attacks.hopskipjump import Spec
+from medrobust.attacks.contract import attack_of
 from medrobust.evaluation.own_model_result import Evaluation
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,6 +69,6 @@ def test_arguments_and_fields_are_those_of_the_page():
 
 def test_the_cost_of_the_published_attack_is_told():
     for settings in ({}, {"max_iter": 20, "restarts": 1}):
-        queries = Spec(**settings).expected_queries()
+        queries = attack_of("hopskipjump").spec(**settings).expected_queries()
         told = [int(n.replace(",", "")) for n in re.findall(r"some (\d[\d,]*\d)", PAGE)]
         assert any(abs(number - queries) < 0.01 * queries for number in told)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from medrobust.attacks import ProgressSink, check_rows
+from medrobust.attacks.contract import attack_of
 from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
 from medrobust.core.logs import Progress, logger
@@ -89,7 +90,7 @@ def evaluate(
     x, ids = _points(x), _point_ids(point_ids, len(x))
     box = _box(clip, x)
     variants = _variants(attack, settings, epsilon, restarts, box)
-    _check_numbers(confidence, seed, batch_size)
+    _check_numbers(confidence, seed=seed, batch_size=batch_size, n_classes=n_classes)
     sample = _sample(x, box)
     with own_model(model, sample, n_classes=n_classes, block=batch_size) as adapted:
         labels = _labels(y, len(x), adapted)
@@ -203,14 +204,15 @@ def _box(clip: Any, x: np.ndarray) -> tuple[float, float]:
     return least, most
 
 
-def _check_numbers(confidence: float, seed: int, batch_size: int) -> None:
+def _check_numbers(confidence: float, **integers: int | None) -> None:
     if not (isinstance(confidence, float) and 0 < confidence < 1):
         raise InputError(
             f"The confidence must lie between 0 and 1, found {confidence!r}.", where="confidence"
         )
-    for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1)):
+    for name, least in (("seed", 0), ("batch_size", 1), ("n_classes", 2)):
+        value = integers[name]
         integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not integer or value < least:
+        if value is not None and not (integer and value >= least):
             raise InputError(f"Expected an integer from {least} on, found {value!r}.", where=name)
 
 
@@ -239,6 +241,7 @@ def _variants(
                 f"{name} is given by the argument `{argument}`.", where=f"settings, key {name}"
             )
     given |= named
+    _check_radius(attack, given)
     grid = {name: _several(name, given.pop(name)) for name in GRID if _in_grid(name, given)}
     fixed = {name: _plain(value) for name, value in given.items()}
     fixed |= {"clip_min": box[0], "clip_max": box[1]}
@@ -248,17 +251,36 @@ def _variants(
     ]
 
 
+def _check_radius(attack: str, given: Mapping[str, Any]) -> None:
+    within_ball = "epsilon" in attack_of(attack).spec.model_fields
+    if within_ball and "epsilon" not in given:
+        raise InputError(
+            f"The attack {attack} needs the radius of its ball.",
+            where="epsilon",
+            remedy="give epsilon, in the units of x, or several.",
+        )
+    if not within_ball and "epsilon" in given:
+        raise InputError(
+            f"The attack {attack} has no radius: it looks for the smallest perturbation.",
+            where="epsilon",
+            remedy="leave epsilon out, or attack within a ball (pgd, spsa, uniform_noise).",
+        )
+
+
 def _in_grid(name: str, given: Mapping[str, Any]) -> bool:
     # Epsilon always: a radius has the same seeds alone and among others.
     return (name == "epsilon" and name in given) or isinstance(given.get(name), list | tuple)
 
 
 def _several(name: str, values: Any) -> list[Any]:
-    several = [_plain(value) for value in np.atleast_1d(_array(values)).tolist()]
-    if name == "epsilon":
-        several = [float(value) if isinstance(value, int) else value for value in several]
-    if not several or len(set(several)) != len(several):
-        raise InputError(f"Give at least one value, each once; found {values!r}.", where=name)
+    found = np.atleast_1d(_array(values))
+    if name == "epsilon" and found.dtype.kind in "iu":
+        found = found.astype(np.float64)
+    several = found.tolist()
+    if found.ndim != 1 or not several or len(set(map(repr, several))) != len(several):
+        raise InputError(
+            f"Give one value, or a list of values, each once; found {values!r}.", where=name
+        )
     return several
 
 

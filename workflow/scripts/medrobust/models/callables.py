@@ -279,10 +279,10 @@ class _Module(OwnModel):
 
         leaf = torch.from_numpy(rows.reshape(len(rows), -1)).to(device).requires_grad_()
         with torch.enable_grad():
-            scores = self._logits_of_rows(leaf)
-        if not scores.requires_grad:
+            total = self._logits_of_rows(leaf).sum()
+        if not total.requires_grad:
             return False
-        return torch.autograd.grad(scores.sum(), leaf, allow_unused=True)[0] is not None
+        return torch.autograd.grad(total, leaf, allow_unused=True)[0] is not None
 
 
 @contextlib.contextmanager
@@ -337,10 +337,13 @@ def _kind_of(model: Any) -> Callable[..., OwnModel]:
 
 @contextlib.contextmanager
 def _evaluation_mode(module: torch.nn.Module) -> Iterator[None]:
+    import torch
+
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        yield
+        with torch.inference_mode(False):  # where the caller is in it, there are no gradients
+            yield
     finally:
         for part, training in modes:
             part.training = training
