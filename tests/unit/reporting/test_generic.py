@@ -14,6 +14,7 @@ from medrobust.evaluation.statistics import MIN_REPLICATES
 from medrobust.evaluation.tally import make_tally
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.catalogue import function_of
+from medrobust.reporting.comparison import NOT_RUN, OUTSIDE, WITHIN, build_comparison
 from medrobust.reporting.generic import GENERIC
 from medrobust.reporting.generic_results import distance_estimate, norm_of
 from medrobust.reporting.request import Entry, Request
@@ -231,6 +232,25 @@ def test_published_numbers_stand_beside_those_of_the_run(tmp_path):
     drawn(tmp_path, "robust_curves", entries, published=published)
     facts = json.loads((tmp_path / "robust_curves.provenance.json").read_text(encoding="utf-8"))
     assert "Dashed: the published numbers." in facts["caption"]
+
+
+def test_the_comparison_finds_numbers_in_generic_tables(tmp_path):
+    rows = [
+        "study,table,dataset,method,metric,attack,norm,epsilon,value,source",
+        "mine,2,images,plain,accuracy,pgd,Linf,0.20,0.6,made up",
+        "mine,2,images,strong,accuracy,pgd,Linf,0.20,0.95,made up",
+        "mine,1,images,plain,accuracy,none,,,0.9,made up",
+        "mine,3,images,gone,accuracy,none,,,0.9,made up",
+    ]
+    (tmp_path / "print.csv").write_text("\n".join(rows), encoding="utf-8")
+    published = str(tmp_path / "print.csv")
+    entries = robust_entries(tmp_path)
+    for name in ("accuracy", "robust_accuracy"):
+        drawn(tmp_path, name, entries, published=published)
+    tables = [tmp_path / "accuracy.csv", tmp_path / "robust_accuracy.csv"]
+    sources = {"images": "kaggle"}
+    made = build_comparison("mine", published, tables, tmp_path / "compared", CONTEXT, sources)
+    assert list(made["verdict"]) == [WITHIN, OUTSIDE, WITHIN, NOT_RUN]
 
 
 # --- distances ---

@@ -145,7 +145,7 @@ def test_figure_3_halves_towards_the_boundary(tmp_path):
     assert "halved 10 times" in facts["caption"] and "training point 8" in facts["caption"]
     assert "0.08 long (L2), the last bracket 0.0002" in facts["caption"]
     assert "dashed line: the place of x_n" in facts["caption"]
-    assert "Dots: called right; crosses: called wrong." in facts["caption"]
+    assert "Dots: classified correctly; crosses: misclassified." in facts["caption"]
 
 
 def test_middles_look_alike_in_both_panels_and_everything_drawn_is_explained():
@@ -288,7 +288,7 @@ def test_a_missing_or_broken_file_is_an_error(tmp_path):
 
 
 def images_entry(folder, found, *, clean=(1, 0, 0), labels=(0, 0, 0), source="kaggle", **spoil):
-    """Three images, by default the first called wrong; ``found`` is level to predictions."""
+    """Three images, by default the first misclassified; ``found`` is level to predictions."""
     rng = np.random.default_rng(0)
     x = rng.uniform(0.3, 0.7, (3, 1, 16, 16)).astype(np.float32)
     levels = np.array(LEVELS)
@@ -320,13 +320,16 @@ def test_figure_1_is_the_first_image_that_is_right_and_fooled(tmp_path):
     assert set(drawn["point_id"]) == {13} and list(drawn["epsilon"]) == [0, 0.03]
     assert list(drawn["prediction"]) == [0, 1]
     assert list(drawn["largest_change"]) == pytest.approx([0, 0.03], abs=1e-6)
-    assert "first of the 3 kept test images that the model gets right" in facts["caption"]
+    assert "first of the 3 kept test images that the model classifies correctly" in facts["caption"]
     assert "num steps 100" in facts["attack"] and not facts["synthetic"]
 
 
 @pytest.mark.parametrize(
     "clean, chosen, words",
-    [((1, 0, 0), 12, "None of the 3 kept test images"), ((1, 1, 1), 11, "gets none of the 3")],
+    [
+        ((1, 0, 0), 12, "None of the 3 kept test images"),
+        ((1, 1, 1), 11, "classifies none of the 3"),
+    ],
 )
 @pytest.mark.parametrize("name", ["figure1", "panel"])
 def test_where_no_image_is_fooled_the_figure_says_so(tmp_path, name, clean, chosen, words):

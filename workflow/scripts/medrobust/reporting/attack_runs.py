@@ -58,7 +58,7 @@ class Runs:
         point_id: int64 ``[n]``, ascending.
         iterate: float64 ``[n, R]``, distance of the last iterate, before projection.
         boundary: float64 ``[n, R]``, distance after projection to the decision boundary.
-        misclassified: number of points that the model gets wrong without attack.
+        misclassified: number of points that the model misclassifies without attack.
         iterations: the most iterations that a run did.
         traces: the runs' traces, None where the engine kept none.
     """

@@ -73,7 +73,8 @@ def draw_robust_curves(request: Request) -> list[Path]:
             title=TITLE,
             caption=(
                 "Share of the test points that are classified correctly, by the radius ε of the "
-                f"attack (0: without attack). Bands: 95 % intervals.{interval_text(frame)}{dashed}"
+                "attack (0: without attack). Bands are the intervals."
+                f"{interval_text(frame)}{dashed}"
             ),
             context=request.context,
             sources=dataset_sources(request.entries, ()),

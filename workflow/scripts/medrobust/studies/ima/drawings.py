@@ -342,15 +342,15 @@ def _case_legend(figure: Any, with_wrong: bool) -> None:
     hollow = {"markerfacecolor": "white", "markeredgecolor": "#222222", "markersize": 4.5}
     handles = {
         "start": _handle(marker="D", **hollow),
-        "after each step, called right": _handle(marker=".", markersize=5, linestyle="-"),
-        "first called wrong": _handle(marker="X", color=MIDDLE_WRONG, markersize=6),
+        "after each step, classified correctly": _handle(marker=".", markersize=5, linestyle="-"),
+        "first misclassified": _handle(marker="X", color=MIDDLE_WRONG, markersize=6),
         "ball of the margin": _handle(
             marker="s", markerfacecolor="none", markersize=8, markeredgecolor="#555555"
         ),
         "decision boundary": _handle(linestyle="-", color="#222222"),
     }
     if not with_wrong:
-        del handles["first called wrong"]
+        del handles["first misclassified"]
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper center", ncols=len(handles)
     )
@@ -456,12 +456,12 @@ def build_halving(request: Request) -> list[Path]:
             caption=(
                 f"The search of Figure 2 (b), {_point_text(request, part)}, goes on: the segment "
                 "between the last right point x_n1 and the first wrong one x_n2 is halved "
-                f"{halvings} times. Dots: called right; crosses: called wrong. (a) The middles, "
-                "numbered as far as they can be told apart, and both ends, larger; star: the noisy "
-                f"point x_n, which is middle {halvings}. (b) Place of each middle on the segment "
-                "as a share of its length; bars: the bracket, where the boundary was known to be "
-                f"before; dashed line: the place of x_n. The segment is {length:.2g} long (L2), "
-                f"the last bracket {length / 2 ** (halvings - 1):.1g}."
+                f"{halvings} times. Dots: classified correctly; crosses: misclassified. (a) The "
+                "middles, numbered as far as they can be told apart, and both ends, larger; star: "
+                f"the noisy point x_n, which is middle {halvings}. (b) Place of each middle on the "
+                "segment as a share of its length; bars: the bracket, where the boundary was known "
+                f"to be before; dashed line: the place of x_n. The segment is {length:.2g} long "
+                f"(L2), the last bracket {length / 2 ** (halvings - 1):.1g}."
             ),
             n="one training point",
         )
@@ -703,10 +703,11 @@ def build_equilibrium(request: Request) -> list[Path]:
             caption=(
                 "(a) Balls around training points, whose radii are the margins after the last "
                 f"epoch, at most {search.number('largest_margin'):g}: of each class the points "
-                "that are called right, in a seeded order and with none in the ball of another of "
-                "its class. Stars: the noisy points found within these balls. (b) Computed, not "
-                "from data: balls (L2) around one point of each of three classes grow alike, each "
-                "until it meets another; stars: where they meet; lines: equally far from two balls."
+                "that are classified correctly, in a seeded order and with none in the ball of "
+                "another of its class. Stars: the noisy points found within these balls. (b) "
+                "Computed, not from data: balls (L2) around one point of each of three classes "
+                "grow alike, each until it meets another; stars: where they meet; lines: equally "
+                "far from two balls."
             ),
             n=f"{counts[0]} and {counts[1]} training points in (a), no data in (b)",
         )

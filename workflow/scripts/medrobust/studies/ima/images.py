@@ -156,23 +156,23 @@ def class_name(label: int) -> str:
 def chosen_image(images: Images) -> tuple[int, str]:
     """Returns the position of the image that both figures show, and why, as a sentence.
 
-    It is the first that the model gets right and that is called wrong at :data:`EPSILON`; else the
-    first that it gets right; else the first.
+    It is the first that the model classifies correctly and that is misclassified at
+    :data:`EPSILON`; else the first that it classifies correctly; else the first.
     """
     kept = f"of the {len(images.ids)} kept test images"
     fooled = np.flatnonzero(images.fooled(EPSILON))
     if fooled.size:
         return int(fooled[0]), (
-            f"It is the first {kept} that the model gets right and that is misclassified at ε = "
-            f"{EPSILON:g}."
+            f"It is the first {kept} that the model classifies correctly and that is misclassified "
+            f"at ε = {EPSILON:g}."
         )
     right = np.flatnonzero(images.right)
     if right.size:
         return int(right[0]), (
-            f"None {kept} that the model gets right is misclassified at ε = {EPSILON:g}; this is "
-            "the first that it gets right."
+            f"None {kept} that the model classifies correctly is misclassified at ε = "
+            f"{EPSILON:g}; this is the first that it classifies correctly."
         )
-    return 0, f"The model gets none {kept} right; this is the first."
+    return 0, f"The model classifies none {kept} correctly; this is the first."
 
 
 def _budget(request: Request) -> str:
