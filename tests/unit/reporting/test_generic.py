@@ -162,7 +162,7 @@ def test_folds_are_averaged_whatever_their_size(tmp_path, trainings):
     assert row[["n", "folds", "replicates"]].tolist() == [20 + 22 + 24 + 26, 4, trainings]
     text = (tmp_path / "robust_accuracy.md").read_text(encoding="utf-8")
     assert "t over 4 folds" in text and "Bengio and Grandvalet 2004" in text
-    assert "4 folds, in turn of 20 test points and 22 test points" in text
+    assert "4 folds, in turn of 20 test points, 22 test points" in text
 
     clean = drawn(tmp_path, "accuracy", entries).iloc[0]
     shares = [(18 - fold) / (20 + 2 * fold) for fold in range(4)]

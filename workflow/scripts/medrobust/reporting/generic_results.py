@@ -203,7 +203,7 @@ class RobustResults:
         texts = list(dict.fromkeys(points_text(tallies[0]) for tallies in folds.values()))
         if len(folds) == 1:
             return texts[0]
-        return f"{len(folds)} folds, in turn of {' and '.join(texts)}"
+        return f"{len(folds)} folds, in turn of {', '.join(texts)}"
 
 
 def read_robust_results(request: Request) -> RobustResults:
