@@ -179,7 +179,8 @@ def test_functions_named_by_their_place_in_the_library_exist(name: str) -> None:
     assert len(places) >= 20
     unknown = [code for code in places if not exists(f"medrobust.{code}")]
     assert not unknown, f"docs/{name}.md names what is not there: {', '.join(unknown)}"
-    others = set(dotted) - set(places)
+    # What users import is named as they do; another test holds it.
+    others = {code for code in set(dotted) - set(places) if not code.startswith("medrobust.")}
     assert all(
         code.endswith((".md", ".json", ".csv", ".npy", ".yaml", ".py")) for code in others
     ), others

@@ -1,6 +1,7 @@
 """In what amounts a run differs from the paper, in words."""
 
 import pytest
+import yaml
 from medrobust.experiment.amounts import differences
 from medrobust.experiment.config import resolve
 
@@ -59,10 +60,26 @@ def test_the_paper_scale_is_the_paper_and_others_say_what_they_cut(root, study):
     settings = {"studies": [study], "include_extras": True}
     assert resolve(settings, root).unlike_the_paper(study) == ""
     found = resolve(settings | {"scale": "laptop"}, root).unlike_the_paper(study)
-    assert "max epochs" in found and "points per job" not in found and len(found) < 400
+    assert "max epochs" in found and "points per job" not in found and len(found) < 450
 
 
 def test_overrides_differ_from_the_paper_too(root):
     more = {"overrides": {"ima": {"datasets": {"moons": {"replicates": 5}}}}}
     found = resolve({"studies": ["ima"], **more}, root).unlike_the_paper("ima")
-    assert found == "replicates 5 (the paper: 1)"
+    sentence = "Amounts unlike the paper's, over all that ran: replicates 5 (the paper: 1)."
+    assert found == sentence
+
+
+def test_a_study_without_a_paper_differs_from_its_file(root, tmp_path):
+    """Nobody printed the amounts of a user's study."""
+    with (root / "config/studies/nsr.yaml").open(encoding="utf-8") as file:
+        values = yaml.safe_load(file)
+    del values["published"], values["artefacts"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    less = {"mine": {"attacks": {"pgd20": {"options": {"num_steps": 3}}}}}
+    settings = {"studies": [str(tmp_path / "mine.yaml")], "overrides": less}
+    found = resolve(settings, root).unlike_the_paper("mine")
+    assert found.startswith(
+        "Amounts unlike those of the study's file, over all that ran: num steps"
+    )
+    assert found.endswith("num steps 3 (its file: 20).")

@@ -68,7 +68,9 @@ def test_every_table_states_the_run(tmp_path, suffix):
 def test_amounts_unlike_the_papers_are_stated(tmp_path, suffix):
     table(tmp_path)
     assert "unlike the paper" not in (tmp_path / f"t{suffix}").read_text()
-    less = dataclasses.replace(CONTEXT, unlike_the_paper="restarts 3 (the paper: 10)")
+    less = dataclasses.replace(
+        CONTEXT, unlike_the_paper="Amounts unlike the paper's: restarts 3 (the paper: 10)."
+    )
     table(tmp_path, context=less)
     text = (tmp_path / f"t{suffix}").read_text()
     assert "unlike the paper" in text and "restarts 3 (the paper: 10)" in text

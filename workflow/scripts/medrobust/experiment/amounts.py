@@ -16,13 +16,16 @@ NOT_AMOUNTS = frozenset({"points_per_job", "members_per_job", "artefacts", "keep
 CHOSEN = frozenset({"datasets", "models", "attacks"})
 
 
-def differences(study: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
+def differences(
+    study: Mapping[str, Any], paper: Mapping[str, Any], whose: str = "the paper"
+) -> str:
     """Returns in words in what a study's settings differ from those of its file, "" if in nothing.
 
     Args:
         study: its settings as nested dicts (``model_dump``), with the data sets, models and attacks
             that run.
         paper: the same as the study's file has them; what only it has is not part of the run.
+        whose: what the file's amounts are.
     """
     by_key: dict[str, tuple[list[Any], list[Any]]] = {}
     for key, own, printed in _changed(study, paper):
@@ -30,7 +33,7 @@ def differences(study: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
         own_values.append(own)
         printed_values.append(printed)
     return ", ".join(
-        f"{key.replace('_', ' ')} {_span(key, own)} (the paper: {_span(key, printed)})"
+        f"{key.replace('_', ' ')} {_span(key, own)} ({whose}: {_span(key, printed)})"
         for key, (own, printed) in by_key.items()
     )
 

@@ -39,12 +39,10 @@ def about(graph: Graph, study: str) -> dict[str, Any]:
         for name, setting in settings.datasets.items()
     )
     named = "; ".join(_attack_in_words(attack) for attack in settings.attacks.values())
-    scale_text, unlike = graph.resolved.scale.description, graph.resolved.unlike_the_paper(study)
-    if unlike:
-        scale_text += f" Amounts unlike the paper's, over all that ran: {unlike}."
+    unlike = graph.resolved.unlike_the_paper(study)
     return {
         "scale": config.scale,
-        "scale_text": scale_text,
+        "scale_text": f"{graph.resolved.scale.description} {unlike}".strip(),
         "protocol": config.protocol,
         "data": data,
         "attack": f"{named}, {cohort_rule(graph, study)}",

@@ -285,13 +285,21 @@ class Resolved:
     root: Path
 
     def unlike_the_paper(self, name: str) -> str:
-        """Returns in what amounts a study differs from the paper's, in words; "" if in nothing."""
+        """Returns a sentence on the amounts that differ from the paper's; "" if none does.
+
+        A study without published numbers re-runs no paper: its own file is what it differs from.
+        """
         if name not in self.scale.studies and name not in self.config.overrides:
             return ""
         file = self.files[name]
         values = _choose_protocol(read_yaml(self.root / file), self.config.protocol)
         paper = checked(Study, values, file=file)
-        return differences(self.studies[name].model_dump(), paper.model_dump())
+        settings, printed = self.studies[name].model_dump(), paper.model_dump()
+        if paper.published is None:
+            unlike, whose = differences(settings, printed, "its file"), "those of the study's file"
+        else:
+            unlike, whose = differences(settings, printed), "the paper's"
+        return f"Amounts unlike {whose}, over all that ran: {unlike}." if unlike else ""
 
 
 def resolve(values: Mapping[str, Any], root: Path) -> Resolved:

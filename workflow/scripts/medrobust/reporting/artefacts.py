@@ -57,7 +57,7 @@ class RunContext:
         hardware: the machine in words.
         seed: root seed.
         command: the command that was given.
-        unlike_the_paper: in what amounts the run differs from the paper's, in words.
+        unlike_the_paper: a sentence on the amounts that differ from the paper's, "" if none does.
     """
 
     study: str
@@ -170,9 +170,8 @@ def full_caption(
     )
     shown = SHOWS_NOTHING
     if budget != NOT_RUN:
-        unlike = context.unlike_the_paper
-        amounts = f"Amounts unlike the paper's, over all that ran: {unlike}. " if unlike else ""
-        shown = f"{amounts}Data: {data}. n: {n}. Attack: {budget}"
+        amounts = f"{context.unlike_the_paper} Data" if context.unlike_the_paper else "Data"
+        shown = f"{amounts}: {data}. n: {n}. Attack: {budget}"
     statement = (
         f"Study {context.study}, scale {context.scale}, protocol {context.protocol}, "
         f"seed {context.seed}. {shown}."
