@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 import yaml
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
 from medrobust.runtime.devices import fix_threads
+from medrobust.training.contract import method_of
 from medrobust.training.engine import apart_steps, flat_updates, gradient_ascent
 from medrobust.training.engine.work import Work
 
@@ -61,7 +62,7 @@ def train(model: str, work: Work, **changed: Any) -> tuple[float, float]:
     """Trains a model of the study; returns wall and CPU seconds."""
     architecture, architecture_spec, method, spec = settings_of(model, **changed)
     wall, cpu = time.perf_counter(), time.process_time()
-    module_of("method", method).train(spec, architecture, architecture_spec, work)
+    method_of(method).train(spec, architecture, architecture_spec, work)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 import torch
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.devices import fix_threads
 from medrobust.training import composed_loss
 from medrobust.training.engine.apart_steps import ApartSteps, Descent
@@ -149,15 +150,15 @@ def our_training(
     network: str, method: str, x: np.ndarray, y: np.ndarray
 ) -> tuple[Callable[[], object], Iterator[float]]:
     """Returns a function that takes the passes of one step, and the seconds of whole steps."""
-    module = module_of("architecture", network)
-    spec = module.Spec(bias=method != "loss1")
+    entry = architecture_of(network)
+    spec = entry.spec(bias=method != "loss1")
     work = Work(x, y, CLASSES, [0], [0], input_range=(0.0, 1.0))
     values = {"name": "composed_loss", "max_epochs": 1, "class_balanced": True}
     settings = parse_spec(
         "method", values | {"revive_kernels": True} | METHODS[method], file="", prefix=""
     )
-    descent = composed_loss.descent(settings, module, spec, work)
-    parameters = module.initial_parameters(spec, (FEATURES,), CLASSES, [0])
+    descent = composed_loss.descent(settings, entry, spec, work)
+    parameters = entry.initial_parameters(spec, (FEATURES,), CLASSES, [0])
     member = FlatMember({name: value[0] for name, value in parameters.items()}, "cpu")
     batch = torch.from_numpy(x[:BATCH]), torch.from_numpy(y[:BATCH])
     draws = torch.Generator().manual_seed(0)

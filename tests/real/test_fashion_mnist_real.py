@@ -11,7 +11,7 @@ from medrobust.data.fetching.fetch import choose_source, locate_or_fetch
 from medrobust.data.fetching.transfer import TransferSettings
 from medrobust.data.prepared.prepare import prepare
 from medrobust.data.prepared.store import load_dataset
-from medrobust.data.registry import Dataset, load_registry
+from medrobust.data.registry import DatasetEntry, load_registry
 
 from tests.unit.servers import Behaviour, file_server
 
@@ -26,12 +26,12 @@ def raw(real_data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def entry() -> Dataset:
+def entry() -> DatasetEntry:
     return load_registry()["fashion_mnist"]
 
 
 def test_the_files_match_the_publishers_checksums(
-    raw: Path, entry: Dataset, tmp_path: Path
+    raw: Path, entry: DatasetEntry, tmp_path: Path
 ) -> None:
     assert choose_source(entry, [raw]) == ("official", "its files are in the raw folder")
     manifest = locate_or_fetch(entry, "official", [raw], tmp_path / "down")
@@ -42,7 +42,7 @@ def test_the_files_match_the_publishers_checksums(
 
 
 def test_they_arrive_over_a_bad_line_and_from_a_mirror(
-    raw: Path, entry: Dataset, tmp_path: Path
+    raw: Path, entry: DatasetEntry, tmp_path: Path
 ) -> None:
     """The first server cuts connections, lacks one file and has a changed one."""
     contents = {f"/{path.name}": path.read_bytes() for path in (raw / "fashion_mnist").glob("*.gz")}
@@ -64,7 +64,7 @@ def test_they_arrive_over_a_bad_line_and_from_a_mirror(
     assert asked == {"/train-labels-idx1-ubyte.gz", "/t10k-labels-idx1-ubyte.gz"}
 
 
-def test_the_release_is_prepared_as_it_is(raw: Path, entry: Dataset, tmp_path: Path) -> None:
+def test_the_release_is_prepared_as_it_is(raw: Path, entry: DatasetEntry, tmp_path: Path) -> None:
     manifest = locate_or_fetch(entry, "official", [raw], tmp_path / "down")
     facts = {
         "class_names": entry.classes,

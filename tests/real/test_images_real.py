@@ -13,7 +13,7 @@ from medrobust.data.prepared.audit import audit
 from medrobust.data.prepared.drawn_splits import patient_fold
 from medrobust.data.prepared.prepare import prepare
 from medrobust.data.prepared.store import load_dataset
-from medrobust.data.registry import Dataset, get_dataset, load_registry
+from medrobust.data.registry import DatasetEntry, get_dataset, load_registry
 from medrobust.data.sets import breast_ultrasound, kather
 
 pytestmark = pytest.mark.real
@@ -25,7 +25,7 @@ def folder_of(real_data: Path, name: str) -> Path:
     return real_data / name
 
 
-def prepared(entry: Dataset, source: str, raw: Path, out: Path) -> dict:
+def prepared(entry: DatasetEntry, source: str, raw: Path, out: Path) -> dict:
     """Fetches nothing, prepares what is there as a subset, and returns the card."""
     manifest = locate_or_fetch(entry, source, [raw], out / "none", allow_subset=True)
     facts = {"class_names": entry.classes, "shape": entry.shape, "official": entry.counts.official}

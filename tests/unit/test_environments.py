@@ -162,8 +162,15 @@ def read(module: str) -> Module:
     body = ast.parse(file_of(module).read_text(encoding="utf-8")).body
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     definitions = {node.name: node for node in body if isinstance(node, kinds)}
+    # To name functions in the object that a registered module ends with does not call them.
+    definitions |= {
+        node.targets[0].id: node
+        for node in body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if node.targets[0].id in ("ARCHITECTURE", "METHOD", "ATTACK", "ADAPTER")
+    }
     # The test of each statement alone would let a top-level TYPE_CHECKING block through.
-    rest = ast.Module([node for node in body if not isinstance(node, kinds)], [])
+    rest = ast.Module([node for node in body if node not in definitions.values()], [])
     return Module(definitions, scan([rest], module, None, definitions))
 
 
@@ -259,7 +266,7 @@ def starts_of_snakefile() -> set[Place]:
     names = [name for name in used if not set(name.split(".")) & {"import", "def", "lambda"}]
     found = scan([ast.parse("\n".join(imports + names))], "Snakefile", None, ())
     modules = [*ARCHITECTURES.values(), *METHODS.values(), *ATTACKS.values()]
-    return found.places | {(module, "Spec") for module in modules}
+    return found.places | {(module, name) for module in modules for name in ("", "Spec")}
 
 
 def environment(name: str) -> dict[str, str]:

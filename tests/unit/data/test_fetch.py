@@ -29,7 +29,7 @@ from medrobust.data.fetching.fetch import (
 )
 from medrobust.data.fetching.kaggle_source import find_credential
 from medrobust.data.fetching.transfer import TransferSettings, bare_url, retry_after
-from medrobust.data.registry import Dataset
+from medrobust.data.registry import DatasetEntry
 
 from tests.unit.servers import Behaviour, KaggleBehaviour, file_server, kaggle_server
 
@@ -54,8 +54,8 @@ def _sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _dataset(sources: dict) -> Dataset:
-    return Dataset.model_validate(
+def _dataset(sources: dict) -> DatasetEntry:
+    return DatasetEntry.model_validate(
         {
             "name": "two",
             "title": "Two classes",
@@ -72,12 +72,14 @@ def _dataset(sources: dict) -> Dataset:
     )
 
 
-def _web(content: bytes = CONTENT, base: str = "https://example.invalid/", **changes) -> Dataset:
+def _web(
+    content: bytes = CONTENT, base: str = "https://example.invalid/", **changes
+) -> DatasetEntry:
     file = {"name": "x.bin", "bytes": len(content), "sha256": _sha(content), **changes}
     return _dataset({"web": {"kind": "http", "base_url": base, "files": [file]}})
 
 
-def _fetch(dataset: Dataset, folder: Path, url: str, source: str = "web", **options):
+def _fetch(dataset: DatasetEntry, folder: Path, url: str, source: str = "web", **options):
     options.setdefault("settings", _quick())
     raw_dirs = options.pop("raw_dirs", [])
     return locate_or_fetch(
@@ -340,7 +342,7 @@ def test_addresses_are_shown_without_secrets() -> None:
 # ------------------------------------------------------------------ many files, many processes
 
 
-def _many(count: int = 30) -> tuple[Dataset, dict[str, bytes]]:
+def _many(count: int = 30) -> tuple[DatasetEntry, dict[str, bytes]]:
     files = {f"r{i:03d}.dat": random.Random(i).randbytes(2000) for i in range(count)}
     listed = [{"name": n, "sha256": _sha(c)} for n, c in files.items()]
     source = {
@@ -378,7 +380,7 @@ def test_one_failure_among_many_keeps_what_arrived(tmp_path: Path) -> None:
 
 
 def _fetch_in_process(dataset_json: str, folder: str, url: str, queue) -> None:
-    dataset = Dataset.model_validate_json(dataset_json)
+    dataset = DatasetEntry.model_validate_json(dataset_json)
     manifest = locate_or_fetch(dataset, "physionet", [], folder, base_urls={"physionet": url})
     queue.put([(r["name"], r["sha256"]) for r in manifest["files"]])
 
@@ -671,7 +673,7 @@ def test_a_download_folder_that_cannot_be_made(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ Kaggle
 
 
-def _heartbeat(**changes) -> Dataset:
+def _heartbeat(**changes) -> DatasetEntry:
     kaggle = {
         "kind": "kaggle",
         "slug": "shayanfazeli/heartbeat",
@@ -882,7 +884,7 @@ def test_an_archive_dropped_by_hand_is_unpacked_without_an_account(
     assert _names(tmp_path / "mine") == {name}
 
 
-def _two_of_one_archive() -> tuple[Dataset, Dataset]:
+def _two_of_one_archive() -> tuple[DatasetEntry, DatasetEntry]:
     """Two data sets whose files come out of one archive."""
     archive = {"name": "heartbeat.zip", "other_names": ["archive.zip"], "kept": True}
     shared = {"archive": archive, "folders": ["two", "ptb"]}

@@ -11,7 +11,7 @@ import pytest
 from medrobust.core.errors import InputError
 from medrobust.data.fetching.fetch import choose_source, locate, locate_or_fetch
 from medrobust.data.fetching.transfer import TransferSettings
-from medrobust.data.registry import Dataset, read_checksums
+from medrobust.data.registry import DatasetEntry, read_checksums
 from medrobust.experiment.preflight import still_to_download
 
 from tests.unit.servers import Behaviour, file_server
@@ -41,8 +41,8 @@ SOURCE = {
 QUICK = TransferSettings(attempts=2, read_timeout=5.0, sleep=lambda _: None, jitter=lambda: 0.0)
 
 
-def dataset(**changes) -> Dataset:
-    return Dataset.model_validate(
+def dataset(**changes) -> DatasetEntry:
+    return DatasetEntry.model_validate(
         {
             "name": "ptb",
             "title": "Two classes",
@@ -59,7 +59,7 @@ def dataset(**changes) -> Dataset:
     )
 
 
-def fetch(folder: Path, url: str = "", entry: Dataset | None = None, **options):
+def fetch(folder: Path, url: str = "", entry: DatasetEntry | None = None, **options):
     base_urls = {"physionet": url} if url else {}
     return locate_or_fetch(
         entry or dataset(),

@@ -12,7 +12,7 @@ from medrobust.core.errors import InputError
 from medrobust.data.fetching import transfer
 from medrobust.data.fetching.fetch import locate_or_fetch
 from medrobust.data.fetching.transfer import TransferSettings
-from medrobust.data.registry import Dataset
+from medrobust.data.registry import DatasetEntry
 
 from tests.unit.servers import Behaviour, file_server
 
@@ -21,14 +21,14 @@ CONTENT = random.Random(3).randbytes(400_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
-def dataset(*urls: str, **changes: object) -> Dataset:
+def dataset(*urls: str, **changes: object) -> DatasetEntry:
     source = {
         "kind": "http",
         "base_url": urls[0],
         "mirrors": list(urls[1:]),
         "files": [{"name": "x.bin", "bytes": len(CONTENT), "md5": MD5}],
     }
-    return Dataset.model_validate(
+    return DatasetEntry.model_validate(
         {
             "name": "two", "title": "Two classes", "adapter": "mitbih", "raw": "two",
             "classes": ["a", "b"], "shape": [4], "input_range": [0.0, 1.0], "counts": {},
@@ -38,7 +38,7 @@ def dataset(*urls: str, **changes: object) -> Dataset:
     )  # fmt: skip
 
 
-def get(data: Dataset, folder: Path, **changes: object) -> bytes:
+def get(data: DatasetEntry, folder: Path, **changes: object) -> bytes:
     options = {"attempts": 2, "read_timeout": 5.0, "sleep": lambda _: None, "jitter": lambda: 0.0}
     settings = TransferSettings(**{**options, **changes})
     manifest = locate_or_fetch(data, "official", [], folder, settings=settings)

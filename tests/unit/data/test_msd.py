@@ -19,7 +19,7 @@ from medrobust.data.fetching.transfer import TransferSettings
 from medrobust.data.prepared.prepare_volumes import prepare_volumes
 from medrobust.data.prepared.volume_previews import fullest_slice
 from medrobust.data.prepared.volumes import load_volumes, standardised
-from medrobust.data.registry import Dataset, load_registry
+from medrobust.data.registry import DatasetEntry, load_registry
 from medrobust.data.sets import msd
 
 from tests.unit.msd_files import AFFINE, packed, tar, task
@@ -28,7 +28,7 @@ from tests.unit.servers import Behaviour, file_server
 NAMES = ("msd_heart", "msd_hippocampus", "msd_prostate")
 
 
-def files_of(entry: Dataset, cases: int | None = None) -> dict[str, bytes]:
+def files_of(entry: DatasetEntry, cases: int | None = None) -> dict[str, bytes]:
     options = entry.options
     return task(
         options["task"],
@@ -47,7 +47,7 @@ def laid_out(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def prepared(entry: Dataset, raw: Path, out: Path, *, allow_subset: bool = False) -> dict:
+def prepared(entry: DatasetEntry, raw: Path, out: Path, *, allow_subset: bool = False) -> dict:
     manifest = locate_or_fetch(entry, "official", [raw], out / "none", allow_subset=allow_subset)
     facts = {
         "class_names": entry.classes,
@@ -147,7 +147,7 @@ def test_a_subset_is_labelled_and_otherwise_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def heart(tmp_path: Path) -> tuple[Dataset, dict[str, bytes], Path]:
+def heart(tmp_path: Path) -> tuple[DatasetEntry, dict[str, bytes], Path]:
     entry = load_registry()["msd_heart"]
     return entry, files_of(entry), tmp_path / "raw"
 

@@ -16,7 +16,7 @@ from medrobust.data.formats.heartbeats import LENGTH, scaled_segments
 from medrobust.data.prepared.prepare import prepare
 from medrobust.data.prepared.splits import shuffled_split
 from medrobust.data.prepared.store import load_dataset
-from medrobust.data.registry import Dataset, load_registry
+from medrobust.data.registry import DatasetEntry, load_registry
 from medrobust.data.sets import ptbdb
 from medrobust.jobs.data import _facts
 from sklearn.model_selection import train_test_split
@@ -182,7 +182,7 @@ def test_wrong_sources_files_and_options(csv_files: dict[str, Path]) -> None:
 # --------------------------------------------------------------------------- prepared data
 
 
-def entry_of(n_normal: int, n_abnormal: int) -> Dataset:
+def entry_of(n_normal: int, n_abnormal: int) -> DatasetEntry:
     """The registry's entry, with the official counts of a smaller release."""
     entry = load_registry()["ptbdb"]
     y = np.repeat([0, 1], [n_normal, n_abnormal])
@@ -195,7 +195,9 @@ def entry_of(n_normal: int, n_abnormal: int) -> Dataset:
     return entry.model_copy(update={"counts": changed})
 
 
-def prepared(entry: Dataset, source: str, files: dict[str, Path], out: Path, **options) -> dict:
+def prepared(
+    entry: DatasetEntry, source: str, files: dict[str, Path], out: Path, **options
+) -> dict:
     manifest = {
         "files": [
             {"name": name, "path": str(path), "bytes": 1, "sha256": "0" * 64}

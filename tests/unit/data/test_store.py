@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -131,7 +132,9 @@ MANIFEST = {
 def make_fake(
     folder: Path, monkeypatch: pytest.MonkeyPatch, data: Prepared, **changes: object
 ) -> dict:
-    monkeypatch.setattr(preparation, "adapter_of", lambda name: lambda *a, **k: data)
+    monkeypatch.setattr(
+        preparation, "adapter_of", lambda name, form: SimpleNamespace(adapt=lambda *a, **k: data)
+    )
     return make(folder, source="kaggle", manifest=MANIFEST, **changes)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from medrobust.core.registry import ARCHITECTURES, ATTACKS, METHODS
+from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS, object_of
 from medrobust.experiment import codehash
 
 
@@ -261,11 +262,95 @@ def _hash_of_text(text, patch):
     return found
 
 
-def test_a_misspelt_contract_counts(small):
-    small(work="LABEL_BLOCK = 4\n")
-    before = codehash.code_hash("medrobust.work")
-    small(work="LABEL_BLCOK = 4\n")
-    assert codehash.code_hash("medrobust.work") != before
+#: Each kind of registered module, and the function that its object is asked for.
+KINDS = {
+    "architecture": (ARCHITECTURES, "member_scores"),
+    "method": (METHODS, "train"),
+    "attack": (ATTACKS, "attack"),
+    "adapter": (ADAPTERS, "adapt"),
+}
+
+
+def hashes_of(kind):
+    codehash.forget()
+    return {name: codehash.code_hash(object_of(kind, name)) for name in KINDS[kind][0]}
+
+
+@pytest.fixture(scope="module")
+def original():
+    """The hashes of all objects of the library as it is, by kind and name."""
+    return {kind: hashes_of(kind) for kind in KINDS}
+
+
+def file_of(package, module):
+    return package.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, (names, _) in KINDS.items() for name in names]
+)
+def test_an_edit_of_what_an_object_refers_to_changes_its_hash_and_no_other(
+    original, package, kind, name
+):
+    names, function = KINDS[kind]
+    before = original[kind]
+    file = file_of(package, names[name])
+    tree = ast.parse(file.read_text())
+    (edited,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function)
+    edited.body.insert(1, ast.parse("edited = 1").body[0])
+    file.write_text(ast.unparse(tree))
+    after = hashes_of(kind)
+    assert [other for other in names if after[other] != before[other]] == [name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "old", "new"),
+    [
+        ("architecture", "cnn1d", "gradient_block=64", "gradient_block=32"),
+        ("architecture", "resnet18", "    label_block=4,\n", ""),
+        ("architecture", "bnn", "has_gradients=False", "has_gradients=True"),
+        ("architecture", "relu_mlp", "    backpropagate=backpropagate,\n", ""),
+        ("architecture", "mlp", 'scores="logits"', 'scores="probabilities"'),
+        ("method", "scd", "uses_gpu=False", "uses_gpu=True"),
+    ],
+)
+def test_a_field_that_shapes_results_counts(original, package, kind, name, old, new):
+    before, text = original[kind], file_of(package, KINDS[kind][0][name]).read_text()
+    assert text.count(old) == 1
+    file_of(package, KINDS[kind][0][name]).write_text(text.replace(old, new))
+    after = hashes_of(kind)
+    assert [other for other in after if after[other] != before[other]] == [name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "old", "new"),
+    [
+        ("architecture", "resnet18", "step_seconds=0.13", "step_seconds=0.14"),
+        ("method", "scd", "return spec.iterations *", "return 2 * spec.iterations *"),
+        ("method", "scd", "    passes=passes,\n", ""),
+        ("method", "ima", "keeps_margins=True", "keeps_margins=False"),
+        ("method", "ima", "    search_can_be_traced=True,\n", ""),
+        ("method", "adam_cross_entropy", '"bnn": 1.1e-6', '"bnn": 1.2e-6'),
+        ("method", "adam_cross_entropy", 'frozenset({"mlp", "bnn"', 'frozenset({"bnn"'),
+        ("attack", "spsa", '"cnn1d": 2.2e-4', '"cnn1d": 2.3e-4'),
+    ],
+)
+def test_what_is_for_the_plan_or_for_drawing_alone_does_not_count(
+    original, package, kind, name, old, new
+):
+    before, text = original[kind], file_of(package, KINDS[kind][0][name]).read_text()
+    assert text.count(old) == 1
+    file_of(package, KINDS[kind][0][name]).write_text(text.replace(old, new))
+    assert hashes_of(kind) == before
+
+
+def test_a_job_depends_on_the_objects_that_it_is_given(package):
+    """The walk cannot see what a job chooses by name: whoever asks names the objects too."""
+    job = "medrobust.jobs.train:train_members"
+    with_ima, with_mma = (codehash.code_hash(job, object_of("method", m)) for m in ("ima", "mma"))
+    assert with_ima != with_mma
+    assert "medrobust.training.ima" not in codehash.reached(job)
+    assert "medrobust.training.ima" in codehash.reached(job, object_of("method", "ima"))
 
 
 def test_unknown_entries_are_refused(small):

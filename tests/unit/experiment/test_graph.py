@@ -236,7 +236,7 @@ def test_measured_times_replace_the_built_in_unit_costs(root, elsewhere):
     timing = folder / "members_0-24.timing.json"
     timing.write_text(json.dumps({"kind": kind, "units": 1000, "wall_s": 99, "cpu_s": 50}))
     assert plan.measured_unit_seconds(elsewhere / "results") == {kind: 0.05}
-    before = plan.UNIT_SECONDS[kind]
+    before = plan.training_unit_seconds("sgd_cross_entropy", "mlp")
     cpu = plan.make_plan(signnet({}, root))[0].cpu_hours
     timing.write_text(json.dumps({"kind": kind, "units": 1, "wall_s": 99, "cpu_s": 5}))
     assert plan.measured_unit_seconds(elsewhere / "results") == {}

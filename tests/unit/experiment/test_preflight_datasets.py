@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from medrobust.data.fetching.transfer import TransferSettings
-from medrobust.data.registry import Dataset, load_registry
+from medrobust.data.registry import DatasetEntry, load_registry
 from medrobust.experiment.preflight import PreflightItem, format_preflight, preflight, runnable
 
 from tests.unit.experiment.test_preflight import TOKEN, no_credentials
@@ -77,7 +77,7 @@ def test_targets_are_files_of_the_data_sets(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ servers
 
 
-def at(entry: Dataset, url: str, **archive: object) -> dict[str, Dataset]:
+def at(entry: DatasetEntry, url: str, **archive: object) -> dict[str, DatasetEntry]:
     """The registry with the official source of a data set at another address."""
     source = entry.sources["official"]
     changes: dict[str, object] = {"base_url": url, "mirrors": []}

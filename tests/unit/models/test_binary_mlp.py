@@ -153,7 +153,9 @@ def test_a_training_step_equals_a_network_with_pytorchs_batch_normalisation(kern
     x = torch.from_numpy(rng.random((4, 40, 11)).astype(np.float32))
     y = torch.from_numpy(rng.integers(0, 3, (4, 40)))
     tensors = {
-        name: torch.from_numpy(value.copy()).requires_grad_(name not in binary_mlp.UNTRAINED)
+        name: torch.from_numpy(value.copy()).requires_grad_(
+            name not in binary_mlp.ARCHITECTURE.untrained
+        )
         for name, value in parameters.items()
     }
     spec = binary_mlp.Spec(hidden_units=6, kernel_quantiser=kernel)

@@ -154,13 +154,13 @@ def test_a_majority_has_no_gradient():
         input_range=(0, 1),
     )  # fmt: skip
     assert not votes.has_gradients
-    assert forest.SCORES != "logits"
+    assert forest.ARCHITECTURE.scores != "logits"
     assert not made("bnn", 3, 1)[0].has_gradients
 
 
 def test_blocks_of_an_architecture():
     assert made("mlp", 3, 1)[0].gradient_block == gradients.BLOCK
-    assert made("cnn1d", 3, 1)[0].gradient_block == cnn1d.GRADIENT_BLOCK
+    assert made("cnn1d", 3, 1)[0].gradient_block == cnn1d.ARCHITECTURE.gradient_block == 64
 
 
 def test_images_keep_their_shape():

@@ -266,7 +266,8 @@ def test_a_query_of_large_images_computes_a_small_block(monkeypatch):
     )  # fmt: skip
     rows = np.random.default_rng(0).random((5, 1, 64, 64), dtype=np.float32)
     one, all_rows = model.predict(rows[:1]), model.predict(rows)
-    assert seen == [resnet18.LABEL_BLOCK] * 3 and resnet18.LABEL_BLOCK <= 8
+    block = resnet18.ARCHITECTURE.label_block
+    assert seen == [block] * 3 and block <= 8
     assert one[0] == all_rows[0]
 
 
@@ -299,10 +300,10 @@ def test_full_resnet18_has_the_published_number_of_weights():
 
 
 def test_one_output_is_the_logit_of_class_1():
-    case = (resnet18, SMALL.model_copy(update={"outputs": "one"}), (1, 32, 32), 2, None)
+    case = (resnet18, SMALL.model_copy(update={"outputs": "one"}), (1, 40, 40), 2, None)
     member, x = member_of(case), points(case, 3)
     found = resnet18.logits(case[1], member, x)
-    net = loaded((*case[:4], lambda: resnet_reference(SMALL.stages, 32, 1)), member)
+    net = loaded((*case[:4], lambda: resnet_reference(SMALL.stages, 40, 1)), member)
     torch.testing.assert_close(found[:, 1:], net(x))
     assert (found[:, 0] == 0).all()
 
@@ -355,14 +356,41 @@ NAMES = {
 }
 
 
+ONE_PIXEL = instance_norm_cnn.Spec(
+    convolutions=[
+        {"channels": 4, "kernel": 5, "stride": 3},
+        {"channels": 4, "kernel": 3, "stride": 3},
+        {"channels": 4, "kernel": 2},
+        {"channels": 4, "kernel": 1},
+    ]
+)
+
+
+@pytest.mark.parametrize("stages", [[4], [4, 6], [4, 6, 8], [4, 6, 8, 10]])
+def test_the_smallest_image_that_resnet18_takes_is_the_smallest_that_it_tells_apart(stages):
+    """Of a smaller one, the last stage leaves one pixel, and normalisation nothing of that."""
+    spec, side = resnet18.Spec(stages=stages), {1: 2, 2: 8, 3: 16, 4: 32}[len(stages)]
+    with pytest.raises(InputError, match=f"{side + 1} pixels a side"):
+        resnet18.initial_parameters(spec, (1, side, side), 2, [0])
+    arrays = resnet18.initial_parameters(spec, (1, side + 1, side + 1), 2, [0])
+    member = {name: torch.from_numpy(value[0]) for name, value in arrays.items()}
+    distances = []
+    for pixels in (side, side + 1):
+        draws = torch.Generator().manual_seed(0)
+        found = resnet18.logits(spec, member, torch.rand(9, pixels**2, generator=draws))
+        distances.append(float(found.std(dim=0).max()))
+    assert distances[0] < 1e-4 < 1e-2 < distances[1]  # rounding errors of the one pixel
+
+
 @pytest.mark.parametrize(
     ("module", "spec", "shape", "classes", "text"),
     [
         (instance_norm_cnn, FASHION, (187,), 5, r"larger square images.*\[187\]"),
         (instance_norm_cnn, FASHION, (1, 28, 27), 5, "larger square images"),
         (instance_norm_cnn, SVHN, (3, 24, 24), 5, "larger square images"),
-        (resnet18, SMALL, (1, 28, 28), 2, "32 pixels a side"),
-        (resnet18, SMALL.model_copy(update={"outputs": "one"}), (1, 32, 32), 3, "two classes"),
+        (instance_norm_cnn, ONE_PIXEL, (1, 28, 28), 5, r"convolution 3 leaves less than 2 x 2"),
+        (resnet18, SMALL, (1, 32, 32), 2, "33 pixels a side"),
+        (resnet18, SMALL.model_copy(update={"outputs": "one"}), (1, 40, 40), 3, "two classes"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(module, spec, shape, classes, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_epochs_equal_those_of_autograd_and_torchs_optimizer(
     written_out = train([5, 6], classes, activation, **settings)
     calls = []
     monkeypatch.setattr(torch.optim.SGD, "step", counting(torch.optim.SGD.step, calls))
-    monkeypatch.delattr(mlp, "momentum_epoch")
+    monkeypatch.setattr(mlp, "ARCHITECTURE", replace(mlp.ARCHITECTURE, momentum_epoch=None))
     autograd = train([5, 6], classes, activation, **settings)
     assert len(calls) == 8
     for name, value in autograd.parameters.items():
@@ -110,7 +111,7 @@ def test_neither_threads_nor_grouping_change_a_bit(activation, blas_threads):
     whole = train(seeds, 5, activation, max_epochs=3)
     with threadpool_limits(blas_threads, "blas"):
         side_by_side = train(seeds, 5, activation, threads=3, max_epochs=3)
-        parts = mlp.concatenate(
+        parts = mlp.ARCHITECTURE.concatenate(
             [
                 train(seeds[:1], 5, activation, max_epochs=3).parameters,
                 train(seeds[1:], 5, activation, threads=2, max_epochs=3).parameters,
@@ -130,7 +131,8 @@ def test_a_loss_that_is_not_a_number_ends_the_training(activation):
 def test_initial_values_are_not_overwritten(monkeypatch):
     initial = mlp.initial_parameters(mlp.Spec(), (187,), 2, [1])
     before = {name: value.copy() for name, value in initial.items()}
-    monkeypatch.setattr(mlp, "initial_parameters", lambda *arguments: initial)
+    changed = replace(mlp.ARCHITECTURE, initial_parameters=lambda *arguments: initial)
+    monkeypatch.setattr(mlp, "ARCHITECTURE", changed)
     train([1], 2, "logistic")
     assert all((before[name] == value).all() for name, value in initial.items())
 
@@ -153,7 +155,8 @@ def test_epochs_run_with_one_blas_thread(monkeypatch):
         seen.extend(i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas")
         return epoch(*arguments, **options)
 
-    monkeypatch.setattr(mlp, "momentum_epoch", recorded)
+    changed = replace(mlp.ARCHITECTURE, momentum_epoch=recorded)
+    monkeypatch.setattr(mlp, "ARCHITECTURE", changed)
     with threadpool_limits(2, "blas"):
         train([1, 2], 2, "logistic", threads=2)
     assert seen and set(seen) == {1}

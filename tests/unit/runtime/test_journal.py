@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
-from medrobust.runtime import journal as progress
+from medrobust.runtime import journal as journals
 from medrobust.runtime.journal import Checkpoint, Journal, clear, mark_done, progress_key
 
 SCRIPTS = Path(__file__).parents[3] / "workflow" / "scripts"
@@ -182,17 +182,17 @@ def test_killed_in_the_middle_of_writing_a_unit(run, tmp_path, share):
     killed = run(
         """
         import os, signal
-        from medrobust.runtime import journal as progress
+        from medrobust.runtime import journal as journals
         from tests.unit.runtime.test_journal import unit
-        journal = progress.Journal(sys.argv[1], "key")
-        whole = progress._frame
+        journal = journals.Journal(sys.argv[1], "key")
+        whole = journals._frame
         def torn(payload):
             if b"u3" not in payload:
                 return whole(payload)
             frame = whole(payload)
             journal._file.write(frame[: int(float(sys.argv[2]) * len(frame))])
             os.kill(os.getpid(), signal.SIGKILL)
-        progress._frame = torn
+        journals._frame = torn
         for i in range(6):
             journal.append(f"u{i}", unit(i))
         """,
@@ -330,7 +330,7 @@ def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch):
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(progress.fcntl, "lockf", no_locks)
+    monkeypatch.setattr(journals.fcntl, "lockf", no_locks)
     with pytest.raises(InputError, match="cannot lock files"):
         Journal(tmp_path / "a.journal", "key")
     monkeypatch.undo()

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
-from medrobust.core.registry import module_of
 from medrobust.models import binary_mlp, cnn1d, mlp
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.journal import Checkpoint
 from medrobust.training import adam_cross_entropy
 from medrobust.training.engine import loop
@@ -135,7 +135,7 @@ def test_a_member_depends_on_its_own_seed_only(architecture):
         alone = train(architecture, [seed]).parameters
         assert same_bytes(alone, {name: value[k : k + 1] for name, value in together.items()})
     pair = train(architecture, seeds[1:]).parameters
-    joined = module_of("architecture", architecture).concatenate(
+    joined = architecture_of(architecture).concatenate(
         [train(architecture, seeds[:1]).parameters, pair]
     )
     assert same_bytes(joined, together)
@@ -218,7 +218,7 @@ def test_training_learns(architecture, data, epochs, least):
     trained = train(
         architecture, [0, 1], (x[:300], y[:300]), learning_rate=0.005, max_epochs=epochs
     )
-    module = module_of("architecture", architecture)
+    module = architecture_of(architecture)
     scores = module.member_scores(SPECS[architecture], trained.parameters, (33,), 3, "cpu")
     accuracy = (scores(x[300:]).argmax(2) == y[300:]).mean(axis=1)
     assert (accuracy >= least).all(), accuracy

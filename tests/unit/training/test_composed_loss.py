@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
 from medrobust.core.seeds import derive_seed, generator
 from medrobust.data.prepared.store import Dataset
 from medrobust.jobs import train as jobs
 from medrobust.models import kachuee_cnn, relu_mlp
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.journal import Checkpoint
 from medrobust.training import composed_loss, planned_passes
 from medrobust.training.engine import apart_steps, loop
@@ -166,7 +169,7 @@ def plain_training(architecture: str, name: str, initial, x, y, seed: int) -> di
     kind = {"adamax": torch.optim.Adamax, "adam": torch.optim.Adam}[spec.optimizer]
     optimizer = kind(network.parameters(), lr=spec.learning_rate)
     order = balanced_order(y.numpy(), generator(seed, "epoch", 0))[: spec.epoch_points]
-    layers = module_of("architecture", architecture).normalised_kernels(SPECS[architecture])
+    layers = architecture_of(architecture).normalised_kernels(SPECS[architecture])
     for batch, first in enumerate(range(0, len(order), spec.batch_size)):
         rows = torch.from_numpy(order[first : first + spec.batch_size])
         if spec.normalise_kernels:
@@ -210,7 +213,8 @@ def double_precision(monkeypatch):
                 for name, v in arrays.items()
             }
 
-        monkeypatch.setattr(module, "initial_parameters", doubled)
+        changed = replace(module.ARCHITECTURE, initial_parameters=doubled)
+        monkeypatch.setattr(module, "ARCHITECTURE", changed)
     yield
     torch.set_default_dtype(before)
 
@@ -220,7 +224,7 @@ def test_an_epoch_equals_plain_pytorch_point_by_point(double_precision, architec
     x, y = problem(26)
     x = x.astype(np.float64)
     ours = train(architecture, name, data=(x, y), max_epochs=1).parameters
-    initial = module_of("architecture", architecture).initial_parameters(
+    initial = architecture_of(architecture).initial_parameters(
         SPECS[architecture], x.shape[1:], 5, [4]
     )
     member = {key: value[0] for key, value in initial.items()}
@@ -239,7 +243,9 @@ def loss_of(name: str, flip: bool, **changes):
     logits, _ = relu_mlp.logits_and_pattern(SPECS["relu_mlp"], member.leaves, points)
     y = (logits.argmax(dim=1) + flip) % 5
     work = Work(x, y.numpy(), 5, [0], [0], input_range=(0.0, 1.0))
-    loss = composed_loss._Gradient(settings(name, **changes), relu_mlp, SPECS["relu_mlp"], work)
+    loss = composed_loss._Gradient(
+        settings(name, **changes), relu_mlp.ARCHITECTURE, SPECS["relu_mlp"], work
+    )
     gradient, value, right = loss(member, points, y, torch.Generator().manual_seed(0))
     assert int(right) == (0 if flip else len(x))
     return value.item(), gradient.clone()
@@ -314,7 +320,8 @@ def dead_start(monkeypatch, spec):
         arrays["w1"][:, 1], arrays["b1"][:, 1] = -np.abs(arrays["w1"][:, 1]), -0.1
         return arrays
 
-    monkeypatch.setattr(relu_mlp, "initial_parameters", dead)
+    changed = replace(relu_mlp.ARCHITECTURE, initial_parameters=dead)
+    monkeypatch.setattr(relu_mlp, "ARCHITECTURE", changed)
     return dead(spec, (45,), 5, [4])
 
 
@@ -351,7 +358,8 @@ def test_a_kernel_that_one_point_moves_late_in_the_epoch_is_not_drawn_anew(monke
         arrays["w1"][:, 1, 44] = 1  # but this one, which point 0 turns on
         return arrays
 
-    monkeypatch.setattr(relu_mlp, "initial_parameters", one_rare_unit)
+    changed = replace(relu_mlp.ARCHITECTURE, initial_parameters=one_rare_unit)
+    monkeypatch.setattr(relu_mlp, "ARCHITECTURE", changed)
     trained = train("relu_mlp", "mse", seeds=[seed], data=(x, y), normalise_kernels=False)
     assert trained.history[0]["revived"] == 0
     x[0, 44] = 0

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from medrobust.core.errors import InputError
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
 from medrobust.core.seeds import derive_seed, generator
 from medrobust.experiment import plan
 from medrobust.models import instance_norm_cnn, layer_norm_mlp, resnet18
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.journal import Checkpoint
 from medrobust.training import ima, planned_passes
+from medrobust.training.contract import method_of
 from medrobust.training.engine import loop
 from medrobust.training.engine.work import Work
 from sklearn.datasets import make_moons
@@ -48,21 +50,21 @@ def points(n: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float32), y.astype(np.int64)
 
 
-def method_of(name: str, **changes):
+def made(name: str, **changes):
     small = {"batch_size": BATCH, "max_epochs": EPOCHS, "learning_rate": 0.003}
     if name.startswith("ima"):
         small["sweep_batch_size"] = SWEEP
     values = SETTINGS[name] | small | changes
     spec = parse_spec("method", values, file="test", prefix="method")
-    return module_of("method", values["name"]), spec
+    return method_of(values["name"]), spec
 
 
 def train(name: str, seeds=(7,), checkpoint=None, n: int = POINTS, **changes):
     x, y = points(n)
-    module, spec = method_of(name, **changes)
+    method, spec = made(name, **changes)
     numbers, seeds = list(range(len(seeds))), list(seeds)
     work = Work(x, y, 2, numbers, seeds, input_range=EVERYWHERE, checkpoint=checkpoint)
-    return module.train(spec, "layer_norm_mlp", layer_norm_mlp.Spec(), work)
+    return method.train(spec, "layer_norm_mlp", layer_norm_mlp.Spec(), work)
 
 
 # Plain PyTorch: the same start, order and draws, and everything else as the papers say it.
@@ -262,7 +264,7 @@ PLAIN = {
 def plain_training(name: str, seed: int):
     """Returns network, margins, mean losses of the epochs, and what Algorithm 2 met."""
     x, y = (torch.from_numpy(array) for array in points())
-    spec = method_of(name)[1]
+    spec = made(name)[1]
     net = plain_network(layer_norm_mlp.initial_parameters(layer_norm_mlp.Spec(), (2,), 2, [seed]))
     optimizer = torch.optim.Adam(net.parameters(), lr=spec.learning_rate)
     first = {"ima": "margin_step", "mma": "least_radius"}.get(SETTINGS[name]["name"])
@@ -418,11 +420,11 @@ def test_images_of_three_classes_are_trained_on(name, network):
     small = {"batch_size": 12, "max_epochs": 3, "learning_rate": 0.01}
     changes = {"ddn_training": {"steps": 4}, "adversarial_training": {}}
     few = {} if name == "rand" else {"steps": 4}
-    module, spec = method_of(name, **(small | few | changes.get(SETTINGS[name]["name"], {})))
+    method, spec = made(name, **(small | few | changes.get(SETTINGS[name]["name"], {})))
     work = Work(x, y, 3, [0], [5], input_range=(0.0, 1.0))
-    trained = module.train(spec, network, NETWORKS[network], work)
+    trained = method.train(spec, network, NETWORKS[network], work)
     member = {key: torch.from_numpy(value) for key, value in trained.parameters.items()}
-    logits = module_of("architecture", network).forward(
+    logits = architecture_of(network).forward(
         NETWORKS[network], member, torch.from_numpy(x).flatten(1)
     )
     assert (logits[0].argmax(1).numpy() == y).mean() > 0.9
@@ -435,9 +437,7 @@ def test_plain_cross_entropy_is_a_composed_loss():
     values = {"name": "composed_loss", "loss": "cross_entropy", "optimizer": "adam"}
     spec = parse_spec("method", values | {"max_epochs": 2}, file="test", prefix="method")
     work = Work(x, y, 2, [0], [7], input_range=EVERYWHERE)
-    trained = module_of("method", "composed_loss").train(
-        spec, "layer_norm_mlp", layer_norm_mlp.Spec(), work
-    )
+    trained = method_of("composed_loss").train(spec, "layer_norm_mlp", layer_norm_mlp.Spec(), work)
     net = plain_network(layer_norm_mlp.initial_parameters(layer_norm_mlp.Spec(), (2,), 2, [7]))
     optimizer = torch.optim.Adam(net.parameters())
     for epoch in range(2):
@@ -452,12 +452,12 @@ def test_plain_cross_entropy_is_a_composed_loss():
 
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(InputError, match="margin_step is larger"):
-        method_of("ima", margin_step=0.4)
+        made("ima", margin_step=0.4)
     composed = {"name": "composed_loss", "loss": "cross_entropy", "max_epochs": 1}
     spec = parse_spec("method", composed | {"normalise_kernels": True}, file="", prefix="")
     x, y = points()
     with pytest.raises(InputError, match="which of its kernels"):
-        module_of("method", "composed_loss").train(
+        method_of("composed_loss").train(
             spec, "layer_norm_mlp", layer_norm_mlp.Spec(), Work(x, y, 2, [0], [0])
         )
 
@@ -480,7 +480,11 @@ def test_the_plan_counts_passes(name, passes):
 
 
 def test_the_plan_knows_the_networks_whatever_the_method():
-    assert plan._unit("train:ima:layer_norm_mlp", 1.0, None) == 5e-6
-    assert plan._unit("train:mma:layer_norm_mlp", 1.0, None) == 5e-6
-    assert plan._unit("train:ima:layer_norm_mlp", 1.0, {"train:ima:layer_norm_mlp": 3.0}) == 3.0
-    assert plan._unit("train:ima:unheard_of", 1.0, None) == 1.0
+    assert plan.training_unit_seconds("ima", "layer_norm_mlp") == 5e-6
+    assert plan.training_unit_seconds("mma", "layer_norm_mlp") == 5e-6
+    measured = {"train:ima:layer_norm_mlp": 3.0}
+    assert plan.training_unit_seconds("ima", "layer_norm_mlp", measured) == 3.0
+    assert plan.training_unit_seconds("composed_loss", "relu_mlp") == 7e-6
+    assert plan.training_unit_seconds("ima", "forest") == plan.UNKNOWN_TRAINING
+    assert plan.attack_unit_seconds("spsa", "mlp") == plan.UNKNOWN_QUERY
+    assert plan.attack_unit_seconds("pgd", "mlp", {"attack:pgd:mlp": 2.0}) == 2.0

@@ -46,7 +46,7 @@ def curved(seed: int, classes: int = 2, d: int = 2) -> Network:
     spec = layer_norm_mlp.Spec()
     arrays = layer_norm_mlp.initial_parameters(spec, (d,), classes, [seed])
     tensors = {n: torch.from_numpy(2.0 * v[0]).double() for n, v in arrays.items()}
-    network = Network(layer_norm_mlp, spec, tensors)
+    network = Network(layer_norm_mlp.ARCHITECTURE, spec, tensors)
     around = torch.randn(500, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     tensors["b4"] -= network.logits(around).median(dim=0).values
     return network

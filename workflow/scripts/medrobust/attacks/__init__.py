@@ -1,7 +1,7 @@
 """Attacks: one interface, one module per attack.
 
-An attack's module exposes ``Spec`` (its settings) and ``attack(model, x, y, spec, seeds, *,
-x_start, journal, progress) -> AttackResult``; ``medrobust.core.registry`` names the module. Call
+A module holds one attack and ends with ``ATTACK``, an object of
+:class:`medrobust.attacks.contract.Attack`; ``medrobust.core.registry`` names the module. Call
 :func:`run_attack`: it checks what is given and imports only the attack that is asked for.
 
 Results are arrays over (point, restart). Each (point, restart) has its own seed, so a result
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from medrobust.attacks.contract import attack_of
 from medrobust.core.errors import InputError
-from medrobust.core.registry import module_of
 from medrobust.core.schema import Settings
 
 if TYPE_CHECKING:
@@ -129,17 +129,17 @@ def run_attack(
     Raises:
         InputError: the name is unknown, or an array has a wrong shape, type or value.
     """
-    module = module_of("attack", name)
-    if not isinstance(spec, module.Spec):
+    entry = attack_of(name)
+    if not isinstance(spec, entry.spec):
         raise InputError(
             f"The settings given to the attack {name!r} are {type(spec).__name__}, "
-            f"not {module.Spec.__name__}."
+            f"not {entry.spec.__name__}."
         )
     _check_points(model, x, y)
     _check_seeds(seeds, len(x))
     if x_start is not None:
         check_rows("starting points", x_start, (len(x), *model.input_shape))
-    return module.attack(
+    return entry.attack(
         model,
         x,
         np.asarray(y, dtype=np.int64),

@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from medrobust.attacks import AttackResult, ProgressSink
+from medrobust.attacks.contract import Attack
 from medrobust.attacks.engine.ball import (
     GradientModel,
     Norm,
@@ -135,3 +136,17 @@ class _Gradients:
     def slopes(self, *_: np.ndarray) -> np.ndarray:
         """Returns the gradients of the pass that :meth:`suspects` made."""
         return self._slopes
+
+
+ATTACK = Attack(
+    spec=Spec,
+    attack=attack,
+    unit_seconds={
+        "relu_mlp": 1.9e-6,
+        "kachuee_cnn": 1.3e-4,
+        "cnn1d": 3e-4,
+        "layer_norm_mlp": 1.3e-6,
+        "instance_norm_cnn": 6.5e-4,
+        "resnet18": 0.05,
+    },
+)

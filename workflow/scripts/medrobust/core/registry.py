@@ -1,8 +1,9 @@
 """What exists: architectures, training methods, attacks and adapters, each one module.
 
-An entry names the module that holds everything about it. The module (but an adapter's) exposes
-``Spec``, its settings class, and imports torch, ART and the like only inside functions, so that
-reading the configuration stays cheap. docs/extending.md shows how to add one.
+A name stands for the module that holds everything about it. The module ends with one object
+(:mod:`medrobust.core.contract`), called ``ARCHITECTURE``, ``METHOD``, ``ATTACK`` or ``ADAPTER``,
+and imports torch, ART and the like only inside functions, so that reading the configuration stays
+cheap. docs/extending.md shows how to add one.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
+from medrobust.core.contract import Contract
+from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked, unknown_name
 
 ARCHITECTURES: dict[str, str] = {
@@ -39,9 +42,6 @@ METHODS: dict[str, str] = {
     "ima": "medrobust.training.ima",
     "ddn_training": "medrobust.training.ddn_training",
 }
-
-#: Methods that hand back a margin of each training point.
-MARGINS = frozenset({"ima", "mma"})
 
 ATTACKS: dict[str, str] = {
     "hopskipjump": "medrobust.attacks.hopskipjump",
@@ -71,8 +71,48 @@ _KINDS: dict[str, dict[str, str]] = {
     "adapter": ADAPTERS,
 }
 
+HERE = "medrobust/core/registry.py"
 
-def module_of(kind: str, name: str, *, where: str = "medrobust/core/registry.py") -> ModuleType:
+AnyContract = TypeVar("AnyContract", bound=Contract)
+
+
+def entry_of(
+    kind: str, name: str, contract: type[AnyContract] = Contract, *, where: str = HERE
+) -> AnyContract:
+    """Returns the object that a registered module ends with.
+
+    Args:
+        kind: "architecture", "method", "attack" or "adapter".
+        name: a registered name.
+        contract: the class that the object must be of.
+        where: where the name stands, for the message.
+
+    Raises:
+        InputError: there is no such name, or its module has no such object.
+    """
+    found = vars(module_of(kind, name, where=where)).get(kind.upper())
+    if not isinstance(found, contract):
+        wanted = contract.__name__ if contract is not Contract else kind.capitalize()
+        there = "" if found is None else f", but {kind.upper()} is {found!r}"
+        raise InputError(
+            f"The module of the {kind} {name!r} must end with an object of the class {wanted}"
+            f"{there}.",
+            where=_KINDS[kind][name],
+            remedy=f"end the module with `{kind.upper()} = {wanted}(...)`: docs/extending.md.",
+        )
+    return found
+
+
+def object_of(kind: str, name: str) -> str:
+    """Returns where the object of a registered module stands: ``module:NAME``.
+
+    Raises:
+        KeyError: there is no such name.
+    """
+    return f"{_KINDS[kind][name]}:{kind.upper()}"
+
+
+def module_of(kind: str, name: str, *, where: str = HERE) -> ModuleType:
     """Imports and returns the module of an architecture, method, attack or adapter.
 
     Args:
@@ -81,12 +121,16 @@ def module_of(kind: str, name: str, *, where: str = "medrobust/core/registry.py"
         where: where the name stands, for the message.
 
     Raises:
-        InputError: there is no such name.
+        InputError: there is no such name, or what its module states does not fit together.
     """
     names = _KINDS[kind]
     if name not in names:
         raise unknown_name(kind, name, names, where=where)
-    return importlib.import_module(names[name])
+    try:
+        return importlib.import_module(names[name])
+    except InputError as error:
+        place = error.where or names[name]
+        raise InputError(error.what, where=place, remedy=error.remedy) from None
 
 
 def parse_spec(kind: str, values: Mapping[str, Any], *, file: str, prefix: str) -> Settings:
@@ -99,6 +143,5 @@ def parse_spec(kind: str, values: Mapping[str, Any], *, file: str, prefix: str) 
     name = values.get("name")
     if name not in names:
         raise unknown_name(kind, name, names, where=f"{file}, key {prefix}.name")
-    spec: type[Settings] = module_of(kind, str(name)).Spec
     options = {key: value for key, value in values.items() if key != "name"}
-    return checked(spec, options, file=file, prefix=prefix)
+    return checked(entry_of(kind, str(name)).spec, options, file=file, prefix=prefix)

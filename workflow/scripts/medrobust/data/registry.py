@@ -222,7 +222,7 @@ class Counts(Settings):
     paper: dict[str, Splits] = Field(default_factory=dict)
 
 
-class Dataset(Settings):
+class DatasetEntry(Settings):
     """One data set. ``shape`` is that of one example; ``input_range`` its (low, high).
 
     ``form: volumes``: cases of different shapes, kept as files; ``shape`` is then the number of
@@ -247,7 +247,7 @@ class Dataset(Settings):
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _consistent(self) -> Dataset:
+    def _consistent(self) -> DatasetEntry:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have the same name")
         if (self.input_range is None) != (self.form == "volumes"):
@@ -316,7 +316,7 @@ def default_registry_path() -> Path:
 
 def load_registry(
     path: str | Path | None = None, checksums_dir: str | Path | None = None
-) -> dict[str, Dataset]:
+) -> dict[str, DatasetEntry]:
     """Reads the data registry.
 
     Args:
@@ -337,7 +337,7 @@ def load_registry(
     return {name: _entry(name, entry, path, folder) for name, entry in entries.items()}
 
 
-def get_dataset(registry: Mapping[str, Dataset], name: str) -> Dataset:
+def get_dataset(registry: Mapping[str, DatasetEntry], name: str) -> DatasetEntry:
     """Returns the entry ``name``.
 
     Raises:
@@ -382,14 +382,14 @@ class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: 
         return super().construct_mapping(node, deep=deep)
 
 
-def _entry(name: str, values: dict[str, Any], path: Path, checksums_dir: Path) -> Dataset:
+def _entry(name: str, values: dict[str, Any], path: Path, checksums_dir: Path) -> DatasetEntry:
     prefix = f"datasets.{name}"
     if "name" in values:
         raise InputError(
             "The name of a data set is the key of its entry; remove `name`.",
             where=f"{path}, key {prefix}.name",
         )
-    entry = checked(Dataset, {"name": name, **values}, file=str(path), prefix=prefix)
+    entry = checked(DatasetEntry, {"name": name, **values}, file=str(path), prefix=prefix)
     sources = {key: _expanded(source, checksums_dir) for key, source in entry.sources.items()}
     return entry.model_copy(update={"sources": sources})
 

@@ -7,7 +7,7 @@ code). A repeated point gets the same prediction each time, so each is evaluated
 counted with its tile count as weight: the metrics are those of the tiled set, exactly.
 
 Accuracy is the weighted share on the confusion matrix's diagonal. Precision is the unweighted
-mean over classes of the share of a class's predictions that are right; a class that is never
+mean over classes of the share of a class's predictions that are correct; a class that is never
 predicted has precision 0 (the authors' code prints NaN there, the paper 0).
 
 Intervals come from a bootstrap over test points within their classes: the repeats of a point
@@ -36,7 +36,8 @@ class Cells:
         prediction: int64 ``[k]``, predicted class.
         weight: int64 ``[k]``, how often each point occurs in the balanced set, at least 1.
         count: int64 ``[k]``, number of points.
-        runs: predictions counted of each point; with more than one, ``count`` sums over them.
+        runs: attack runs whose predictions are counted of each point; with more than one,
+            ``count`` sums over them.
     """
 
     label: np.ndarray

@@ -303,6 +303,12 @@ def _notes(
     notes = []
     if getattr(model, "probabilities", False) and model.logits_asked:
         notes.append("The model's scores are probabilities; their logarithms serve as logits.")
+    if lost := int((~records["init_ok"]).sum()):
+        advice = " settings={'start': 'blended'} tries other draws too."
+        notes.append(
+            f"There was no starting point for {lost:,} of {len(records):,} runs: no draw was "
+            "adversarial." + advice * (getattr(spec, "start", "") == "random")
+        )
     if records["gradient_evaluations"].any():
         notes += _vanishing_gradients(model, x, y, getattr(spec, "loss", "cross_entropy"))
     return notes

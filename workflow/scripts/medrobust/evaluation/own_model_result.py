@@ -190,7 +190,7 @@ class Evaluation:
         lines += [
             f"Spent: {self.queries:,} queries{gradients * bool(self.gradient_evaluations)}, "
             f"{self.queries / self.n:,.0f} queries per point.",
-            f"Values kept within [{self.clip[0]:g}, {self.clip[1]:g}]"
+            f"Values kept within [{self.clip[0]:.4g}, {self.clip[1]:.4g}]"
             + ("." if self.clip_given else ", the range of the points (`clip` was not given)."),
             f"Intervals: over the {_count(self.n, 'point')} given; one model, no training repeated "
             + ("(Wilson)." if self.robust_accuracy else f"(Wilson; {RESAMPLES:,} resamples)."),

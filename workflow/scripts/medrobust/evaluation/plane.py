@@ -7,6 +7,7 @@ should find, and shows what it misses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ import numpy as np
 
 if TYPE_CHECKING:
     from medrobust.models.ensembles import Ensemble
+
+
+def is_plane(shape: Sequence[int], n_classes: int) -> bool:
+    """Tells whether points of this shape lie in the plane, where two classes can be drawn."""
+    return tuple(shape) == (2,) and n_classes == 2
 
 
 def distances_to_another_label(

@@ -1,9 +1,9 @@
 """Attack records: one row per (point, epsilon, loss, restart), from a fresh forward pass.
 
-The file contract is section 3 of the design. What a record says is checked against the
+docs/results.md describes the columns. What a record says is checked against the
 stored float32 array, never taken from the attack. Conventions:
 
-* a clean point that the model gets wrong has success true and distance 0;
+* a clean point that the model misclassifies has success true and distance 0;
 * a failed attack is censored: success false and no distances (null), never 0, never dropped;
 * epsilon and loss are null for boundary attacks, which have neither.
 

@@ -3,17 +3,17 @@
 A tally holds the number of test points for each level, true class and prediction, from which
 accuracy and precision on the balanced test set and their intervals follow
 (:mod:`medrobust.evaluation.balanced`). One row counts the points that agree in all columns of
-:data:`KEY`. Readings:
+:data:`KEY`. A reading says which outcome counts:
 
 * ``clean`` (epsilon 0): without attack;
-* ``attack``: each level as it was attacked. The worst of several runs (losses, restarts)
-  counts: a point is misclassified if any run succeeded, with the prediction of the first that
-  did, in the order of losses and restarts;
+* ``attack``: each level as it was attacked. The worst of several attack runs (losses, restarts)
+  counts: a point is misclassified if any of them succeeded, with the prediction of the first
+  that did, in the order of losses and restarts;
 * ``worst_case``: a point is misclassified at a level if any level up to it succeeded, with the
   prediction found at the smallest of these, because a small perturbation is within the larger
   radius too;
-* ``each_run`` (only with several runs of each point and level): every run counts on its own, so
-  shares are means over runs.
+* ``each_run`` (only with several attack runs of each point and level): every one counts on its own,
+  so shares are means over attack runs.
 
 **Which points.** ``selection`` says it in every row. ``test_set``: all test points, and
 ``tile_count`` is how often the balanced set repeats each. ``first_per_class``: the first
@@ -54,7 +54,7 @@ SCHEMA = {
     "runs": "int64",  # predictions counted of each point (1 but in each_run)
     "attacked": "int64",  # of these points, correct without attack, so that it had to move them
     "non_monotone": "int64",  # of these, with success at a smaller level but not at this one
-    "queries": "int64",  # spent on these points, of all runs; all levels so far in worst_case
+    "queries": "int64",  # of all attack runs on these points; all levels so far in worst_case
     "gradient_evaluations": "int64",
     "selection": "str",
     "per_class": "int64",  # points per class of the selection, 0: all test points
@@ -214,7 +214,7 @@ def _checked_clean(clean: pd.DataFrame) -> pd.DataFrame:
 
 
 def _complete(records: pd.DataFrame) -> int:
-    """Returns the runs (losses times restarts) of each point and level."""
+    """Returns the attack runs (losses times restarts) of each point and level."""
     if records.empty or records["epsilon"].isna().any() or (records["epsilon"] <= 0).any():
         raise InputError(
             "A tally needs records of an attack at given radii above 0.",
@@ -332,7 +332,7 @@ def _levels(points: pd.DataFrame, outcomes: _Outcomes, reading: str) -> list[pd.
 def _each_run(
     points: pd.DataFrame, records: pd.DataFrame, outcomes: _Outcomes, runs: int
 ) -> list[pd.DataFrame]:
-    """Returns the counted runs of each level."""
+    """Returns the counted attack runs of each level."""
     label = records["label"].to_numpy()
     found = records["adversarial_prediction"].astype("float64").to_numpy()
     hit = records["success"].to_numpy()

@@ -1,11 +1,11 @@
-"""Traces of attacks: how near each run had come after how many iterations and queries.
+"""Traces of attacks: how near each attack run had come after how many iterations and queries.
 
 An engine that keeps traces stores them beside its records, in the file of arrays, over
 (point, restart, iterations done); index 0 is the adversarial start. An iteration does not
-depend on how many are to come, so entry t is what a run of t iterations would have ended with.
-Distances are in the norm that the attack minimises and follow the convention of
-:mod:`medrobust.evaluation.statistics`: 0 where the model is wrong without any attack, +inf
-where no adversarial example is known.
+depend on how many are to come, so entry t is what an attack run of t iterations would have ended
+with. Distances are in the norm that the attack minimises and follow the convention of
+:mod:`medrobust.evaluation.statistics`: 0 where the model misclassifies the point without any
+attack, +inf where no adversarial example is known.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ QUERIES, BOUNDARY, ITERATE = "trace_queries", "trace_boundary", "trace_iterate"
 
 @dataclass(frozen=True)
 class Traces:
-    """Traces of the runs on n points with r restarts and at most T iterations.
+    """Traces of the attack runs on n points with r restarts and at most T iterations.
 
-    Where a run ended before its last iteration, its last entry stands in all later ones: that is
-    what it would have ended with.
+    Where an attack run ended before its last iteration, its last entry stands in all later ones:
+    that is what it would have ended with.
 
     Attributes:
         point_id: int64 ``[n]``, ascending.
         queries: int64 ``[n, r, T + 1]``, queries spent so far in this restart, never falling.
         boundary: float64 ``[n, r, T + 1]``, smallest distance so far of a point projected to the
-            decision boundary, never rising; +inf where the run failed.
+            decision boundary, never rising; +inf where the attack run failed.
         iterate: float64 ``[n, r, T + 1]``, distance of the unprojected iterate, which may rise;
-            +inf where the run failed.
+            +inf where the attack run failed.
     """
 
     point_id: np.ndarray
@@ -51,7 +51,7 @@ class Traces:
 
     @property
     def max_iter(self) -> int:
-        """Number of iterations that a run could do."""
+        """Number of iterations that an attack run could do."""
         return self.queries.shape[2] - 1
 
     def within_queries(self, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

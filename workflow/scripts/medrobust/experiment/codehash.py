@@ -14,9 +14,10 @@ number under which the walk first met it. Statements of a module that define not
 as anything of the module does.
 
 Left out are the modules in ``NEUTRAL``: they do not shape results and are held by tests of
-their output instead. What is chosen at run time by name (by
-``medrobust.core.registry.module_of``) cannot be followed: whoever asks for a hash names those
-modules as entries too.
+their output instead. So are the fields of a contract (:mod:`medrobust.core.contract`) that shape
+none, such as costs for the plan, with what only they refer to. What is chosen at run time by name
+(``registry.module_of``) cannot be followed: whoever asks for a hash names the objects that those
+modules end with as entries too (``registry.object_of``).
 """
 
 from __future__ import annotations
@@ -31,13 +32,24 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from medrobust.attacks.contract import Attack
+from medrobust.core.contract import Contract
 from medrobust.core.io import write_json
+from medrobust.data.contract import Adapter
+from medrobust.models.contract import Architecture
+from medrobust.training.contract import Method
 
 PACKAGE = Path(__file__).parents[1]
 NEUTRAL = frozenset(
     f"medrobust.{name}"
     for name in (
+        "core.contract",
+        "models.contract",
+        "training.contract",
+        "attacks.contract",
+        "data.contract",
         "core.errors",
         "core.logs",
         "core.io",
@@ -50,6 +62,7 @@ NEUTRAL = frozenset(
         "experiment.codehash",
     )
 ) | {"medrobust"}
+CONTRACTS: tuple[type[Contract], ...] = (Architecture, Method, Attack, Adapter)
 _MODULE_NAME = re.compile(r"medrobust(\.\w+)+")
 _REFERENCE = "\0"  # stands in a template for a reference to a definition
 
@@ -60,6 +73,10 @@ class Name:
 
     module: str
     name: str = ""
+
+
+#: A class of contracts to the names of its fields that shape no result.
+_WITHOUT_EFFECT = {Name(c.__module__, c.__name__): c.without_effect() for c in CONTRACTS}
 
 
 @dataclass(frozen=True)
@@ -360,12 +377,22 @@ class _Writer:
 
     def _write_node(self, node: ast.AST, in_class: bool) -> None:
         self.text.append(type(node).__name__ + "(")
-        for field, value in ast.iter_fields(node):
+        for field, value in self._fields(node):
             hint = field == "returns" or (field == "annotation" and not in_class)
             own_name = field == "name" and value in self.names
             if not (hint or own_name or field in ("type_comment", "kind", "ctx")):
                 self.write(value, in_class=isinstance(node, ast.ClassDef) and field == "body")
         self.text.append(")")
+
+    def _fields(self, node: ast.AST) -> Iterator[tuple[str, Any]]:
+        """Yields the parts of a node; of a contract without the fields that shape no result."""
+        if isinstance(node, ast.Call):
+            left_out = _WITHOUT_EFFECT.get(self._target(node.func), frozenset())
+            yield "func", node.func
+            yield "args", node.args
+            yield "keywords", [k for k in node.keywords if k.arg not in left_out]
+        else:
+            yield from ast.iter_fields(node)
 
     def _target(self, node: ast.AST) -> Name | str | None:
         """Returns what a name, or an attribute of an imported module, refers to."""

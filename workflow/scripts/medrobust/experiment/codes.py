@@ -1,14 +1,15 @@
 """Which code each job depends on, as the hash ``code=`` that its rule carries.
 
 What is chosen by name (an architecture, a method, an attack, an adapter) is named here beside the
-job, because no walk through the code can see it.
+job, because no walk through the code can see it: the object that its module ends with, and so what
+the object refers to.
 """
 
 from __future__ import annotations
 
 from medrobust.core.io import sha256_of_json
-from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS
-from medrobust.data.registry import Dataset
+from medrobust.core.registry import object_of
+from medrobust.data.registry import DatasetEntry
 from medrobust.experiment.codehash import code_hash
 from medrobust.experiment.config import Model
 
@@ -17,15 +18,16 @@ def training_code(model: Model) -> str:
     """Returns the hash of the code that training a model depends on."""
     return code_hash(
         "medrobust.jobs.train:train_members",
-        ARCHITECTURES[model.architecture["name"]],
-        METHODS[model.method["name"]],
+        object_of("architecture", model.architecture["name"]),
+        object_of("method", model.method["name"]),
     )
 
 
 def prediction_code(model: Model) -> str:
     """Returns the hash of the code that a trained model's predictions depend on."""
     return code_hash(
-        "medrobust.jobs.evaluate:evaluate_clean", ARCHITECTURES[model.architecture["name"]]
+        "medrobust.jobs.evaluate:evaluate_clean",
+        object_of("architecture", model.architecture["name"]),
     )
 
 
@@ -33,8 +35,8 @@ def attack_code(model: Model, attack: str) -> str:
     """Returns the hash of the code that attacking a model depends on."""
     return code_hash(
         "medrobust.jobs.attack:attack_chunk",
-        ATTACKS[attack],
-        ARCHITECTURES[model.architecture["name"]],
+        object_of("attack", attack),
+        object_of("architecture", model.architecture["name"]),
     )
 
 
@@ -42,8 +44,8 @@ def plane_code(model: Model, job: str) -> str:
     """Returns the hash of the code that a job on the plane depends on, a map or a trace."""
     return code_hash(
         f"medrobust.jobs.plane:{job}",
-        ARCHITECTURES[model.architecture["name"]],
-        METHODS[model.method["name"]],
+        object_of("architecture", model.architecture["name"]),
+        object_of("method", model.method["name"]),
     )
 
 
@@ -58,17 +60,17 @@ PREPARED_BY = {
 SHOWN_OF_DATA = ("cards", "previews", "volume_previews", "audit", "volume_audit")
 
 
-def preparation_code(entry: Dataset) -> str:
+def preparation_code(entry: DatasetEntry) -> str:
     """Returns the hash of the code that preparing a data set depends on."""
     # How files were fetched changes none either.
     without = [
         *(f"medrobust.data.prepared.{name}" for name in SHOWN_OF_DATA),
         "medrobust.data.fetching.fetch",
     ]
-    return code_hash(PREPARED_BY[entry.form], ADAPTERS[entry.adapter], without=without)
+    return code_hash(PREPARED_BY[entry.form], object_of("adapter", entry.adapter), without=without)
 
 
-def dataset_definition(entry: Dataset) -> str:
+def dataset_definition(entry: DatasetEntry) -> str:
     """Returns the hash of what defines a data set's arrays in the registry."""
     fields = {"adapter", "options", "classes", "shape", "input_range", "counts"}
     return sha256_of_json(entry.model_dump(mode="json", include=fields))[:16]

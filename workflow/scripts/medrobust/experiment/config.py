@@ -22,11 +22,12 @@ from pydantic import Field, model_validator
 from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
 from medrobust.core.io import sha256_of_json
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
 from medrobust.core.schema import Settings, checked, unknown_name
-from medrobust.data.registry import STANDIN, Dataset, load_registry, read_yaml
+from medrobust.data.registry import STANDIN, DatasetEntry, load_registry, read_yaml
 from medrobust.experiment.amounts import differences
 from medrobust.experiment.catalogue import artefacts_of
+from medrobust.training.contract import method_of
 
 SCALES = ("paper", "laptop", "smoke")
 STUDIES_FOLDER = "config/studies"
@@ -260,7 +261,7 @@ class Resolved:
     config: Config
     scale: Scale
     studies: dict[str, Study]
-    registry: dict[str, Dataset]
+    registry: dict[str, DatasetEntry]
     files: dict[str, str]
     run: str
     root: Path
@@ -341,7 +342,7 @@ def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Sett
         "architecture", model.architecture, file=file, prefix=f"{prefix}.architecture"
     )
     method = parse_spec("method", model.method, file=file, prefix=f"{prefix}.method")
-    trains = module_of("method", model.method["name"]).ARCHITECTURES
+    trains = method_of(model.method["name"]).architectures
     if model.architecture["name"] not in trains:
         raise InputError(
             f"The method {model.method['name']!r} cannot train the architecture "
@@ -373,21 +374,21 @@ def chunk_size(attack: Attack, points: int) -> int:
     return int(attack.points_per_job)
 
 
-def named_datasets(names: bool | Sequence[str], registry: Mapping[str, Dataset]) -> list[str]:
+def named_datasets(names: bool | Sequence[str], registry: Mapping[str, DatasetEntry]) -> list[str]:
     """Returns the data sets that ``also_prepare`` or a command names; true or "all": every one."""
     if isinstance(names, bool):
         return list(registry) if names else []
     return list(registry) if "all" in names else list(dict.fromkeys(names))
 
 
-def _check_known(names: Sequence[str], registry: Mapping[str, Dataset]) -> None:
+def _check_known(names: Sequence[str], registry: Mapping[str, DatasetEntry]) -> None:
     for name in names:
         if name not in registry:
             place = "config/config.yaml, key also_prepare"
             raise unknown_name("data set", name, sorted(registry), where=place)
 
 
-def _check_sources(config: Config, scale: Scale, registry: Mapping[str, Dataset]) -> None:
+def _check_sources(config: Config, scale: Scale, registry: Mapping[str, DatasetEntry]) -> None:
     for dataset, source in config.sources.items():
         place = "config/config.yaml, key sources"
         if scale.standin is not None and source != STANDIN:
@@ -451,7 +452,7 @@ def _resolve_study(
     scale: Scale,
     scale_file: str,
     root: Path,
-    registry: Mapping[str, Dataset],
+    registry: Mapping[str, DatasetEntry],
 ) -> Study:
     values = _with_defaults(_choose_protocol(read_yaml(root / file), config.protocol))
     if name in scale.studies:
@@ -603,7 +604,7 @@ def _of_protocol(
 
 
 def _check_names(
-    name: str, study: Study, file: str, registry: Mapping[str, Dataset], scale: Scale
+    name: str, study: Study, file: str, registry: Mapping[str, DatasetEntry], scale: Scale
 ) -> None:
     for model_name, model in study.models.items():
         model_specs(model, file=file, prefix=f"models.{model_name}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrobust.core.registry import MARGINS
+from medrobust.evaluation.plane import is_plane
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.reporting.catalogue import Artefact
+from medrobust.training.contract import method_of
 
 #: Field of an entry to the name of a rule's input.
 _INPUTS = {
@@ -103,15 +104,16 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
 
 def _knowledge(graph: Graph, cell: Cell, name: str) -> dict[str, str]:
     """Returns the files of what is known of a model beside attacks, as far as there are any."""
-    method = graph.study(cell.study).models[name].method["name"]
+    method = method_of(graph.study(cell.study).models[name].method["name"])
+    data = graph.registry[cell.dataset]
     files: dict[str, str] = {}
     if cell.replicate > 0 or cell.fold > 0:
         return files  # one training is drawn: those of all would fill the evidence
-    if method in MARGINS:
+    if method.keeps_margins:
         files["margins"] = graph.evaluation(cell, name, "margins.safetensors")
-    if graph.registry[cell.dataset].shape == [2]:
+    if is_plane(data.shape, len(data.classes)):
         files["plane"] = graph.evaluation(cell, name, "plane.safetensors")
-        if method == "ima":
+        if method.search_can_be_traced:
             files["search"] = graph.evaluation(cell, name, "search.safetensors")
     return files
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core.io import sha256_of_json
-from medrobust.data.registry import STANDIN, Dataset, fold_rows
+from medrobust.data.registry import STANDIN, DatasetEntry, fold_rows
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import (
     Attack,
@@ -54,7 +54,7 @@ class Graph:
     skipped: tuple[str, ...] = ()
 
     @property
-    def registry(self) -> dict[str, Dataset]:
+    def registry(self) -> dict[str, DatasetEntry]:
         """Every known data set."""
         return self.resolved.registry
 

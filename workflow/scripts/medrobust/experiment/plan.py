@@ -1,8 +1,8 @@
 """The plan: how many jobs, hours and bytes a run will take, before it starts.
 
-Predictions multiply the amounts in the configuration by unit costs. The built-in unit costs
-were measured on one core of a 2-core x86-64 machine; once jobs have run, the timing files
-beside their results replace them by the medians measured here.
+Predictions multiply the amounts in the configuration by unit costs, which methods, architectures
+and attacks state; they were measured on one core of a 2-core x86-64 machine. Once jobs have run,
+the timing files beside their results replace them by the medians measured here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from medrobust.attacks.contract import attack_of
 from medrobust.core.grid import grid_variants
-from medrobust.core.registry import module_of
 from medrobust.data.fetching.transfer import megabytes
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.calls import work_of
@@ -27,44 +27,11 @@ from medrobust.experiment.entries import knowledge_jobs
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
-from medrobust.runtime.devices import trains_on_gpu
-from medrobust.training import planned_passes
+from medrobust.models.contract import architecture_of
+from medrobust.training import planned_passes, trains_on_gpu
+from medrobust.training.contract import method_of
 
-# Seconds per unit on one core: a point seen by one member in training, a query of the ensemble (of
-# one member, where these are computed one after the other) or a gradient.
-UNIT_SECONDS: dict[str, float] = {
-    "train:scd:sign_network": 1.5e-7,
-    "train:sgd_cross_entropy:mlp": 3e-7,
-    "train:adam_cross_entropy:bnn": 1.1e-6,
-    "train:adam_cross_entropy:cnn1d": 7.5e-4,
-    "train:composed_loss:relu_mlp": 7e-6,
-    "train:composed_loss:kachuee_cnn": 2.9e-4,
-    "train:bagged_trees:forest": 1.6e-4,
-    # A plain step of any method that goes by it (training.robust_descent).
-    "train:*:layer_norm_mlp": 5e-6,
-    "train:*:instance_norm_cnn": 1.2e-3,
-    "train:*:resnet18": 0.13,
-    "attack:hopskipjump:sign_network": 2.2e-5,
-    "attack:hopskipjump:mlp": 1.8e-5,
-    "attack:hopskipjump:bnn": 2.5e-5,
-    "attack:hopskipjump:cnn1d": 2.4e-4,
-    "attack:hopskipjump:forest": 8e-6,
-    "attack:pgd:relu_mlp": 1.9e-6,
-    "attack:pgd:kachuee_cnn": 1.3e-4,
-    "attack:pgd:cnn1d": 3e-4,
-    "attack:pgd:layer_norm_mlp": 1.3e-6,
-    "attack:pgd:instance_norm_cnn": 6.5e-4,
-    "attack:pgd:resnet18": 0.05,
-    "attack:spsa:relu_mlp": 1.8e-6,
-    "attack:spsa:kachuee_cnn": 1.1e-4,
-    "attack:spsa:cnn1d": 2.2e-4,
-    "attack:uniform_noise:relu_mlp": 4e-6,
-    "attack:uniform_noise:kachuee_cnn": 1.2e-4,
-    "attack:uniform_noise:layer_norm_mlp": 9e-6,
-    "attack:uniform_noise:instance_norm_cnn": 5.6e-4,
-    "attack:uniform_noise:resnet18": 0.04,
-}
-# For what nobody has measured yet.
+# For what nobody has measured yet, in seconds per unit.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
 SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
 GPU_SPEEDUP = 20.0
@@ -161,8 +128,7 @@ def training_seconds(
 ) -> float:
     """Returns the predicted seconds to train ``members`` members on one core."""
     settings = graph.study(cell.study).models[model]
-    kind = f"train:{settings.method['name']}:{settings.architecture['name']}"
-    unit = _unit(kind, UNKNOWN_TRAINING, measured)
+    unit = training_unit_seconds(settings.method["name"], settings.architecture["name"], measured)
     rows = graph.training_rows(cell.study, cell.dataset)
     passes = planned_passes(settings.method, len(graph.registry[cell.dataset].classes), rows)
     return unit * members * passes * rows
@@ -180,8 +146,8 @@ def attack_seconds(
     study = graph.study(cell.study)
     name = study.attacks[attack].name
     architecture = study.models[model].architecture["name"]
-    unit = _unit(f"attack:{name}:{architecture}", UNKNOWN_QUERY, measured)
-    if getattr(module_of("architecture", architecture), "MEMBERS_APART", False):
+    unit = attack_unit_seconds(name, architecture, measured)
+    if architecture_of(architecture).members_apart:
         unit *= graph.member_ranges(cell, model)[-1][1] + 1
     return unit * points * queries_per_point(graph, cell.study, attack)
 
@@ -217,14 +183,25 @@ def measured_unit_seconds(results: Path) -> dict[str, float]:
     return {kind: statistics.median(values) for kind, values in rates.items()}
 
 
-def _unit(kind: str, unknown: float, measured: Mapping[str, float] | None) -> float:
-    job, _, architecture = kind.split(":")
-    known = UNIT_SECONDS.get(kind, UNIT_SECONDS.get(f"{job}:*:{architecture}", unknown))
-    return (measured or {}).get(kind, known)
+def training_unit_seconds(
+    method: str, architecture: str, measured: Mapping[str, float] | None = None
+) -> float:
+    """Returns the seconds of a training pass for a point and a member, on one core."""
+    stated = method_of(method).unit_seconds.get(architecture)
+    known = stated or architecture_of(architecture).step_seconds or UNKNOWN_TRAINING
+    return (measured or {}).get(f"train:{method}:{architecture}", known)
+
+
+def attack_unit_seconds(
+    attack: str, architecture: str, measured: Mapping[str, float] | None = None
+) -> float:
+    """Returns the seconds of a query or a gradient, on one core."""
+    known = attack_of(attack).unit_seconds.get(architecture, UNKNOWN_QUERY)
+    return (measured or {}).get(f"attack:{attack}:{architecture}", known)
 
 
 def _on_gpu(graph: Graph, model: Model) -> bool:
-    uses_gpu = module_of("architecture", model.architecture["name"]).USES_GPU
+    uses_gpu = architecture_of(model.architecture["name"]).uses_gpu
     return graph.resolved.config.device == "cuda" and uses_gpu
 
 

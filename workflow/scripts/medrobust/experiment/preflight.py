@@ -41,7 +41,7 @@ from medrobust.data.fetching.transfer import (
     free_bytes,
     megabytes,
 )
-from medrobust.data.registry import STANDIN, Content, Dataset, Source, get_dataset
+from medrobust.data.registry import STANDIN, Content, DatasetEntry, Source, get_dataset
 
 PACKAGES = (
     "adversarial-robustness-toolbox",
@@ -90,7 +90,7 @@ class PreflightItem:
 def preflight(
     studies: Mapping[str, Sequence[tuple[str, str]]],
     *,
-    registry: Mapping[str, Dataset],
+    registry: Mapping[str, DatasetEntry],
     raw_dirs: Sequence[str | Path],
     download_dir: str | Path,
     results_dir: str | Path,
@@ -190,7 +190,7 @@ class _Inspection:
 
     def __init__(
         self,
-        registry: Mapping[str, Dataset],
+        registry: Mapping[str, DatasetEntry],
         raw_dirs: Sequence[str | Path],
         download_dir: str | Path,
         allow_subset: bool,
@@ -255,7 +255,7 @@ class _Inspection:
         self,
         study: str,
         subject: str,
-        dataset: Dataset,
+        dataset: DatasetEntry,
         source: Source,
         located: Located,
         reason: str,
@@ -280,11 +280,11 @@ class _Inspection:
             else:
                 yield PreflightItem("ready", study, subject, answer)
 
-    def _place(self, dataset: Dataset, subject: str) -> Path:
+    def _place(self, dataset: DatasetEntry, subject: str) -> Path:
         """Returns the folder for files of ``<data set>@<source>`` that are put there by hand."""
         return self.folders[-1] / dataset.folders(subject.split("@")[1])[0]
 
-    def _answer(self, dataset: Dataset, located: Located, place: Path) -> str | InputError:
+    def _answer(self, dataset: DatasetEntry, located: Located, place: Path) -> str | InputError:
         key = _wanted_urls(located)[0]
         if key not in self._answers:
             try:
@@ -370,7 +370,7 @@ def still_to_download(located: Located) -> int:
     return total * len(missing) // max(len(source.files), 1)
 
 
-def _array_bytes(dataset: Dataset) -> int:
+def _array_bytes(dataset: DatasetEntry) -> int:
     """Returns the size of the arrays built from a data set (at most 4 bytes per number)."""
     official = dataset.counts.official
     parts = [official["all"]] if "all" in official else official.values()
@@ -442,7 +442,7 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _ask(dataset: Dataset, located: Located, place: Path, settings: TransferSettings) -> str:
+def _ask(dataset: DatasetEntry, located: Located, place: Path, settings: TransferSettings) -> str:
     """Asks the source's servers, one after the other, and returns the first that gives the file.
 
     Raises:

@@ -6,9 +6,7 @@ import types
 import typing
 from typing import Any
 
-from pydantic_core import PydanticUndefined
-
-from medrobust.core.registry import ARCHITECTURES, ATTACKS, METHODS, module_of
+from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS, entry_of
 from medrobust.core.schema import Settings, settings_in
 from medrobust.experiment import config
 
@@ -50,9 +48,10 @@ def config_reference() -> str:
         ("architecture", ARCHITECTURES),
         ("method", METHODS),
         ("attack", ATTACKS),
+        ("adapter", ADAPTERS),
     ):
         for name in names:
-            spec = module_of(kind, name).Spec
+            spec = entry_of(kind, name).spec
             parts.append(_section(f"## {kind}: {name}", spec))
             for key, field in spec.model_fields.items():
                 if own := settings_in(field.annotation):
@@ -66,7 +65,8 @@ def _section(title: str, model: type[Settings]) -> str:
         return "\n".join([*lines[:-1], ""])
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        default = "required" if field.default is PydanticUndefined else f"`{_shown(field.default)}`"
+        value = field.get_default(call_default_factory=True)
+        default = "required" if field.is_required() else f"`{_shown(value)}`"
         limits = _limits(field.metadata)
         meaning = _cell((field.description or "") + (f" ({limits})" if limits else ""))
         lines.append(f"| `{name}` | {_cell(_type(field.annotation))} | {default} | {meaning} |")

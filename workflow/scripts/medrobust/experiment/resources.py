@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from medrobust.core.registry import module_of
 from medrobust.experiment import plan
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
-from medrobust.runtime.devices import trains_on_gpu
+from medrobust.models.contract import architecture_of
+from medrobust.training import trains_on_gpu
 
 LEAST_MINUTES = 10
 #: Room for a machine three times slower than the one that unit costs were measured on.
@@ -47,4 +47,4 @@ def gpus(graph: Graph, job: str, study: str, model: str) -> int:
         return 0
     if job == "train_members":
         return int(trains_on_gpu(architecture, settings.method["name"]))
-    return int(module_of("architecture", architecture).USES_GPU)
+    return int(architecture_of(architecture).uses_gpu)

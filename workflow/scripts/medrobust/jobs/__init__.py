@@ -2,7 +2,7 @@
 
 The script of the rules, ``run_job.py``, and ``python -m medrobust`` call the same function with
 plain values (paths, numbers, mappings), so a step can be run and debugged without Snakemake. Each
-job writes its outputs whole and, where it takes long, keeps its progress in ``results/.progress``.
+job writes its outputs whole and, where it takes long, keeps a journal in ``results/.progress``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
 from medrobust.core.logs import Progress
 from medrobust.core.machine import hardware, versions
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.runtime.journal import Journal, mark_done, progress_key
 
@@ -59,7 +60,7 @@ def attack_chunk(
             of the first points have their arrays kept.
         points: start and stop position.
         names: names of the piece of work; with ``seed``, the point and the restart they give
-            the seed of each run, whatever the chunk.
+            the seed of each attack run, whatever the chunk.
         seed: root seed.
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
@@ -85,7 +86,8 @@ def attack_chunk(
     x = dataset.points(ids)
     y = chosen["label"].to_numpy(dtype=np.int64)
     inputs = {f"members{i}": io.sha256_of_file(file) for i, file in enumerate(members)}
-    kind = choose_device(device, model["architecture"]["name"])
+    architecture = architecture_of(model["architecture"]["name"])
+    kind = choose_device(device, architecture.uses_gpu)
     key = progress_key(
         {
             "model": dict(model),
@@ -136,10 +138,7 @@ def attack_chunk(
     work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
     made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
     # Members computed one after the other cost one by one.
-    apart = getattr(
-        module_of("architecture", model["architecture"]["name"]), "MEMBERS_APART", False
-    )
-    each = len(ensemble.member_scores(dataset.points([0]))) if apart else 1
+    each = len(ensemble.member_scores(dataset.points([0]))) if architecture.members_apart else 1
     watch.write(timing, work_kind, each * spent, **made_with)
 
 

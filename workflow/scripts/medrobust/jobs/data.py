@@ -8,7 +8,7 @@ from typing import Any
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.data.registry import Dataset, get_dataset, load_registry
+from medrobust.data.registry import DatasetEntry, get_dataset, load_registry
 
 RAW = Path("resources/raw")
 SUBSET = "subset"
@@ -111,7 +111,7 @@ def _manifest(dataset: str, path: str) -> dict[str, Any]:
         ) from None
 
 
-def _facts(entry: Dataset, source: str) -> dict[str, Any]:
+def _facts(entry: DatasetEntry, source: str) -> dict[str, Any]:
     """Returns what a card states of the release."""
     known = entry.sources.get(source)
     return {

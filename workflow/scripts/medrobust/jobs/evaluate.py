@@ -10,6 +10,7 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.seeds import generator
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def evaluate_clean(
     from medrobust.jobs.shared import load_ensemble
 
     dataset = load_dataset(data, fold)
-    with gpu_slot(choose_device(device, model["architecture"]["name"])) as chosen:
+    uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
+    with gpu_slot(choose_device(device, uses_gpu)) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         labels, member_labels = ensemble.all_predictions(dataset.x_test)
         validation = None

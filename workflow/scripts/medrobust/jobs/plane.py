@@ -10,7 +10,8 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.seeds import derive_seed, generator
-from medrobust.evaluation.plane import EDGE, WIDTH, Box
+from medrobust.evaluation.plane import EDGE, WIDTH, Box, is_plane
+from medrobust.models.contract import architecture_of
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.training.search_trace import Sweep, parts_of_sweep
 
@@ -58,7 +59,8 @@ def map_plane(
     _check_plane(dataset)
     points = dataset.x_test
     box = Box.around(points, EDGE)
-    with gpu_slot(choose_device(device, model["architecture"]["name"])) as chosen:
+    uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
+    with gpu_slot(choose_device(device, uses_gpu)) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         found = box.probabilities(ensemble, WIDTH)
         distance, spacing = box.distances(ensemble, points, dataset.y_test)
@@ -90,8 +92,9 @@ def trace_search(
       shows);
     * ``case1`` is the first whose first wrong point came after ``LEAST_STEPS`` steps or more;
     * ``shrink`` is the first whose margin becomes smaller by at least the margin step;
-    * ``balls`` are, of each class, the first ``BALLS_PER_CLASS`` that are called right, lie in
-      the ball of none taken before, and whose ball, of the margin before this sweep, holds none.
+    * ``balls`` are, of each class, the first ``BALLS_PER_CLASS`` that are classified correctly,
+      lie in the ball of none taken before, and whose ball, of the margin before this sweep, holds
+      none.
 
     It is always computed on the CPU.
 
@@ -114,8 +117,9 @@ def trace_search(
               the first wrong point;
             * ``case0``: ``clear`` uint8 ``[1]``, whether its map is as said above;
             * ``case1``: ``right [2]`` and ``wrong [2]``, the ends of the segment; ``middles
-              [bisections, 2]`` and ``middle_right`` uint8, whether each is called right; and a map
-              around the segment, ``segment_first``, ``segment_second``, ``segment_probability``;
+              [bisections, 2]`` and ``middle_right`` uint8, whether each is classified correctly;
+              and a map around the segment, ``segment_first``, ``segment_second``,
+              ``segment_probability``;
             * ``shrink``: ``noisy [2]``, the noisy point, and ``after [1]``, the margin then;
             * ``balls``: ``point_id``, ``label`` int64 ``[k]``, ``margin [k]``, ``x [k, 2]``,
               ``noisy [k, 2]`` (NaN where none was found) and a map around all training points.
@@ -140,7 +144,7 @@ def trace_search(
 
 
 def _check_plane(dataset: Dataset) -> None:
-    if dataset.x.shape[1:] != (2,) or dataset.n_classes != 2:
+    if not is_plane(dataset.x.shape[1:], dataset.n_classes):
         raise InputError(
             f"Only points of two coordinates and two classes can be drawn in the plane; these have "
             f"shape {tuple(dataset.x.shape[1:])} and {dataset.n_classes} classes.",

@@ -41,7 +41,7 @@ def load_ensemble(
 
 
 def journal_file(folder: str, kind: str, key: str) -> Path:
-    """Returns where a job with this key keeps its progress."""
+    """Returns where a job with this key keeps its journal or checkpoint."""
     return Path(folder) / kind / f"{key[:32]}.progress"
 
 

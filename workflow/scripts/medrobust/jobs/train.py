@@ -10,9 +10,9 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.machine import hardware, versions
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
 from medrobust.core.seeds import derive_seed, generator
-from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot, trains_on_gpu
+from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.runtime.journal import Checkpoint, Journal, mark_done, progress_key
 
 
@@ -59,7 +59,8 @@ def train_members(
     fix_threads(compute_threads)
     from medrobust.data.prepared.store import load_dataset
     from medrobust.jobs.shared import Stopwatch, journal_file
-    from medrobust.training import planned_passes
+    from medrobust.training import planned_passes, trains_on_gpu
+    from medrobust.training.contract import method_of
     from medrobust.training.engine.work import Work
 
     watch = Stopwatch()
@@ -72,8 +73,7 @@ def train_members(
     numbers = list(range(members[0], members[1] + 1))
     seeds = [derive_seed(seed, "train", *names, number) for number in numbers]
     architecture_name, method_name = model["architecture"]["name"], model["method"]["name"]
-    on_gpu = trains_on_gpu(architecture_name, method_name)
-    kind = choose_device(device, architecture_name) if on_gpu else "cpu"
+    kind = choose_device(device, trains_on_gpu(architecture_name, method_name))
     key = progress_key(
         {"model": dict(model), "seeds": seeds, "threads": compute_threads}
         | {"device": kind, "versions": versions()}
@@ -99,8 +99,7 @@ def train_members(
             journal=journal,
             checkpoint=checkpoint,
         )
-        trainer = module_of("method", method_name)
-        trained = trainer.train(method, architecture_name, architecture, work)
+        trained = method_of(method_name).train(method, architecture_name, architecture, work)
         accuracies = _member_accuracies(model, architecture, trained.parameters, dataset)
         io.write_tensors(out, trained.parameters)
         known = {"point_id": rows, "label": work.y} if trained.extras else {}

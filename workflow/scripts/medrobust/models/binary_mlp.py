@@ -1,9 +1,9 @@
 """Binary multi-layer perceptron with one hidden layer; many members evaluated as one.
 
-Signnet, section II.C ("BNN"), as the authors' code builds it with Larq and Keras: a dense layer
-with weights -1 and +1 on real inputs, batch normalisation without scale, the sign of its
-result, and a dense layer with weights -1 and +1 that gives one logit per class. Only the signs
-of the trained ("latent") weights enter; after each step these are clipped to [-1, 1].
+Signnet (Yang et al. 2020), section II.C ("BNN"), as the authors' code builds it with Larq and
+Keras: a dense layer with weights -1 and +1 on real inputs, batch normalisation without scale, the
+sign of its result, and a dense layer with weights -1 and +1 that gives one logit per class. Only
+the signs of the trained ("latent") weights enter; after each step these are clipped to [-1, 1].
 
 Batch normalisation is Keras's: epsilon 0.001; training takes mean and biased variance of the
 batch, and both enter moving averages with weight 0.1; evaluation uses the averages.
@@ -18,15 +18,12 @@ import numpy as np
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch
 
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
-HAS_GRADIENTS = False
-UNTRAINED = frozenset({"mean", "variance"})
 
 MOMENTUM, EPSILON = 0.9, 1e-3
 
@@ -133,9 +130,6 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
     return _evaluate(parameters | weights, x)
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -166,3 +160,18 @@ def _evaluate(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Ten
     shift = parameters["beta"] - parameters["mean"] * scale
     normal = torch.addcmul(shift[:, :, None], hidden, scale[:, :, None])
     return torch.bmm(parameters["w2"], signs(normal)).transpose(1, 2)
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    training_forward=training_forward,
+    after_step=after_step,
+    untrained=frozenset({"mean", "variance"}),
+    has_gradients=False,
+)

@@ -1,9 +1,9 @@
 """Convolutional network over a signal: signnet's rival for ECG, of which the paper has ten.
 
-Signnet, section II.C ("CNN"): 64 kernels of width 16, max-pooling by 4; 128 kernels, pooling by
-4; 256 kernels, pooling by 2; "FullyConnected"; output. The authors' code does not have it. What
-the text leaves out is settled as in their image networks (docs/protocols.md): ReLU after each
-layer but the last, initial values, logits of all classes, also of two.
+Signnet (Yang et al. 2020), section II.C ("CNN"): 64 kernels of width 16, max-pooling by 4; 128
+kernels, pooling by 4; 256 kernels, pooling by 2; "FullyConnected"; output. The authors' code does
+not have it. What the text leaves out is settled as in their image networks (docs/protocols.md):
+ReLU after each layer but the last, initial values, logits of all classes, also of two.
 
 Convolutions have stride 1 and "same" padding: of the 15 zeros that a kernel of width 16 needs,
 7 stand before the signal and 8 after it (as in PyTorch and Keras). Pooling drops what does not
@@ -16,22 +16,19 @@ convolution in groups for all of them took as long.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch
 
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
-MEMBERS_APART = True
-GRADIENT_BLOCK = 64
 
 CHANNELS, WIDTH, POOLS = (64, 128, 256), 16, (4, 4, 2)
 
@@ -99,9 +96,6 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
     return torch.stack([_logits(p, own) for p, own in zip(members, points, strict=True)])
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -142,3 +136,16 @@ def _logits(member: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         hidden = relu(max_pool1d(hidden, pool))
     hidden = relu(linear(hidden.flatten(1), member["w4"], member["b4"]))
     return linear(hidden, member["w5"], member["b5"])
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    members_apart=True,
+    gradient_block=64,
+)

@@ -9,8 +9,8 @@ How members are joined (signnet-code: ``round(mean of votes)`` or scikit-learn's
 * ``majority``: each member votes for its best class; the class with most votes wins, and a
   tie goes to the lowest class number (for two classes this is the authors' banker's rounding
   of 0.5 to 0).
-  Sign networks give votes themselves (SCORES is "votes"): one against the rest, a member may
-  vote for several classes or for none, and all its votes count.
+  Sign networks give votes themselves (their ``scores`` are "votes"): one against the rest, a member
+  may vote for several classes or for none, and all its votes count.
 * ``soft``: the class with the highest mean probability wins (softmax of logits; trees give
   probabilities themselves), a tie again going to the lowest number.
 
@@ -21,15 +21,14 @@ there is one member or a soft vote; see :mod:`medrobust.models.gradients`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from medrobust.core.errors import InputError
-from medrobust.core.registry import module_of
 from medrobust.core.schema import Settings
 from medrobust.models import gradients
+from medrobust.models.contract import Architecture, Scores, architecture_of
 from medrobust.models.gradients import InputGradients, Loss
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 BLOCK = 64
 
 Vote = Literal["majority", "soft"]
-Kind = Literal["logits", "probabilities", "votes"]
 
 
 class Ensemble:
@@ -61,7 +59,7 @@ class Ensemble:
         self,
         scores: Callable[[np.ndarray], np.ndarray],
         *,
-        kind: Kind,
+        kind: Scores,
         vote: Vote,
         input_shape: tuple[int, ...],
         n_classes: int,
@@ -186,24 +184,24 @@ def build_ensemble(
     device: str = "cpu",
 ) -> Ensemble:
     """Returns the ensemble of the members in ``parts`` (one dict of arrays per training job)."""
-    module = module_of("architecture", architecture)
-    parameters = module.concatenate(parts)
+    entry = architecture_of(architecture)
+    parameters = entry.concatenate(parts)
     return Ensemble(
-        module.member_scores(spec, parameters, tuple(input_shape), n_classes, device),
-        kind=module.SCORES,
+        entry.member_scores(spec, parameters, tuple(input_shape), n_classes, device),
+        kind=entry.scores,
         vote=vote,
         input_shape=input_shape,
         n_classes=n_classes,
         input_range=input_range,
-        block=getattr(module, "LABEL_BLOCK", BLOCK),
+        block=entry.label_block or BLOCK,
         gradients=_input_gradients(
-            module, spec, parameters, vote, tuple(input_shape), n_classes, device
+            entry, spec, parameters, vote, tuple(input_shape), n_classes, device
         ),
     )
 
 
 def _input_gradients(
-    module: ModuleType,
+    architecture: Architecture,
     spec: Settings,
     parameters: dict[str, np.ndarray],
     vote: Vote,
@@ -212,8 +210,8 @@ def _input_gradients(
     device: str,
 ) -> InputGradients | None:
     """Returns the gradients of an architecture's members, or None where there are none."""
-    differentiable = hasattr(module, "forward") and getattr(module, "HAS_GRADIENTS", True)
-    if module.SCORES != "logits" or not differentiable:
+    differentiable = architecture.forward is not None and architecture.has_gradients
+    if architecture.scores != "logits" or not differentiable:
         return None
     members = len(next(iter(parameters.values())))
     if vote == "majority" and members > 1:
@@ -223,22 +221,22 @@ def _input_gradients(
     tensors = stacked.tensors(parameters, device)
 
     def logits(x: torch.Tensor) -> torch.Tensor:
-        return gradients.joined_logits(module.forward(spec, tensors, x), n_classes)
+        return gradients.joined_logits(architecture.forward(spec, tensors, x), n_classes)
 
     recorded = None
-    if members == 1 and hasattr(module, "pull_back"):
-        recorded = _recorded(module, spec, tensors)
+    if members == 1 and architecture.pull_back is not None:
+        recorded = _recorded(architecture, spec, tensors)
     return InputGradients(
         logits,
         input_shape=input_shape,
         device=device,
-        block=getattr(module, "GRADIENT_BLOCK", gradients.BLOCK),
+        block=architecture.gradient_block or gradients.BLOCK,
         recorded=recorded,
     )
 
 
 def _recorded(
-    module: ModuleType, spec: Settings, tensors: dict[str, torch.Tensor]
+    architecture: Architecture, spec: Settings, tensors: dict[str, torch.Tensor]
 ) -> gradients.Pass:
     """Returns the pass of one member by its architecture's own way back, which costs less.
 
@@ -250,11 +248,11 @@ def _recorded(
 
     def recorded(x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         with torch.no_grad():
-            logits, pattern = module.logits_and_pattern(spec, member, x)
+            logits, pattern = architecture.logits_and_pattern(spec, member, x)
 
         def back(slopes: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
-                return module.pull_back(spec, member, pattern, slopes)
+                return architecture.pull_back(spec, member, pattern, slopes)
 
         return logits, back
 

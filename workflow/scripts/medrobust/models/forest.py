@@ -1,6 +1,6 @@
 """Forest of decision trees, stored as plain arrays and evaluated tree by tree in compiled code.
 
-Signnet's random forest (section II.C) is scikit-learn's; its trees are grown by
+Signnet's random forest (Yang et al. 2020, section II.C) is scikit-learn's; its trees are grown by
 :mod:`medrobust.training.bagged_trees`. One member is one tree; all trees lie one after the
 other in flat arrays:
 
@@ -12,17 +12,13 @@ from the tree's first node (-1 in a leaf); ``feature`` int32; ``threshold`` floa
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 
 _NODE_ARRAYS = ("left", "right", "feature", "threshold", "probability")
-
-
-USES_GPU = False
-SCORES: Literal["logits", "probabilities"] = "probabilities"
 
 
 class Spec(Settings):
@@ -58,3 +54,12 @@ def member_scores(
         return leaf_probabilities(flat, *arrays)
 
     return scores
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="probabilities",
+    uses_gpu=False,
+    concatenate=concatenate,
+    member_scores=member_scores,
+)

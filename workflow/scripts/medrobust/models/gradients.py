@@ -4,7 +4,7 @@ The rows of a pass do not see each other, but a matrix product may round a row o
 batch of another size. So passes have a fixed number of rows (the last one padded with zeros), as
 labels have (:mod:`medrobust.models.ensembles`), only more of them: a pass with its way back has
 fixed costs, which larger blocks share, and what it holds for 512 rows of a small network still
-fits a processor's cache. An architecture whose rows are large has a ``GRADIENT_BLOCK`` of its own.
+fits a processor's cache. An architecture whose rows are large states its own ``gradient_block``.
 
 How members are joined: one member, its logits; several with a soft vote, the logarithm of the mean
 softmax, whose largest entry is the ensemble's label. A majority vote of several members has no

@@ -1,10 +1,10 @@
 """The convolutional networks that ima trains on Fashion-MNIST and SVHN.
 
-Ima, "Evaluation on Fashion-MNIST and SVHN datasets": convolutions, leaky ReLU after each, instance
-normalisation before it in all but the first; the map that the last convolution leaves is one
-vector, which is normalised as a layer instead; then the output, logits of all classes. The paper
-leaves PyTorch's defaults: slope 0.01 below 0, normalisation of the vector with scale and shift,
-that of the maps without.
+Ima (Ma and Liang 2021), "Evaluation on Fashion-MNIST and SVHN datasets": convolutions, leaky ReLU
+after each, instance normalisation before it in all but the first; the map that the last convolution
+leaves is one vector, which is normalised as a layer instead; then the output, logits of all
+classes. The paper leaves PyTorch's defaults: slope 0.01 below 0, normalisation of the vector with
+scale and shift, that of the maps without.
 
 Members are computed one after the other; gradients by autograd
 (:mod:`medrobust.models.engine.traced`).
@@ -14,22 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import apart, stacked, traced
 
 if TYPE_CHECKING:
     import torch
 
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
-MEMBERS_APART = True
-GRADIENT_BLOCK = 128
 
 EPSILON = 1e-5
 
@@ -64,7 +61,8 @@ def initial_parameters(
         ``shift<k>`` (0) ``[M, f]``, and those of the maps where these have any.
 
     Raises:
-        InputError: a point is not a square image, or the convolutions do not fit it.
+        InputError: a point is not a square image, the convolutions do not fit it, or one before
+            the last leaves a single pixel, of which instance normalisation makes 0.
     """
     side = _last_side(spec, shape)
     channels = [shape[0], *(layer.channels for layer in spec.convolutions)]
@@ -141,9 +139,6 @@ def pull_back(
     return traced.pull_back(pattern, slopes)
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -159,14 +154,36 @@ def member_scores(
 def _last_side(spec: Spec, shape: tuple[int, ...]) -> int:
     """Returns width and height of what the last convolution leaves of an image of ``shape``."""
     side = shape[1] if len(shape) == 3 and shape[1] == shape[2] else 0
-    for layer in spec.convolutions:
+    last = len(spec.convolutions)
+    for number, layer in enumerate(spec.convolutions, start=1):
         # A kernel larger than the padded image leaves 0 or less.
         side = (side + 2 * layer.padding - layer.kernel) // layer.stride + 1 if side > 0 else 0
-    if side < 1:
-        raise InputError(
-            "The architecture instance_norm_cnn with these convolutions needs larger square "
-            f"images; these points have the shape {list(shape)}.",
-            where="key architecture.convolutions",
-            remedy="use it on images [channels, side, side], with fewer or smaller convolutions.",
-        )
+        # A normalised map of one pixel is 0, whatever the image shows.
+        least = 2 if 1 < number < last else 1
+        if side < least:
+            raise InputError(
+                "The architecture instance_norm_cnn with these convolutions needs larger square "
+                f"images: its convolution {number} leaves less than {least} x {least} pixels. "
+                f"These points have the shape {list(shape)}.",
+                where="key architecture.convolutions",
+                remedy="use it on images [channels, side, side], with fewer or smaller "
+                "convolutions.",
+            )
     return side
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    members_apart=True,
+    logits=logits,
+    logits_and_pattern=logits_and_pattern,
+    pull_back=pull_back,
+    gradient_block=128,
+    step_seconds=1.2e-3,
+)

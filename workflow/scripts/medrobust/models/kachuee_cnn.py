@@ -13,22 +13,19 @@ Members are computed one after the other. Gradients with respect to the points a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import apart, stacked
 
 if TYPE_CHECKING:
     import torch
 
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
-MEMBERS_APART = True
-GRADIENT_BLOCK = 64
 
 WIDTH, PADDING, POOL, STRIDE = 5, 2, 5, 2
 
@@ -77,7 +74,12 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
     Returns:
         logits ``[M, n, c]``.
     """
-    return apart.each_member(lambda p, own: _logits(spec, p, own, None), parameters, x)
+    return apart.each_member(lambda p, own: logits(spec, p, own), parameters, x)
+
+
+def logits(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
+    """Returns one member's logits ``[n, c]`` for x ``[n, d]``."""
+    return _logits(spec, member, x, None)
 
 
 def logits_and_pattern(
@@ -129,9 +131,6 @@ def normalised_kernels(spec: Spec) -> list[str]:
     """
     dense = 2 * spec.blocks + 2
     return [str(layer) for layer in (*range(1, dense - 2), dense, dense + 1)]
-
-
-concatenate = stacked.concatenate
 
 
 def member_scores(
@@ -243,3 +242,20 @@ def _convolve(kernels: torch.Tensor, x: torch.Tensor, biases: Any = None) -> tor
 
 def _layer(member: apart.Member, layer: int, x: torch.Tensor) -> torch.Tensor:
     return _convolve(_kernels(member, layer), x, member.get(f"b{layer}"))
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    members_apart=True,
+    logits=logits,
+    logits_and_pattern=logits_and_pattern,
+    pull_back=pull_back,
+    normalised_kernels=normalised_kernels,
+    gradient_block=64,
+)

@@ -1,8 +1,8 @@
 """The perceptron of ima on Moons: leaky ReLU, layer normalisation from the second layer on.
 
-Ima, "Evaluation on Moons dataset": Linear(2, 32)-LR-Linear(32, 64)-LN-LR-Linear(64, 128)-LN-LR-
-Linear(128, 2). The paper leaves PyTorch's defaults: slope 0.01 below 0, normalisation with scale
-and shift. Logits of all classes.
+Ima (Ma and Liang 2021), "Evaluation on Moons dataset": Linear(2, 32)-LR-Linear(32,
+64)-LN-LR-Linear(64, 128)-LN-LR- Linear(128, 2). The paper leaves PyTorch's defaults: slope 0.01
+below 0, normalisation with scale and shift. Logits of all classes.
 
 Members are computed one after the other. Gradients with respect to the points are written out, as
 in :mod:`medrobust.models.engine.apart`: a pass of so small a network is mostly calls.
@@ -11,20 +11,18 @@ in :mod:`medrobust.models.engine.apart`: a pass of so small a network is mostly 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import apart, stacked
 
 if TYPE_CHECKING:
     import torch
 
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
-MEMBERS_APART = True
 
 EPSILON = 1e-5
 
@@ -144,9 +142,6 @@ def pull_back(
     return slopes
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -157,3 +152,19 @@ def member_scores(
     """Returns a function from float32 ``[n, *shape]`` to logits, float32 ``[M, n, n_classes]``."""
     tensors = stacked.tensors(parameters, device)
     return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    members_apart=True,
+    logits=logits,
+    logits_and_pattern=logits_and_pattern,
+    pull_back=pull_back,
+    step_seconds=5e-6,
+)

@@ -1,8 +1,8 @@
 """Multi-layer perceptron with one hidden layer; many members evaluated as one.
 
-Signnet, section II.C ("MLP"): 20 hidden units with the logistic function; initial values as
-in scikit-learn's MLPClassifier, which the authors' code used. With two classes there is one
-output, the logit of class 1; with more there is one logit per class.
+Signnet (Yang et al. 2020), section II.C ("MLP"): 20 hidden units with the logistic function;
+initial values as in scikit-learn's MLPClassifier, which the authors' code used. With two classes
+there is one output, the logit of class 1; with more there is one logit per class.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch
-
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
 
 
 class Spec(Settings):
@@ -134,9 +132,6 @@ def _first_layer_transposed(member: dict[str, np.ndarray]) -> tuple[np.ndarray, 
     return np.ascontiguousarray(first), member["w2"].copy(), member["b2"].copy()
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -158,3 +153,15 @@ def member_scores(
         return torch.cat([torch.zeros_like(outputs), outputs], 2) if n_classes == 2 else outputs
 
     return stacked.on_arrays(logits, device)
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    momentum_epoch=momentum_epoch,
+)

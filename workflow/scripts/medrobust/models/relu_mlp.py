@@ -1,7 +1,8 @@
 """The multi-layer perceptron of nsr: hidden layers with ReLU, a linear layer, the output.
 
-Nsr, section 3: (187-128)-ReLU-(128-128)-ReLU-(128-128)-ReLU-(128-32)-(32-5), logits of all classes.
-The authors' code scales kernels and may leave out all biases: docs/nsr-training.md.
+Nsr (Ma and Liang 2020), section 3: (187-128)-ReLU-(128-128)-ReLU-(128-128)-ReLU-(128-32)-(32-5),
+logits of all classes. The authors' code scales kernels and may leave out all biases:
+docs/nsr-training.md.
 
 Members are computed one after the other. Gradients with respect to the points are written out:
 :mod:`medrobust.models.engine.apart`.
@@ -10,20 +11,17 @@ Members are computed one after the other. Gradients with respect to the points a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import apart, stacked
 
 if TYPE_CHECKING:
     import torch
-
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
-MEMBERS_APART = True
 
 
 class Spec(Settings):
@@ -66,7 +64,12 @@ def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) ->
     Returns:
         logits ``[M, n, c]``.
     """
-    return apart.each_member(lambda p, own: logits_and_pattern(spec, p, own)[0], parameters, x)
+    return apart.each_member(lambda p, own: logits(spec, p, own), parameters, x)
+
+
+def logits(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
+    """Returns one member's logits ``[n, c]`` for x ``[n, d]``."""
+    return logits_and_pattern(spec, member, x)[0]
 
 
 def logits_and_pattern(
@@ -153,9 +156,6 @@ def normalised_kernels(spec: Spec) -> list[str]:
     return [str(layer) for layer in range(1, spec.hidden_layers + 2)]
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -166,3 +166,20 @@ def member_scores(
     """Returns a function from float32 ``[n, *shape]`` to logits, float32 ``[M, n, n_classes]``."""
     tensors = stacked.tensors(parameters, device)
     return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    members_apart=True,
+    logits=logits,
+    logits_and_pattern=logits_and_pattern,
+    pull_back=pull_back,
+    backpropagate=backpropagate,
+    normalised_kernels=normalised_kernels,
+)

@@ -26,21 +26,15 @@ from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import apart, stacked, traced
 
 if TYPE_CHECKING:
     import torch
 
-USES_GPU = True
-SCORES: Literal["logits", "probabilities"] = "logits"
-MEMBERS_APART = True
-# One image fills a processor: in larger blocks it takes as long, and a padded row too.
-GRADIENT_BLOCK = LABEL_BLOCK = 4
 
 EPSILON = 1e-5
 BLOCKS_PER_STAGE = 2
-#: Fewest pixels of a side: below, the last stage has less than one pixel to look at.
-SMALLEST_SIDE = 32
 
 
 class Spec(Settings):
@@ -68,15 +62,11 @@ def initial_parameters(
         ``scale`` and a ``shift`` for each, ``w_output [c, f]`` and ``b_output [c]``.
 
     Raises:
-        InputError: a point is not a square image of at least 32 pixels a side, or one output is
-            asked for more than two classes.
+        InputError: a point is not a square image, or the last stage leaves one pixel of it (with
+            four stages: of 32 pixels a side or fewer), or one output is asked for more than two
+            classes.
     """
-    if len(shape) != 3 or shape[1] != shape[2] or shape[1] < SMALLEST_SIDE:
-        raise InputError(
-            f"The architecture resnet18 needs square images of {SMALLEST_SIDE} pixels a side or "
-            f"more; these points have the shape {list(shape)}.",
-            remedy="use it on images [channels, side, side], or use another architecture.",
-        )
+    _check_shape(spec, shape)
     if spec.outputs == "one" and n_classes != 2:
         raise InputError(
             f"One output tells two classes apart; these data have {n_classes}.",
@@ -85,6 +75,26 @@ def initial_parameters(
         )
     outputs = 1 if spec.outputs == "one" else n_classes
     return stacked.stack([_initial_member(spec, shape[0], outputs, seed) for seed in seeds])
+
+
+def _check_shape(spec: Spec, shape: tuple[int, ...]) -> None:
+    """Refuses images of which the last stage leaves one pixel.
+
+    A map of one pixel equals its own mean, so normalised it is 0 whatever the image shows. Blocks
+    of the first stage hand on their input beside it; the first of each other stage does not.
+    """
+    # First convolution, pooling, and all stages but the first.
+    halvings = 1 + len(spec.stages) if len(spec.stages) > 1 else 1
+    if len(shape) != 3 or shape[1] != shape[2] or shape[1] <= 2**halvings:
+        raise InputError(
+            f"The architecture resnet18 with {len(spec.stages)} stages needs square images of "
+            f"{2**halvings + 1} pixels a side or more: it leaves one pixel of smaller ones, and "
+            "each map, normalised by itself, is then the same for all images. These points have "
+            f"the shape {list(shape)}.",
+            where="key architecture",
+            remedy="use it on larger images [channels, side, side], with fewer stages, or use "
+            "another architecture.",
+        )
 
 
 def _initial_member(spec: Spec, channels: int, outputs: int, seed: int) -> dict[str, np.ndarray]:
@@ -192,9 +202,6 @@ def pull_back(
     return traced.pull_back(pattern, slopes)
 
 
-concatenate = stacked.concatenate
-
-
 def member_scores(
     spec: Spec,
     parameters: dict[str, np.ndarray],
@@ -205,3 +212,22 @@ def member_scores(
     """Returns a function from float32 ``[n, *shape]`` to logits, float32 ``[M, n, n_classes]``."""
     tensors = stacked.tensors(parameters, device)
     return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+    # One image fills a processor: in larger blocks it takes as long, and a padded row too.
+    label_block=4,
+    initial_parameters=initial_parameters,
+    forward=forward,
+    members_apart=True,
+    logits=logits,
+    logits_and_pattern=logits_and_pattern,
+    pull_back=pull_back,
+    gradient_block=4,
+    step_seconds=0.13,
+)

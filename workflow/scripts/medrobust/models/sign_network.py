@@ -1,9 +1,9 @@
 """Sign networks: one hidden layer of sign nodes and an output node; many evaluated as one.
 
-Signnet, section II.A. A hidden node is ``(sign(w x + b) + 1) / 2``, that is 0 or 1 (and 0.5 on
-its plane); the network says 1 where ``v . hidden + c > 0``. With cross-entropy training the
-output is a sigmoid of the same sum, rounded (signnet-code), which says the same. With two
-classes a member is one network; with more it is one network per class, that class against the
+Signnet (Yang et al. 2020), section II.A. A hidden node is ``(sign(w x + b) + 1) / 2``, that is 0 or
+1 (and 0.5 on its plane); the network says 1 where ``v . hidden + c > 0``. With cross-entropy
+training the output is a sigmoid of the same sum, rounded (signnet-code), which says the same. With
+two classes a member is one network; with more it is one network per class, that class against the
 rest, and the ensemble chooses the class with most votes.
 
 Arrays, float32, with K = 1 for two classes, else one network per class: ``hidden_weights
@@ -13,19 +13,17 @@ Arrays, float32, with K = 1 for two classes, else one network per class: ``hidde
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 from medrobust.models.engine import stacked
 
 if TYPE_CHECKING:
     import torch
-
-USES_GPU = True
-SCORES: Literal["logits", "probabilities", "votes"] = "votes"
 
 
 class Spec(Settings):
@@ -38,9 +36,6 @@ class Spec(Settings):
 def networks_per_member(n_classes: int) -> int:
     """Returns K: one network for two classes, else one for each class against the rest."""
     return 1 if n_classes == 2 else n_classes
-
-
-concatenate = stacked.concatenate
 
 
 def member_scores(
@@ -71,3 +66,12 @@ def member_scores(
         return torch.cat([1 - said, said], dim=2) if networks == 1 else said
 
     return stacked.on_arrays(votes, device)
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="votes",
+    uses_gpu=True,
+    concatenate=stacked.concatenate,
+    member_scores=member_scores,
+)

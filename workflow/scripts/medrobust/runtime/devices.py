@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
-from medrobust.core.registry import module_of
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -66,15 +65,17 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def choose_device(wanted: str, architecture: str) -> str:
+def choose_device(wanted: str, uses_gpu: bool) -> str:
     """Returns "cpu" or "cuda" for the config value ``auto``, ``cpu`` or ``cuda``.
 
-    Architectures that compute on the CPU only (forests) get "cpu" whatever is wanted.
+    Args:
+        wanted: the config value.
+        uses_gpu: whether the work has a use for a GPU; if not, it gets "cpu" whatever is wanted.
 
     Raises:
         InputError: "cuda" is asked for and no CUDA device is usable.
     """
-    if wanted == "cpu" or not module_of("architecture", architecture).USES_GPU:
+    if wanted == "cpu" or not uses_gpu:
         return "cpu"
     import torch
 
@@ -87,12 +88,6 @@ def choose_device(wanted: str, architecture: str) -> str:
             remedy="set `device: cpu` (or auto), or install a CUDA build of PyTorch.",
         )
     return "cpu"
-
-
-def trains_on_gpu(architecture: str, method: str) -> bool:
-    """Tells whether a GPU serves the training: both the architecture and the method use one."""
-    uses = (module_of("architecture", architecture), module_of("method", method))
-    return all(getattr(module, "USES_GPU", True) for module in uses)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Progress that survives a killed job: journals of finished units, checkpoints of long loops.
+"""What survives a killed job: journals of finished units, checkpoints of long loops.
 
 Both live outside a rule's declared outputs (``results/.progress/``) and carry a key: a hash of
 the settings, the input files and the code (:func:`progress_key`). What was written under
@@ -45,7 +45,7 @@ _held: set[Path] = set()
 
 
 def progress_key(spec: Mapping[str, Any], input_hashes: Mapping[str, str], code_hash: str) -> str:
-    """Returns the key (SHA-256, hexadecimal) under which progress may be taken up again.
+    """Returns the key (SHA-256, hexadecimal) under which finished work may be taken up again.
 
     Args:
         spec: the settings of the work, as plain JSON values.
@@ -56,23 +56,24 @@ def progress_key(spec: Mapping[str, Any], input_hashes: Mapping[str, str], code_
 
 
 def mark_done(path: str | os.PathLike[str]) -> None:
-    """Notes that the outputs of the job which kept its progress in ``path`` are written."""
+    """Notes that the outputs of the job which kept its journal or checkpoint in ``path``
+    are written."""
     path = Path(path)
     if path.exists():
         path.with_name(path.name + _DONE_SUFFIX).touch()
 
 
-def clear(progress_dir: str | os.PathLike[str]) -> int:
-    """Removes the journals and checkpoints below ``progress_dir`` whose jobs are done.
+def clear(folder: str | os.PathLike[str]) -> int:
+    """Removes the journals and checkpoints below ``folder`` whose jobs are done.
 
-    Progress of a job that was killed stays, whichever other run succeeds. Only files made here
+    Those of a job that was killed stay, whichever other run succeeds. Only files made here
     are removed (each has a lock file beside it), then folders that became empty. What a running
     job holds stays, with a message in the log.
 
     Returns:
         The number of journals and checkpoints removed.
     """
-    root = Path(progress_dir)
+    root = Path(folder)
     removed = 0
     for lock_path in sorted(root.rglob(f"*{_LOCK_SUFFIX}")):
         path = lock_path.with_name(lock_path.name.removesuffix(_LOCK_SUFFIX))
@@ -88,9 +89,9 @@ def clear(progress_dir: str | os.PathLike[str]) -> int:
         for leftover in (path, done, _aside(path), *_unfinished(path), lock_path):
             leftover.unlink(missing_ok=True)
         lock.release()
-    for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
+    for inner in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            inner.rmdir()
     return removed
 
 
@@ -358,7 +359,7 @@ class _Lock:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise InputError(
                     f"This file system cannot lock files ({error.strerror}), so two jobs could "
-                    "write the same progress file at once.",
+                    "write the same journal at once.",
                     where=str(self._path),
                     remedy="put the results on a file system with locks (a local disk, or NFS "
                     "mounted without `nolock`).",

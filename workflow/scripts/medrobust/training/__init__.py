@@ -1,10 +1,7 @@
 """Training methods, one module each.
 
-A method module exposes ``Spec`` (its settings), ``ARCHITECTURES`` (the architectures it can
-train) and ``train(spec, architecture, architecture_spec, work) -> Trained``; ``work`` is
-described in :mod:`medrobust.training.engine.work`. It may have ``USES_GPU = False``, and
-``passes(spec, n_classes, n_rows)`` where the plan cannot go by its ``max_epochs`` or ``epochs``: an
-epoch is no single pass over the data, or costs more with some settings than with others.
+A module holds one method and ends with ``METHOD``, an object of
+:class:`medrobust.training.contract.Method`, which says what its functions are.
 """
 
 from __future__ import annotations
@@ -12,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import parse_spec
+from medrobust.models.contract import architecture_of
+from medrobust.training.contract import method_of
 
 
 def planned_passes(method: Mapping[str, Any], n_classes: int, n_rows: int) -> float:
@@ -23,8 +22,13 @@ def planned_passes(method: Mapping[str, Any], n_classes: int, n_rows: int) -> fl
         n_classes: classes of the data set.
         n_rows: training points.
     """
-    module = module_of("method", method["name"])
-    if hasattr(module, "passes"):
+    passes = method_of(method["name"]).passes
+    if passes is not None:
         spec = parse_spec("method", method, file="settings of the model", prefix="method")
-        return float(module.passes(spec, n_classes, n_rows))
+        return float(passes(spec, n_classes, n_rows))
     return float(method.get("max_epochs", method.get("epochs", 1)))
+
+
+def trains_on_gpu(architecture: str, method: str) -> bool:
+    """Tells whether a GPU serves the training: both the architecture and the method use one."""
+    return architecture_of(architecture).uses_gpu and method_of(method).uses_gpu

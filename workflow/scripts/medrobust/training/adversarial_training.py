@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import AttackLoss, ascend, away_from
 from medrobust.training.engine.losses import cross_entropy
 from medrobust.training.engine.norm_balls import Balls, Norm, uniform_start
 from medrobust.training.engine.robust_descent import (
-    ARCHITECTURES,
+    ROBUST_ARCHITECTURES,
     DescentSettings,
     ascent_passes,
     descend,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from medrobust.training.engine.flat_updates import FlatMember
 
-__all__ = ["ARCHITECTURES", "Spec", "train"]
+__all__ = ["METHOD", "Spec", "train"]
 
 
 class Spec(DescentSettings):
@@ -78,3 +79,11 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         return total, (logits.detach().argmax(dim=1) == y).sum()
 
     return descend(spec, architecture, architecture_spec, work, loss)
+
+
+METHOD = Method(
+    spec=Spec,
+    architectures=ROBUST_ARCHITECTURES,
+    train=train,
+    passes=passes,
+)

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import Network, away_from
 from medrobust.training.engine.losses import cross_entropy
 from medrobust.training.engine.norm_balls import unit_rows
 from medrobust.training.engine.robust_descent import (
-    ARCHITECTURES,
+    ROBUST_ARCHITECTURES,
     DescentSettings,
     ascent_passes,
     descend,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from medrobust.training.engine.flat_updates import FlatMember
 
-__all__ = ["ARCHITECTURES", "Spec", "nearest_wrong", "train"]
+__all__ = ["METHOD", "Spec", "nearest_wrong", "train"]
 
 #: Length of the first and of the last step (Rony et al., section 4).
 FIRST_STEP, LAST_STEP = 1.0, 0.01
@@ -121,3 +122,11 @@ def _step_length(step: int, steps: int) -> float:
     """Returns the length of a step: half a cosine wave from the first to the last."""
     share = (1 + math.cos(math.pi * step / steps)) / 2
     return LAST_STEP + (FIRST_STEP - LAST_STEP) * share
+
+
+METHOD = Method(
+    spec=Spec,
+    architectures=ROBUST_ARCHITECTURES,
+    train=train,
+    passes=passes,
+)

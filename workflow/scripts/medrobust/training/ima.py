@@ -1,4 +1,4 @@
-"""Increasing-margin adversarial training (ima, Algorithms 1 and 2).
+"""Increasing-margin adversarial training (Ma and Liang 2021: ima, Algorithms 1 and 2).
 
 Each training point has a margin, the radius of a ball around it: at first ``margin_step``. A batch
 (Algorithm 1) trains on its points and on noisy points on the boundary, which are sought in the
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from medrobust.core.schema import Settings
+from medrobust.training.contract import Method
 from medrobust.training.engine.boundary_search import BoundarySearch, SearchPath
 from medrobust.training.engine.gradient_ascent import AttackLoss, Network
 from medrobust.training.engine.norm_balls import Norm, lengths
 from medrobust.training.engine.point_values import PerPoint, Sweep
 from medrobust.training.engine.robust_descent import (
-    ARCHITECTURES,
+    ROBUST_ARCHITECTURES,
     DescentSettings,
     ascent_passes,
     descend,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from medrobust.training.engine.flat_updates import FlatMember
 
-__all__ = ["ARCHITECTURES", "Spec", "Swept", "search_of", "swept", "train", "updated_margins"]
+__all__ = ["METHOD", "Spec", "Swept", "search_of", "swept", "train", "updated_margins"]
 
 
 class Spec(DescentSettings):
@@ -219,3 +220,13 @@ def updated_margins(
 
     grown = torch.where(distances.isinf(), margins + step, torch.minimum(margins, distances))
     return torch.where(right, grown, margins.new_tensor(step)).clamp_(step, largest)
+
+
+METHOD = Method(
+    spec=Spec,
+    architectures=ROBUST_ARCHITECTURES,
+    train=train,
+    passes=passes,
+    keeps_margins=True,
+    search_can_be_traced=True,
+)

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import Network, ascend, away_from
 from medrobust.training.engine.norm_balls import Balls, Norm, lengths, uniform_start
 from medrobust.training.engine.point_values import PerPoint
 from medrobust.training.engine.robust_descent import (
-    ARCHITECTURES,
+    ROBUST_ARCHITECTURES,
     DescentSettings,
     ascent_passes,
     descend,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from medrobust.training.engine.flat_updates import FlatMember
 
-__all__ = ["ARCHITECTURES", "Spec", "boundary_distances", "soft_margins", "train"]
+__all__ = ["METHOD", "Spec", "boundary_distances", "soft_margins", "train"]
 
 #: How far bisection looks, in largest margins.
 SEARCHED = 1.05
@@ -181,3 +182,12 @@ def soft_margins(logits: Tensor, y: Tensor) -> Tensor:
 
     label = y[:, None]
     return logits.scatter(1, label, -torch.inf).logsumexp(dim=1) - logits.gather(1, label)[:, 0]
+
+
+METHOD = Method(
+    spec=Spec,
+    architectures=ROBUST_ARCHITECTURES,
+    train=train,
+    passes=passes,
+    keeps_margins=True,
+)

@@ -14,8 +14,10 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.core.registry import module_of, parse_spec
+from medrobust.core.registry import METHODS, parse_spec
 from medrobust.evaluation.plane import EDGE, Box
+from medrobust.models.contract import architecture_of
+from medrobust.training.contract import method_of
 
 if TYPE_CHECKING:
     from medrobust.data.prepared.store import Dataset
@@ -86,9 +88,11 @@ class Sweep:
         from medrobust.training import ima
         from medrobust.training.engine.boundary_search import SearchPath
 
-        if model["method"]["name"] != "ima":
+        if not method_of(model["method"]["name"]).search_can_be_traced:
+            traced = [name for name in METHODS if method_of(name).search_can_be_traced]
             raise InputError(
-                f"Only models trained by ima have such a search, not {model['method']['name']!r}.",
+                f"Only models trained by {' or '.join(traced)} have such a search, not "
+                f"{model['method']['name']!r}.",
                 where="parameters of the job, key model.method.name",
             )
         spec = parse_spec("method", model["method"], file="parameters of the job", prefix="method")
@@ -229,7 +233,7 @@ def _first_member(members: Sequence[str], model: Mapping[str, Any]) -> Network:
         "architecture", architecture, file="parameters of the job", prefix="architecture"
     )
     first = {name: torch.from_numpy(v[0]) for name, v in io.read_tensors(members[0]).items()}
-    return Network(module_of("architecture", architecture["name"]), spec, first)
+    return Network(architecture_of(architecture["name"]), spec, first)
 
 
 def _seen(

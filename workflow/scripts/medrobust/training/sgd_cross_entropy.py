@@ -1,9 +1,9 @@
 """Cross-entropy by stochastic gradient descent, with scikit-learn's MLPClassifier as the model.
 
-Signnet-code trains its MLP with ``MLPClassifier(solver="sgd")``. This module computes the same
-steps for many members at once: mean cross-entropy of the batch plus
-``l2_penalty / 2 * sum(w**2) / batch points`` over the weights (not the biases), Nesterov
-momentum, a constant learning rate, and its stopping rule.
+Signnet-code (Yang et al. 2020) trains its MLP with ``MLPClassifier(solver="sgd")``. This module
+computes the same steps for many members at once: mean cross-entropy of the batch plus ``l2_penalty
+/ 2 * sum(w**2) / batch points`` over the weights (not the biases), Nesterov momentum, a constant
+learning rate, and its stopping rule.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import Any
 
 from pydantic import Field
 
-from medrobust.core.registry import module_of
 from medrobust.core.schema import Settings
+from medrobust.models.contract import architecture_of
+from medrobust.training.contract import Method
 from medrobust.training.engine.cross_entropy import descend
 from medrobust.training.engine.loop import MemberEpoch, StoppingRule
 from medrobust.training.engine.work import Trained, Work
-
-ARCHITECTURES = frozenset({"mlp"})
 
 
 class Spec(Settings):
@@ -75,7 +74,7 @@ def _member_epoch(
 
     What such a function does: :func:`medrobust.models.mlp.momentum_epoch`.
     """
-    written_out = getattr(module_of("architecture", architecture), "momentum_epoch", None)
+    written_out = architecture_of(architecture).momentum_epoch
     return written_out and functools.partial(
         written_out,
         architecture_spec,
@@ -85,3 +84,11 @@ def _member_epoch(
         nesterov=spec.nesterov,
         l2_penalty=spec.l2_penalty,
     )
+
+
+METHOD = Method(
+    spec=Spec,
+    architectures=frozenset({"mlp"}),
+    train=train,
+    unit_seconds={"mlp": 3e-7},
+)

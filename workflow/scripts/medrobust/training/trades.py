@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from medrobust.core.schema import Settings
+from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import Slopes, ascend
 from medrobust.training.engine.losses import cross_entropy
 from medrobust.training.engine.norm_balls import Balls, Norm
 from medrobust.training.engine.robust_descent import (
-    ARCHITECTURES,
+    ROBUST_ARCHITECTURES,
     DescentSettings,
     ascent_passes,
     descend,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from medrobust.training.engine.flat_updates import FlatMember
 
-__all__ = ["ARCHITECTURES", "Spec", "divergence", "train"]
+__all__ = ["METHOD", "Spec", "divergence", "train"]
 
 #: Standard deviation of the noise of the start: at the point itself the divergence has no slope.
 START_NOISE = 0.001
@@ -95,3 +96,11 @@ def _divergence_slopes(clean: Tensor) -> Slopes:
     """Returns the slopes of the divergence with respect to the noisy points' logits."""
     probabilities = clean.softmax(dim=1)
     return lambda logits, rows: logits.softmax(dim=1) - probabilities[rows]
+
+
+METHOD = Method(
+    spec=Spec,
+    architectures=ROBUST_ARCHITECTURES,
+    train=train,
+    passes=passes,
+)

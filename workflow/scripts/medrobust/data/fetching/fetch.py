@@ -52,7 +52,7 @@ from medrobust.data.registry import (
     STANDIN,
     Archive,
     Content,
-    Dataset,
+    DatasetEntry,
     Listing,
     RawFile,
     RawTree,
@@ -103,7 +103,7 @@ class Located:
         return bool(self.files or any(self.trees.values()) or self.archive)
 
 
-def locate(dataset: Dataset, source_name: str, raw_dirs: Sequence[str | Path]) -> Located:
+def locate(dataset: DatasetEntry, source_name: str, raw_dirs: Sequence[str | Path]) -> Located:
     """Looks for the files of one source by name and size; opens only a publisher's list of files.
 
     Args:
@@ -236,7 +236,7 @@ def _empty_files(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
 
 
 def choose_source(
-    dataset: Dataset, raw_dirs: Sequence[str | Path], *, allow_subset: bool = False
+    dataset: DatasetEntry, raw_dirs: Sequence[str | Path], *, allow_subset: bool = False
 ) -> tuple[str, str]:
     """Chooses the source of a data set for which the configuration names none.
 
@@ -268,7 +268,7 @@ def choose_source(
 
 
 def locate_or_fetch(
-    dataset: Dataset,
+    dataset: DatasetEntry,
     source_name: str,
     raw_dirs: Sequence[str | Path],
     download_dir: str | Path,
@@ -341,7 +341,7 @@ def write_manifest(path: str | Path, manifest: Mapping[str, Any]) -> None:
 class _Fetch:
     """One data set's download into ``folder``."""
 
-    dataset: Dataset
+    dataset: DatasetEntry
     source_name: str
     raw_dirs: list[Path]
     folder: Path
@@ -587,7 +587,7 @@ def _folder_lock(folder: Path) -> Iterator[None]:
 
 
 def _still_missing(
-    dataset: Dataset, source_name: str, located: Located, folder: Path
+    dataset: DatasetEntry, source_name: str, located: Located, folder: Path
 ) -> InputError:
     return InputError(
         f"{dataset.title}: the source {source_name} did not bring {_shortened(located.missing)}.",
@@ -678,7 +678,7 @@ def _difference(content: Content, record: Mapping[str, Any], md5: str | None) ->
 
 
 def _manifest(
-    dataset: Dataset,
+    dataset: DatasetEntry,
     source_name: str,
     source: Source | None,
     records: list[dict[str, Any]],

@@ -23,7 +23,7 @@ from medrobust.data.fetching.transfer import Explain, Opener, TransferSettings, 
 if TYPE_CHECKING:
     import requests
 
-    from medrobust.data.registry import Dataset, Source
+    from medrobust.data.registry import DatasetEntry, Source
 
 HOW_TO_SIGN_IN = (
     "make a token at https://www.kaggle.com/settings/api (Generate New Token), then either "
@@ -126,7 +126,7 @@ def no_credential(other_ways: str) -> InputError:
     )
 
 
-def other_ways(dataset: Dataset, source: Source, folder: Path) -> str:
+def other_ways(dataset: DatasetEntry, source: Source, folder: Path) -> str:
     """Returns how else to get a data set: another source, or its archive from a browser.
 
     Args:

@@ -95,7 +95,7 @@ def without_repeats(x: np.ndarray, y: np.ndarray, drop: Drop) -> tuple[np.ndarra
     """Returns the rows that stay when repeated images are left out.
 
     Of images that repeat each other the first stays; where their labels differ none does, because
-    which label is right is not known.
+    which label is correct is not known.
 
     Args:
         x: images ``[n, channels, height, width]``.

@@ -1,14 +1,14 @@
 """Turns raw files into a prepared data set: arrays, splits, card, preview.
 
-An adapter is one module that knows one raw format. It has
-``adapt(options, source, files, *, seed, allow_subset, processes) -> Prepared`` and is named in
-``ADAPTERS`` of :mod:`medrobust.core.registry`; everything after it (checks, audit, card, files) is
-the same for all data sets.
+An adapter is one module that knows one raw format. It ends with an object of
+:class:`medrobust.data.contract.Adapter` and is named in ``ADAPTERS`` of
+:mod:`medrobust.core.registry`; everything after it (checks, audit, card, files) is the same for all
+data sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
-from medrobust.core.registry import module_of
+from medrobust.data.contract import adapter_of
 from medrobust.data.prepared.audit import AuditFinding, audit, class_counts
 from medrobust.data.prepared.cards import build_card, card_markdown
 from medrobust.data.prepared.previews import write_preview
@@ -77,7 +77,7 @@ def prepare(
     """
     check_facts(facts)
     files = raw_files(manifest, source)
-    adapt = adapter_of(adapter)
+    adapt = adapter_of(adapter, "arrays").adapt
     data = adapt(options, source, files, seed=seed, allow_subset=allow_subset, processes=processes)
     _check_shape(dataset, data, facts)
     _check_folds(dataset, len(data.folds), facts)
@@ -108,11 +108,6 @@ def check_facts(facts: Mapping[str, Any]) -> None:
     unknown = set(facts) - set(FACTS)
     if unknown:
         raise ValueError(f"unknown facts: {', '.join(sorted(unknown))}")
-
-
-def adapter_of(name: str) -> Callable[..., Any]:
-    """Returns the function ``adapt`` of an adapter; raises an InputError if there is none."""
-    return module_of("adapter", name, where="config/datasets.yaml, key adapter").adapt
 
 
 def raw_files(manifest: Mapping[str, Any] | None, source: str) -> dict[str, Path]:

@@ -19,7 +19,6 @@ from medrobust.data.formats.nifti_files import Volume, write_volume
 from medrobust.data.prepared.cards import card_markdown, common_facts
 from medrobust.data.prepared.prepare import (
     SUBSET,
-    adapter_of,
     check_facts,
     compare_counts,
     raw_files,
@@ -65,7 +64,8 @@ def prepare_volumes(
     """
     check_facts(facts)
     files = raw_files(manifest, source)
-    data = adapter_of(adapter)(options, source, files, seed=seed, allow_subset=allow_subset)
+    adapt = adapter_of(adapter, "volumes").adapt
+    data = adapt(options, source, files, seed=seed, allow_subset=allow_subset)
     _check_registry(dataset, data, facts)
     folder = Path(out_dir)
     raw = _emptied(folder, data)

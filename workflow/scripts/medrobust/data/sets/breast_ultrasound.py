@@ -26,6 +26,7 @@ from pydantic import Field
 from medrobust.core.errors import InputError, nearest
 from medrobust.core.logs import logger
 from medrobust.core.schema import Settings, checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.images import Images, ImageSpec, read_images
 from medrobust.data.prepared.drawn_splits import stratified_folds
 from medrobust.data.prepared.near_duplicates import Drop, without_repeats
@@ -190,3 +191,6 @@ def _without(found: ImageFiles, exclude: list[str]) -> ImageFiles:
             )
     excluded = set(exclude)
     return found.of(np.flatnonzero([name not in excluded for name in found.names]))
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

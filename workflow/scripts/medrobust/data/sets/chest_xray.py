@@ -29,6 +29,7 @@ from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.images import Images, ImageSpec, read_images
 from medrobust.data.prepared.drawn_splits import patient_fold, shares, sized_fold
 from medrobust.data.prepared.near_duplicates import Drop, without_repeats
@@ -191,3 +192,6 @@ def _split_note(options: Options, seed: int) -> str:
         "testing. Patients are those that file names tell.",
         "official": "Split: the folders train, val and test of the release.",
     }[options.split]
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.images import ImageSpec, read_images
 from medrobust.data.prepared.drawn_splits import sized_fold
 from medrobust.data.prepared.near_duplicates import Drop, without_repeats
@@ -136,3 +137,6 @@ def _label(name: str) -> int | None:
             "non-COVID/*.png.",
         )
     return CLASSES.index(path.parent.name)
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

@@ -1,7 +1,8 @@
 """Fashion-MNIST: 28 x 28 grey pictures of articles of clothing, ten classes.
 
 Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine
-learning algorithms", arXiv:1708.07747; four IDX files (:mod:`medrobust.data.formats.idx_files`).
+learning algorithms", arXiv:1708.07747, 2017; four IDX files
+(:mod:`medrobust.data.formats.idx_files`).
 
 The release has 60,000 training and 10,000 test images. Ma and Liang (study ima, "Experiments on
 Classification") use it without saying how many images are for validation: see
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core.schema import checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.idx_files import read_idx
 from medrobust.data.prepared.store import Prepared
 from medrobust.data.sets.engine.small_images import Options, Part, divided, official_file, standin
@@ -72,3 +74,6 @@ def _part(files: Mapping[str, Path], names: tuple[str, str], most: int) -> Part:
     images, labels = (official_file(files, name, (*TRAIN_FILES, *TEST_FILES)) for name in names)
     x = read_idx(images, SHAPE[1:], most=most)
     return Part(names[0], x[:, None], read_idx(labels, (), most=most))
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

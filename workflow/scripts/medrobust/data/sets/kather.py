@@ -26,6 +26,7 @@ from pydantic import Field, field_validator
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.images import Images, ImageSpec, read_images
 from medrobust.data.prepared.drawn_splits import patient_fold, shares, sized_fold
 from medrobust.data.prepared.near_duplicates import Drop, without_repeats
@@ -189,3 +190,6 @@ def _check_sizes(found: ImageFiles, images: Images) -> None:
             where=str(found.paths[first].parent),
             remedy="get the official archive from https://zenodo.org/records/53169.",
         )
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

@@ -41,6 +41,7 @@ from medrobust.core.errors import InputError, nearest
 from medrobust.core.logs import logger
 from medrobust.core.schema import Settings, checked
 from medrobust.core.seeds import generator
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.heartbeat_csv import CsvFile, raw_file, read_files
 from medrobust.data.formats.heartbeats import LENGTH, Beats, scaled_segments
 from medrobust.data.formats.wfdb_files import (
@@ -503,3 +504,6 @@ def read_kaggle_csv(train_csv: Path, test_csv: Path, *, allow_subset: bool = Fal
         complete=rows.complete,
         notes=(note,),
     )
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

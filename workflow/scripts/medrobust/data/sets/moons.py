@@ -21,6 +21,7 @@ from pydantic import Field
 
 from medrobust.core.schema import Settings, checked
 from medrobust.core.seeds import derive_seed
+from medrobust.data.contract import Adapter
 from medrobust.data.prepared.splits import SPLIT_TITLES, SPLITS
 from medrobust.data.prepared.store import Prepared
 
@@ -107,3 +108,6 @@ def _points(n: int, noise: float, seed: int, split: str) -> tuple[np.ndarray, np
     # scikit-learn takes seeds of 32 bits.
     state = derive_seed(seed, "moons", split) % 2**32
     return make_moons(n_samples=n, noise=noise or None, random_state=state)
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

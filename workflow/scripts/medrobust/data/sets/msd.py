@@ -24,6 +24,7 @@ from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.nifti_files import read_volume
 from medrobust.data.prepared.splits import Fold
 from medrobust.data.prepared.volumes import Case, VolumeSet
@@ -204,3 +205,6 @@ def _listing(path: Path) -> dict[str, Any]:
     if not isinstance(stated, dict) or not isinstance(stated.get("training"), list):
         raise InputError("This is not a list of cases.", where=str(path))
     return stated
+
+
+ADAPTER = Adapter(spec=Options, form="volumes", adapt=adapt)

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.heartbeat_csv import CsvFile, raw_file, read_files
 from medrobust.data.formats.heartbeats import Beats
 from medrobust.data.prepared import splits
@@ -149,3 +150,6 @@ def _divided(beats: Beats, options: Options) -> Prepared:
         complete=beats.complete,
         notes=(*beats.notes, note),
     )
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

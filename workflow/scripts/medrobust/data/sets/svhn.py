@@ -21,6 +21,7 @@ import numpy as np
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import checked
+from medrobust.data.contract import Adapter
 from medrobust.data.formats.mat_files import read_mat
 from medrobust.data.prepared.store import Prepared
 from medrobust.data.sets.engine.small_images import Options, Part, divided, official_file, standin
@@ -81,3 +82,6 @@ def _part(files: Mapping[str, Path], name: str, most: int) -> Part:
             remedy="get the file again.",
         )
     return Part(name, x.transpose(3, 2, 0, 1), label.astype(np.int64) % 10)
+
+
+ADAPTER = Adapter(spec=Options, adapt=adapt)

@@ -1,7 +1,7 @@
 """What networks share whose members are computed one after the other: layers, starts, gradients.
 
 The networks are piecewise linear: near a point, the logits are ``W^T x + b`` with ``W`` and ``b``
-that depend only on which units are on (nsr, equation 1). Their modules have two functions:
+that depend only on which units are on (nsr, equation 1). They have two functions beside ``logits``:
 
 * ``logits_and_pattern(spec, member, x)``: logits ``[n, c]`` of one member and the pattern of
   its units;
@@ -12,8 +12,8 @@ that depend only on which units are on (nsr, equation 1). Their modules have two
 Both are products that autograd can go through once more, so a loss may contain gradients with
 respect to the points without differentiating twice.
 
-``normalised_kernels(spec)`` names the layers whose kernels may be kept at length 1. A module may
-also have ``backpropagate(spec, member, x, pattern, slopes, gradients)``: from slopes with respect
+``normalised_kernels(spec)`` names the layers whose kernels may be kept at length 1. There may
+also be ``backpropagate(spec, member, x, pattern, slopes, gradients)``: from slopes with respect
 to the logits of points ``x``, those with respect to weights and biases, without autograd.
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medrobust.core.registry import module_of
 from medrobust.core.schema import Settings
+from medrobust.models.contract import architecture_of
 from medrobust.training.engine.loop import MemberEpoch, StoppingRule, train_stacked
 from medrobust.training.engine.work import Trained, Work
 
@@ -22,8 +22,7 @@ def cross_entropy(outputs: Any, y: Any) -> tuple[Any, Any]:
 
     logits = outputs.transpose(1, 2)
     if logits.shape[1] == 1:
-        # PyTorch's binary form rounds by the place in the array; see
-        # models/engine/activations.py.
+        # PyTorch's binary form rounds by the place in the array; see models/engine/activations.py.
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     losses = torch.nn.functional.cross_entropy(logits, y, reduction="none").mean(dim=1)
     return losses, (logits.argmax(dim=1) == y).sum(dim=1)
@@ -52,9 +51,8 @@ def descend(
         penalty: ``(parameters, points in the batch) -> [M]``, added to the loss.
         member_epoch: the same steps for one member on the CPU; see ``train_stacked``.
     """
-    module = module_of("architecture", architecture)
-    forward = getattr(module, "training_forward", module.forward)
-    after_step = getattr(module, "after_step", None)
+    network = architecture_of(architecture)
+    forward = network.training_forward or network.forward
 
     def batch_loss(parameters: dict[str, Any], x: Any, y: Any) -> tuple[Any, Any]:
         losses, correct = cross_entropy(forward(architecture_spec, parameters, x.flatten(2)), y)
@@ -64,15 +62,15 @@ def descend(
 
     parameters, history = train_stacked(
         work,
-        module.initial_parameters(architecture_spec, work.x.shape[1:], work.n_classes, work.seeds),
+        network.initial_parameters(architecture_spec, work.x.shape[1:], work.n_classes, work.seeds),
         batch_loss,
         make_optimizer,
         batch_size=min(batch_size, len(work.x)),
         stopping=stopping,
         what=f"training {len(work.members)} members of {architecture}",
-        untrained=getattr(module, "UNTRAINED", ()),
-        after_step=after_step,
-        apart=getattr(module, "MEMBERS_APART", False),
+        untrained=network.untrained,
+        after_step=network.after_step,
+        apart=network.members_apart,
         member_epoch=member_epoch,
     )
     return Trained(parameters, history)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,23 +30,23 @@ Watch = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
 
 @dataclass(frozen=True)
 class Network:
-    """One member: the module of its architecture, its settings and its tensors."""
+    """One member: its architecture, the settings of that, and its tensors."""
 
-    module: Any
+    architecture: Architecture
     spec: Settings
     tensors: dict[str, Any]
 
     def logits(self, x: Tensor) -> Tensor:
         """Returns logits ``[n, c]`` of points ``[n, d]``."""
-        return self.module.logits(self.spec, self.tensors, x)
+        return self.architecture.logits(self.spec, self.tensors, x)
 
     def logits_and_pattern(self, x: Tensor) -> tuple[Tensor, Any]:
         """Returns logits ``[n, c]`` and what :meth:`pull_back` needs."""
-        return self.module.logits_and_pattern(self.spec, self.tensors, x)
+        return self.architecture.logits_and_pattern(self.spec, self.tensors, x)
 
     def pull_back(self, pattern: Any, slopes: Tensor) -> Tensor:
         """Returns slopes at the points ``[n, d]`` from those at the logits ``[n, c]``."""
-        return self.module.pull_back(self.spec, self.tensors, pattern, slopes)
+        return self.architecture.pull_back(self.spec, self.tensors, pattern, slopes)
 
 
 def ascend(

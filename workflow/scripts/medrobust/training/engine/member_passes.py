@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,15 +22,15 @@ class Passes:
     """The passes of one batch.
 
     Args:
-        module: the architecture, with ``logits_and_pattern`` and ``pull_back``.
+        architecture: has ``logits_and_pattern`` and ``pull_back``.
         spec: its settings.
         member: the member.
     """
 
-    def __init__(self, module: Any, spec: Settings, member: FlatMember) -> None:
-        self._module, self._spec, self._member = module, spec, member
+    def __init__(self, architecture: Architecture, spec: Settings, member: FlatMember) -> None:
+        self._architecture, self._spec, self._member = architecture, spec, member
         self._done: list[tuple[Tensor, Any, Tensor]] = []
-        self._written_out = hasattr(module, "backpropagate")
+        self._written_out = architecture.backpropagate is not None
         self._has_slopes = False
 
     def logits(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -37,7 +38,7 @@ class Passes:
         import torch
 
         if not self._written_out:
-            return self._module.logits_and_pattern(self._spec, self._member.leaves, x)
+            return self._architecture.logits_and_pattern(self._spec, self._member.leaves, x)
         with torch.no_grad():
             logits, pattern = self.unwatched(x)
         self._done.append((x, pattern, logits.requires_grad_()))
@@ -45,13 +46,13 @@ class Passes:
 
     def unwatched(self, x: Tensor) -> tuple[Tensor, Any]:
         """Returns the same of tensors that autograd does not watch."""
-        return self._module.logits_and_pattern(self._spec, self._member.values, x)
+        return self._architecture.logits_and_pattern(self._spec, self._member.values, x)
 
     def slopes(self, pattern: Any, of: Tensor, *, watched: bool = True) -> Tensor:
-        """Returns slopes with respect to the points: ``pull_back`` of :mod:`models.apart`."""
+        """Returns slopes with respect to the points: the architecture's ``pull_back``."""
         member = self._member.leaves if watched else self._member.values
         self._has_slopes |= watched
-        return self._module.pull_back(self._spec, member, pattern, of)
+        return self._architecture.pull_back(self._spec, member, pattern, of)
 
     def gradient(self, loss: Tensor) -> Tensor:
         """Returns the gradient of ``loss``, ``[p]``; the next batch overwrites it.
@@ -71,7 +72,7 @@ class Passes:
         with torch.no_grad():
             for number, ((x, pattern, _), slopes) in enumerate(zip(passes, parts, strict=False)):
                 memory = member.gradients[min(number, 1)]
-                self._module.backpropagate(
+                self._architecture.backpropagate(
                     self._spec, member.values, x, pattern, slopes, memory.views
                 )
                 if number:

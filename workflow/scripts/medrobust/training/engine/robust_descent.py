@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from medrobust.core.registry import module_of
 from medrobust.core.schema import Settings
+from medrobust.models.contract import architecture_of
 from medrobust.training.engine.apart_steps import ApartSteps, Descent
 from medrobust.training.engine.gradient_ascent import Network
 from medrobust.training.engine.loop import StoppingRule, run_epochs
@@ -23,7 +23,7 @@ from medrobust.training.engine.work import Trained, Work
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ARCHITECTURES = frozenset({"layer_norm_mlp", "instance_norm_cnn", "resnet18"})
+ROBUST_ARCHITECTURES = frozenset({"layer_norm_mlp", "instance_norm_cnn", "resnet18"})
 
 
 class DescentSettings(Settings):
@@ -57,8 +57,8 @@ def descend(
         per_point: what is kept of each training point, by name, and what it is at first.
         sweep: over all points after each epoch.
     """
-    module, first = module_of("architecture", architecture), per_point or {}
-    initial = module.initial_parameters(
+    first = per_point or {}
+    initial = architecture_of(architecture).initial_parameters(
         architecture_spec, work.x.shape[1:], work.n_classes, work.seeds
     )
     size = (len(work.members), len(work.x))
@@ -103,12 +103,12 @@ def networks_of(
 ) -> Callable[[Any], tuple[Network, Network]]:
     """Returns the function from a member to its network twice: with gradients of the weights, and
     without."""
-    module = module_of("architecture", architecture)
+    entry = architecture_of(architecture)
 
     def networks(member: Any) -> tuple[Network, Network]:
         return (
-            Network(module, architecture_spec, member.leaves),
-            Network(module, architecture_spec, member.values),
+            Network(entry, architecture_spec, member.leaves),
+            Network(entry, architecture_spec, member.values),
         )
 
     return networks

@@ -1,0 +1,129 @@
+"""What an architecture states: the class of the object that each module here ends with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from medrobust.core.contract import NO_RESULT, Contract, Function
+from medrobust.core.registry import entry_of
+
+#: What members give: logits, probabilities, or votes (0 or 1 for each class).
+Scores = Literal["logits", "probabilities", "votes"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Architecture(Contract):
+    """A network, or another classifier, of which several members are evaluated as one.
+
+    ``M`` members, ``n`` points of ``d`` values, ``c`` classes, ``o`` outputs (``c``, or one of two
+    classes, the logit of class 1). ``spec`` is an instance of the settings class, ``parameters``
+    the arrays of all members with a leading member axis, ``member`` those of one without it.
+    Functions of tensors get and return torch tensors on one device.
+
+    Attributes:
+        scores: what ``member_scores`` gives.
+        uses_gpu: whether it computes on a GPU where there is one.
+        concatenate: ``(parts) -> parameters``: the members of several training jobs (a list of
+            arrays by name) as one set of arrays.
+        member_scores: ``(spec, parameters, shape, n_classes, device) -> function`` from points
+            float32 ``[n, *shape]`` to scores float32 ``[M, n, c]``. A row depends on its point
+            alone, in blocks of one size.
+        label_block: points of an evaluation, if those of :mod:`medrobust.models.ensembles` are too
+            many; blocks are always whole.
+        initial_parameters: ``(spec, shape, n_classes, seeds) -> parameters``, float32: the first
+            values of members, each from its own seed. Raises an InputError for points of another
+            form than the architecture takes.
+        forward: ``(spec, parameters, x) -> outputs [M, n, o]`` of tensors, x ``[M, n, d]`` (each
+            member its own points) or ``[n, d]`` (all members the same), as the model is evaluated.
+        training_forward: the same in training, where that differs; x ``[M, n, d]``.
+        after_step: ``(parameters)``: changes the tensors in place after each step.
+        untrained: names of arrays that an optimizer leaves alone.
+        members_apart: whether members are computed one after the other.
+        momentum_epoch: one member's epoch of gradient descent, written out for the CPU; see
+            :func:`medrobust.models.mlp.momentum_epoch`.
+        logits: ``(spec, member, x [n, d]) -> logits [n, c]`` of one member.
+        logits_and_pattern: the same, and what ``pull_back`` needs of the pass.
+        pull_back: ``(spec, member, pattern, slopes) -> slopes`` with respect to the points; see
+            :mod:`medrobust.models.engine.apart`.
+        backpropagate: ``(spec, member, x, pattern, slopes, gradients)``: writes the gradient with
+            respect to weights and biases, without automatic differentiation.
+        normalised_kernels: ``(spec) -> names`` of the layers whose kernels may be kept at length 1.
+        has_gradients: whether ``forward`` can be differentiated with respect to the points.
+        gradient_block: rows of a gradient pass, if those of :mod:`medrobust.models.gradients` are
+            too many.
+        step_seconds: for the plan: seconds that a plain training step of one member takes for a
+            point, on one core, by any method that has not measured its own.
+    """
+
+    scores: Scores
+    uses_gpu: bool
+    concatenate: Function
+    member_scores: Function
+    label_block: int | None = None
+
+    initial_parameters: Function | None = None
+    forward: Function | None = None
+    training_forward: Function | None = None
+    after_step: Function | None = None
+    untrained: frozenset[str] = frozenset()
+    members_apart: bool = False
+    momentum_epoch: Function | None = None
+
+    logits: Function | None = None
+    logits_and_pattern: Function | None = None
+    pull_back: Function | None = None
+    backpropagate: Function | None = None
+    normalised_kernels: Function | None = None
+
+    has_gradients: bool = True
+    gradient_block: int | None = None
+
+    step_seconds: float | None = field(default=None, metadata=NO_RESULT)
+
+    def check(self) -> None:
+        """Refuses functions without those that they belong to."""
+        self.require(self.scores in get_args(Scores), f"scores must be one of {get_args(Scores)}")
+        self.require_functions("concatenate", "member_scores")
+        stack = ("initial_parameters", "forward")
+        one = ("logits", "logits_and_pattern", "pull_back")
+        of_stack = ("training_forward", "after_step", "momentum_epoch")
+        of_one = ("backpropagate", "normalised_kernels")
+        self.require_functions(*stack, *of_stack, *one, *of_one, optional=True)
+        self._require_together(*stack)
+        self._require_together(*one)
+        self._require_base("forward", *of_stack, "logits", "untrained", "members_apart")
+        self._require_base("logits", *of_one)
+        self._require_base("forward", "gradient_block")
+        self.require(
+            self.has_gradients or self.forward is not None,
+            "has_gradients: False needs a forward that has none",
+        )
+        for name in ("label_block", "gradient_block"):
+            rows = getattr(self, name)
+            self.require(rows is None or rows >= 1, f"{name} must be at least 1")
+        self.require_seconds({} if self.step_seconds is None else {"": self.step_seconds})
+
+    def _require_together(self, *names: str) -> None:
+        there = [name for name in names if getattr(self, name) is not None]
+        absent = [name for name in names if name not in there]
+        self.require(
+            not there or not absent,
+            f"{', '.join(names)} come together; without {' and '.join(absent)}, "
+            f"{' and '.join(there)} cannot be used",
+        )
+
+    def _require_base(self, base: str, *names: str) -> None:
+        """Refuses what can only be used beside a function that is not there."""
+        for name in names:
+            there = getattr(self, name)
+            self.require(not there or getattr(self, base) is not None, f"{name} needs {base}")
+
+
+def architecture_of(name: str) -> Architecture:
+    """Returns what the registered architecture ``name`` states.
+
+    Raises:
+        InputError: there is none, or its module does not state it.
+    """
+    return entry_of("architecture", name, Architecture)
