@@ -15,6 +15,7 @@ from typing import Any
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
+from medrobust.data.contract import adapter_of
 from medrobust.data.formats.nifti_files import Volume, write_volume
 from medrobust.data.prepared.cards import card_markdown, common_facts
 from medrobust.data.prepared.prepare import (
