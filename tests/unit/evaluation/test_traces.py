@@ -9,7 +9,7 @@ from medrobust.attacks.engine.spec import HopSkipJumpSpec
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.evaluation.records import records_from_result, save_chunk
-from medrobust.evaluation.traces import Traces, read_traces
+from medrobust.evaluation.traces import StoredTraces, read_traces
 
 from tests.unit.attack_files import made_traces, write_traces
 
@@ -47,7 +47,7 @@ def test_what_is_reached_within_queries(tmp_path):
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 3), st.integers(0, 6))
 def test_within_queries_is_a_search_over_all_entries(seed, n, restarts, max_iter):
     boundary, iterate, queries = made_traces(seed, n, restarts, max_iter)
-    traces = Traces(np.arange(n), queries, boundary, iterate)
+    traces = StoredTraces(np.arange(n), queries, boundary, iterate)
     budgets = np.unique(np.append(queries.ravel(), [0, 10**6]))[:: max(1, queries.size // 9)]
     near, far = traces.within_queries(budgets)
     for point in range(n):

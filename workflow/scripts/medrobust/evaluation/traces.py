@@ -24,7 +24,7 @@ QUERIES, BOUNDARY, ITERATE = "trace_queries", "trace_boundary", "trace_iterate"
 
 
 @dataclass(frozen=True)
-class Traces:
+class StoredTraces:
     """Traces of the attack runs on n points with r restarts and at most T iterations.
 
     Where an attack run ended before its last iteration, its last entry stands in all later ones:
@@ -78,7 +78,7 @@ class Traces:
         return smallest[0], smallest[1]
 
 
-def read_traces(files: Sequence[str | os.PathLike[str]]) -> Traces | None:
+def read_traces(files: Sequence[str | os.PathLike[str]]) -> StoredTraces | None:
     """Reads the traces of the attack on one model.
 
     Args:
@@ -108,7 +108,7 @@ def read_traces(files: Sequence[str | os.PathLike[str]]) -> Traces | None:
     joined = {name: array[order] for name, array in joined.items()}
     if (np.diff(joined["point_id"]) == 0).any():
         raise InputError("A point occurs twice in these traces.", where=where)
-    return Traces(
+    return StoredTraces(
         joined["point_id"],
         np.maximum.accumulate(joined[QUERIES], axis=-1),
         _held(joined[BOUNDARY]),

@@ -1,8 +1,8 @@
 """The perceptron of ima on Moons: leaky ReLU, layer normalisation from the second layer on.
 
-Ima (Ma and Liang 2021), "Evaluation on Moons dataset": Linear(2, 32)-LR-Linear(32,
-64)-LN-LR-Linear(64, 128)-LN-LR- Linear(128, 2). The paper leaves PyTorch's defaults: slope 0.01
-below 0, normalisation with scale and shift. Logits of all classes.
+Ima (Ma and Liang 2021), "Evaluation on Moons dataset":
+Linear(2, 32)-LR-Linear(32, 64)-LN-LR-Linear(64, 128)-LN-LR-Linear(128, 2). The paper leaves
+PyTorch's defaults: slope 0.01 below 0, normalisation with scale and shift. Logits of all classes.
 
 Members are computed one after the other. Gradients with respect to the points are written out, as
 in :mod:`medrobust.models.engine.apart`: a pass of so small a network is mostly calls.

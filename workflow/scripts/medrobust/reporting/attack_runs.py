@@ -18,7 +18,7 @@ import numpy as np
 
 from medrobust.core.errors import InputError
 from medrobust.evaluation.statistics import MIN_REPLICATES
-from medrobust.evaluation.traces import Traces, read_traces
+from medrobust.evaluation.traces import StoredTraces, read_traces
 from medrobust.reporting import artefacts
 from medrobust.reporting.plotting import model_label
 
@@ -68,7 +68,7 @@ class Runs:
     boundary: np.ndarray
     misclassified: int
     iterations: int
-    traces: Traces | None
+    traces: StoredTraces | None
 
 
 def by_dataset(models: Sequence[AttackFiles]) -> dict[str, list[AttackFiles]]:

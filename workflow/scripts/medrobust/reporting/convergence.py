@@ -18,7 +18,7 @@ import numpy as np
 
 from medrobust.core.errors import InputError
 from medrobust.evaluation.effort import iteration_counts
-from medrobust.evaluation.traces import Traces, read_traces
+from medrobust.evaluation.traces import StoredTraces, read_traces
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, RunContext
 from medrobust.reporting.attack_runs import (
@@ -92,7 +92,7 @@ def quartiles(values: np.ndarray) -> np.ndarray:
     return np.stack([lower, np.median(values, axis=0), upper])
 
 
-def convergence_curve(files: AttackFiles, replicates: Sequence[Traces]) -> Curve:
+def convergence_curve(files: AttackFiles, replicates: Sequence[StoredTraces]) -> Curve:
     """Returns the curve of one model on one data set; points of all replicates are pooled.
 
     Args:
@@ -125,13 +125,13 @@ def convergence_curve(files: AttackFiles, replicates: Sequence[Traces]) -> Curve
     )
 
 
-def _begun(one: Traces) -> np.ndarray:
+def _begun(one: StoredTraces) -> np.ndarray:
     """Tells of each run whether it attacked: it found a start, and the point needed one."""
     first = one.boundary[..., 0]
     return np.isfinite(first) & (first > 0)
 
 
-def _budgets(replicates: Sequence[Traces]) -> np.ndarray:
+def _budgets(replicates: Sequence[StoredTraces]) -> np.ndarray:
     """Returns numbers of queries from the first start to the end of the longest run."""
     queries = np.concatenate([one.queries[_begun(one)] for one in replicates])
     if not len(queries):
@@ -142,7 +142,7 @@ def _budgets(replicates: Sequence[Traces]) -> np.ndarray:
     return np.unique(np.append(np.floor(steps).astype(np.int64), high))
 
 
-def _marks(replicates: Sequence[Traces]) -> dict[int, float]:
+def _marks(replicates: Sequence[StoredTraces]) -> dict[int, float]:
     queries = np.concatenate([one.queries[_begun(one)] for one in replicates])
     if not len(queries):
         return {}
