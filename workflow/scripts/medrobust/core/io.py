@@ -167,11 +167,22 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Reads a CSV or parquet file (chosen by suffix) into a data frame."""
+    """Reads a CSV or parquet file (chosen by suffix) into a data frame.
+
+    Of a CSV the columns that look like numbers become numbers: names are read by
+    :func:`read_text_table`.
+    """
     import pandas as pd
 
     path = Path(path)
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Reads a CSV file whose cells are all text: the name "001" stays one, and so does "none"."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
