@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.data.fetching.at_hand import wrong_files
 from medrobust.data.fetching.fetch import (
@@ -41,6 +42,7 @@ from medrobust.data.fetching.transfer import (
     free_bytes,
     megabytes,
 )
+from medrobust.data.prepared.raw_files import AGAIN, differing
 from medrobust.data.registry import STANDIN, Content, DatasetEntry, Source, get_dataset
 
 PACKAGES = (
@@ -98,6 +100,7 @@ def preflight(
     conda: bool = True,
     check_network: bool = False,
     check_files: bool = False,
+    manifests: Mapping[str, Path] | None = None,
     free: Callable[[Path], int] = free_bytes,
     settings: TransferSettings | None = None,
 ) -> list[PreflightItem]:
@@ -116,11 +119,20 @@ def preflight(
         check_network: also ask the servers for the first missing file, and Kaggle whether the
             credential works.
         check_files: also read the files at hand, and compare them with their checksums.
+        manifests: data set -> the raw.json that an earlier ``fetch`` may have left: files at hand
+            must still be those that it tells of (by size; with ``check_files`` by SHA-256).
         free: free bytes of a folder's file system.
         settings: timeouts of the network check.
     """
     inspection = _Inspection(
-        registry, raw_dirs, download_dir, allow_subset, check_network, check_files, settings
+        registry,
+        raw_dirs,
+        download_dir,
+        allow_subset,
+        check_network,
+        check_files,
+        manifests or {},
+        settings,
     )
     items = [item for study, pairs in studies.items() for item in inspection.study(study, pairs)]
     items += _unused_raw_dirs(raw_dirs, download_dir)
@@ -196,12 +208,13 @@ class _Inspection:
         allow_subset: bool,
         check_network: bool,
         check_files: bool,
+        manifests: Mapping[str, Path],
         settings: TransferSettings | None,
     ) -> None:
         self.registry = registry
         self.folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
         self.allow_subset, self.check_network = allow_subset, check_network
-        self.check_files = check_files
+        self.check_files, self.manifests = check_files, manifests
         self.settings = settings or TransferSettings(connect_timeout=10.0, read_timeout=10.0)
         self.kinds: set[str] = set()
         self.downloads: dict[tuple[str, str], int] = {}
@@ -234,12 +247,18 @@ class _Inspection:
         elif wrong := self._wrong_files(located):
             text = f"there are files, but not the right ones:{_listed(wrong)}"
             yield PreflightItem("action", study, subject, text, _REPLACE)
+        elif replaced := self._replaced(name):
+            yield PreflightItem("action", study, subject, _OTHER + _listed(replaced), AGAIN)
         elif located.complete:
             yield PreflightItem("ready", study, subject, _at_hand(located))
         elif self.allow_subset and located.anything:
             yield PreflightItem("note", study, subject, _at_hand(located) + _lacking(located))
         else:
             yield from self._to_fetch(study, subject, dataset, source, located, reason)
+        if self._prepared(name) and (replaced := self._replaced(name, prepared=True)):
+            text = f"the arrays in {self.manifests[name].parent} are made of other files than are "
+            text += f"there now, and stay as they are:{_listed(replaced)}"
+            yield PreflightItem("note", study, subject, text, AGAIN)
         for path in located.empty:
             text = f"{path} is empty (0 bytes) and counts as missing"
             yield PreflightItem("note", study, subject, text)
@@ -293,6 +312,20 @@ class _Inspection:
                 self._answers[key] = error
         return self._answers[key]
 
+    def _prepared(self, name: str) -> bool:
+        return name in self.manifests and (self.manifests[name].parent / "card.json").is_file()
+
+    def _replaced(self, name: str, *, prepared: bool = False) -> list[str]:
+        """Returns how raw files differ from what is, or (not ``prepared``) would be, read."""
+        manifest = self.manifests.get(name)
+        if manifest is None or not manifest.is_file() or self._prepared(name) != prepared:
+            return []
+        key = ("recorded", str(manifest))
+        if key not in self._wrong:
+            records = io.read_json(manifest)["files"]
+            self._wrong[key] = differing(records, read=self.check_files, processes=2)
+        return self._wrong[key]
+
     def _wrong_files(self, located: Located) -> list[str]:
         """Looks once at files that several data sets share."""
         paths = [*located.files.values(), *(p for tree in located.trees.values() for p in tree)]
@@ -304,6 +337,7 @@ class _Inspection:
         return self._wrong[key]
 
 
+_OTHER = "there are other files than those that were looked for before, recorded in raw.json:"
 _REPLACE = "replace them, or move them away: what is missing is then downloaded, or asked for"
 
 

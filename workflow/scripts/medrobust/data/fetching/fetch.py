@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from medrobust.core.errors import InputError
+from medrobust.core.io import file_state
 from medrobust.core.logs import logger
 from medrobust.data.fetching.archives import (
     MAX_BYTES,
@@ -501,6 +502,7 @@ class _Fetch:
             self._note_archive(archive)
             require_space(self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}")
 
+        before = file_state(archive)
         extract(
             archive,
             self.folder,
@@ -508,6 +510,12 @@ class _Fetch:
             max_bytes=_unpacked_bound(self.source),
             before_writing=look,
         )
+        if file_state(archive) != before:
+            raise InputError(
+                "This archive was replaced or written to while it was unpacked.",
+                where=str(archive),
+                remedy="remove what came out of it, and fetch again.",
+            )
         return dict.fromkeys([f.name for f in missing] + patterns, f"unpacked from {archive.name}")
 
     def _note_archive(self, archive: Path) -> None:
