@@ -10,7 +10,7 @@ Reading the registry imports pydantic and YAML only: the Snakefile does it at ev
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -81,14 +81,21 @@ class RawTree(Settings):
     """Many files of one kind: a glob pattern within the raw folder and how many match it.
 
     ``folder``: the one of the source's ``folders`` that holds them, where others hold files of the
-    same names; it is then the first part of their names.
+    same names; it is then the first part of their names. ``beside``: a regular expression for names
+    that match the pattern too and are not counted (masks beside images).
     """
 
     pattern: str
     count: Annotated[int, Field(gt=0)]
     folder: Name | None = None
+    beside: str | None = None
 
     _pattern_is_relative = field_validator("pattern")(_relative)
+
+    def number(self, names: Iterable[str]) -> int:
+        """Returns how many files count, by their names: all but those that lie beside them."""
+        beside = re.compile(self.beside, re.IGNORECASE) if self.beside else None
+        return sum(beside is None or not beside.search(name) for name in names)
 
 
 class Archive(Content):

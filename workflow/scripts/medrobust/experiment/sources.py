@@ -12,6 +12,7 @@ from typing import Any
 from medrobust.core.errors import InputError
 from medrobust.core.schema import unknown_name
 from medrobust.core.sources import SOURCES
+from medrobust.data.fetching.at_hand import is_part
 from medrobust.data.fetching.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, get_dataset
 from medrobust.experiment.committed import (
@@ -118,13 +119,7 @@ def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, 
     """Returns ``origin``, or "subset" where an incomplete release is accepted."""
     if origin == STANDIN or not resolved.config.allow_subset:
         return origin
-    located = locate(resolved.registry[dataset], origin, raw_dirs)
-    cut = located.anything and not located.complete
-    for file in located.source.files:
-        sizes = {content.bytes for content in (file, *file.alternatives)}
-        if file.name in located.files and None not in sizes:
-            cut |= located.files[file.name].stat().st_size not in sizes
-    return SUBSET if cut else origin
+    return SUBSET if is_part(locate(resolved.registry[dataset], origin, raw_dirs)) else origin
 
 
 def _without_missing(

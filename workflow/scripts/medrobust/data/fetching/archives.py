@@ -131,6 +131,18 @@ def extract(
         }
 
 
+def contents(archive: str | Path, select: Callable[[str], str | None]) -> dict[str, int]:
+    """Returns what :func:`extract` would write: relative path -> bytes; writes nothing.
+
+    Raises:
+        InputError: as :func:`extract`.
+    """
+    archive = Path(archive)
+    with _reported(archive), _opened(archive) as (members, _):
+        chosen = _chosen(members(MAX_MEMBERS), select, archive)
+    return {name: member.size for name, member in chosen.items()}
+
+
 @contextmanager
 def _reported(archive: Path) -> Iterator[None]:
     """Turns what zipfile, tarfile and the decompressors raise into an InputError."""

@@ -40,7 +40,7 @@ def choose_copy(folders: Sequence[Path], trees: Sequence[RawTree]) -> Copy:
     counts = {folder: sum(map(len, parts.values())) for folder, parts in matches.items()}
 
     def whole(folder: Path, tree: RawTree) -> bool:
-        return len(matches[folder][tree.pattern]) >= tree.count
+        return tree.number(path.name for path in matches[folder][tree.pattern]) >= tree.count
 
     complete = [folder for folder in matches if all(whole(folder, tree) for tree in trees)]
     chosen = {

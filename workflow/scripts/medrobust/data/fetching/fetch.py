@@ -98,6 +98,10 @@ class Located:
         """Whether nothing required is missing (what an archive at hand should hold is not)."""
         return not self.missing or (self.archive is not None and not self.beyond_archive)
 
+    def number(self, tree: RawTree) -> int:
+        """Returns how many files of a tree are there and count."""
+        return tree.number(path.name for path in self.trees[tree.pattern])
+
     @property
     def anything(self) -> bool:
         """Whether at least one file is there."""
@@ -131,10 +135,13 @@ def locate(dataset: DatasetEntry, source_name: str, raw_dirs: Sequence[str | Pat
         copy = choose_copy(_folders([release], raw_dirs) if release else folders, group)
         trees |= copy.trees
         passed_over |= copy.passed_over
+    numbers = {
+        tree: tree.number(path.name for path in trees[tree.pattern]) for tree in source.trees
+    }
     short = {
-        tree: f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
-        for tree in source.trees
-        if len(trees[tree.pattern]) < tree.count
+        tree: f"{tree.pattern} ({n} of {tree.count})"
+        for tree, n in numbers.items()
+        if n < tree.count
     }
     missing += short.values()
     # An archive is unpacked into the first folder.
@@ -491,8 +498,7 @@ class _Fetch:
         patterns = [
             tree.pattern
             for release, group in _releases(self.source.trees).items()
-            if release in here
-            and any(len(located.trees[tree.pattern]) < tree.count for tree in group)
+            if release in here and any(located.number(tree) < tree.count for tree in group)
             for tree in group
         ]
         select = wanted_files([f.name for f in missing], patterns)
