@@ -67,11 +67,13 @@ class RawFile(Content):
     """One file that an adapter reads, by its official name.
 
     ``url`` is given only where it is not the source's ``base_url`` followed by ``name``.
+    ``other_names``: under which the adapter also reads it, packed with gzip or unpacked.
     """
 
     name: str
     optional: bool = False
     url: Url | None = None
+    other_names: list[str] = Field(default_factory=list)
     alternatives: list[Alternative] = Field(default_factory=list)
 
     _name_is_relative = field_validator("name")(_relative)
@@ -140,7 +142,9 @@ class Source(Settings):
     manifest, and the counts decide). ``folders`` are the raw folders of this source where it
     shares files with other data sets (all are searched, downloads go into the first); else it
     is the data set's ``raw``. ``same_rows: false``: the rows made from these files are not
-    those of the release, so its counts are not asked for. ``mirrors`` are further addresses in
+    those of the release, so its counts are not asked for. ``other_trees``: the files of ``trees``
+    in another layout, looked for where that one has none. ``not_read``: patterns of files that the
+    release has beside them and nobody need be told of. ``mirrors`` are further addresses in
     place of ``base_url``, tried in turn for each file that one before does not give.
     """
 
@@ -157,6 +161,8 @@ class Source(Settings):
     files_from: str | None = None
     listing: Listing | None = None
     trees: list[RawTree] = Field(default_factory=list)
+    other_trees: list[RawTree] = Field(default_factory=list)
+    not_read: list[str] = Field(default_factory=list)
     archive: Archive | None = None
     total_bytes: Bytes | None = None
     folders: list[Name] = Field(default_factory=list)

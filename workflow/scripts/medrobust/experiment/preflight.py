@@ -28,12 +28,15 @@ from medrobust.data.fetching.fetch import (
     unpacked_bytes,
 )
 from medrobust.data.fetching.kaggle_source import (
+    HOW_TO_SIGN_IN,
     check_access,
     explain_kaggle,
     find_credential,
     no_credential,
     other_ways,
+    unusable_credentials,
 )
+from medrobust.data.fetching.layouts import has_official_name
 from medrobust.data.fetching.transfer import (
     TransferSettings,
     TransientError,
@@ -42,6 +45,7 @@ from medrobust.data.fetching.transfer import (
     free_bytes,
     megabytes,
 )
+from medrobust.data.fetching.unused import unused_files
 from medrobust.data.prepared.raw_files import AGAIN, differing
 from medrobust.data.registry import STANDIN, Content, DatasetEntry, Source, get_dataset
 
@@ -255,13 +259,12 @@ class _Inspection:
             yield PreflightItem("note", study, subject, _at_hand(located) + _lacking(located))
         else:
             yield from self._to_fetch(study, subject, dataset, source, located, reason)
+        if located.missing:
+            yield from self._not_used(study, subject, dataset, located)
         if self._prepared(name) and (replaced := self._replaced(name, prepared=True)):
             text = f"the arrays in {self.manifests[name].parent} are made of other files than are "
             text += f"there now, and stay as they are:{_listed(replaced)}"
             yield PreflightItem("note", study, subject, text, AGAIN)
-        for path in located.empty:
-            text = f"{path} is empty (0 bytes) and counts as missing"
-            yield PreflightItem("note", study, subject, text)
         if located.passed_over:
             yield PreflightItem("note", study, subject, describe_copies(located))
         if not source.same_rows:
@@ -269,6 +272,20 @@ class _Inspection:
             others = [name for name, other in dataset.sources.items() if other.same_rows]
             remedy = f"for the release's own rows: source {' or '.join(others)}" if others else ""
             yield PreflightItem("note", study, subject, text, remedy)
+
+    def _not_used(
+        self, study: str, subject: str, dataset: DatasetEntry, located: Located
+    ) -> Iterator[PreflightItem]:
+        """Tells what lies there and counts for nothing, where something is missing."""
+        at_hand = bool(located.files or any(located.trees.values()))
+        if at_hand and located.archive is None and not self.allow_subset:
+            text = _at_hand(located) + _lacking(located)
+            yield PreflightItem("note", study, subject, text, "`allow_subset: true` uses a part")
+        for text in unused_files(dataset, self.folders, list(self.registry.values())):
+            yield PreflightItem("note", study, subject, text)
+        if any(source.account == "kaggle" for source in dataset.sources.values()):
+            for text in unusable_credentials():
+                yield PreflightItem("note", study, "Kaggle", text, HOW_TO_SIGN_IN)
 
     def _to_fetch(
         self,
@@ -286,7 +303,9 @@ class _Inspection:
             yield PreflightItem("action", study, subject, text, source.instructions or "")
             return
         if source.kind == "kaggle" and find_credential() is None:
-            raise no_credential(other_ways(dataset, source, self._place(dataset, subject)))
+            error = no_credential(other_ways(dataset, source, self._place(dataset, subject)))
+            yield _action(study, dataset.name, error)
+            return
         size = still_to_download(located)
         self.downloads[dataset.raw, subject.split("@")[1]] = size + unpacked_bytes(source)
         amount = megabytes(size) if size else "of unknown size"
@@ -357,7 +376,20 @@ def _at_hand(located: Located) -> str:
         return f"found {located.archive} (it will be unpacked)"
     folders = sorted({path.parent.as_posix() for path in paths})
     more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
-    return f"found {len(paths)} files in {folders[0]}{more}"
+    return f"found {len(paths)} files in {folders[0]}{more}{_renamed(located)}"
+
+
+def _renamed(located: Located) -> str:
+    """Returns which files stand for others by name: packed, unpacked, or of another suffix."""
+    names = [
+        f"{path.name} as {name}"
+        for name, path in located.files.items()
+        if not has_official_name(path, name)
+    ]
+    for tree in located.source.trees:
+        other = [p for p in located.trees[tree.pattern] if not p.match(tree.pattern)]
+        names += [f"{len(other):,} like {other[0].name} as {tree.pattern}"] if other else []
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _lacking(located: Located) -> str:

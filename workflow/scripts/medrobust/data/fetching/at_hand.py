@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,8 +12,9 @@ from medrobust.core.errors import InputError
 from medrobust.core.io import file_state
 from medrobust.data.fetching.archives import contents, wanted_files
 from medrobust.data.fetching.fetch import Located, compared, enforced
+from medrobust.data.fetching.layouts import size_of
 from medrobust.data.fetching.transfer import mismatch
-from medrobust.data.registry import RawFile, Source
+from medrobust.data.registry import RawFile, RawTree, Source
 
 
 def wrong_files(located: Located, *, read: bool, allow_subset: bool = False) -> list[str]:
@@ -44,33 +46,50 @@ def is_part(located: Located) -> bool:
 
     Of an archive that is still to be unpacked its members count: an adapter will read no more.
     """
-    held = _held(located)
+    try:
+        held, located = _held(located)
+    except InputError:  # fetching says what is wrong
+        held = {}
     if not (located.files or any(located.trees.values()) or held):
         return False  # nothing of it is there: the whole is fetched
     lacking = located.beyond_archive or _not_in(held, located)
     if located.missing and (located.archive is None or lacking):
         return True
-    sizes = held | {name: path.stat().st_size for name, path in located.files.items()}
-    cut = any(
-        file.name in sizes and not _has_a_known_size(file, sizes[file.name])
-        for file in located.source.files
-    )
+    sizes = held | {name: size_of(path, name) for name, path in located.files.items()}
+    cut = any(not _has_a_known_size(file, sizes.get(file.name)) for file in located.source.files)
     return cut or any(located.number(tree) > tree.count for tree in located.source.trees)
 
 
-def _has_a_known_size(file: RawFile, size: int) -> bool:
+def _has_a_known_size(file: RawFile, size: int | None) -> bool:
     known = {content.bytes for content in (file, *file.alternatives)}
-    return None in known or size in known
+    return size is None or None in known or size in known
 
 
-def _held(located: Located) -> dict[str, int]:
-    """Returns what would come out of an archive: name -> bytes; nothing if it cannot be read."""
+def _held(located: Located) -> tuple[dict[str, int], Located]:
+    """Returns what would come out of an archive (name -> bytes), and what it is a part of.
+
+    The latter is ``located``, with the source's other layout where the archive has that one.
+
+    Raises:
+        InputError: the archive cannot be read.
+    """
     if not located.missing or located.archive is None:
-        return {}
-    try:
-        return _contents(located.archive, file_state(located.archive), *_wanted(located.source))
-    except InputError:  # fetching says what is wrong
-        return {}
+        return {}, located
+    state, source = file_state(located.archive), located.source
+    # The pattern with fewer folders would fit the files of the other layout too.
+    layouts = sorted([source.trees, source.other_trees], key=_depth, reverse=True)
+    for trees in layouts if source.other_trees else [source.trees]:
+        held = _contents(located.archive, state, *_wanted(source, trees))
+        if held and trees is source.trees:
+            return held, located
+        if held:
+            other = source.model_copy(update={"trees": trees})
+            return held, replace(located, source=other, trees={t.pattern: [] for t in trees})
+    return {}, located
+
+
+def _depth(trees: Sequence[RawTree]) -> int:
+    return max((tree.pattern.count("/") for tree in trees), default=0)
 
 
 @functools.lru_cache(maxsize=32)
@@ -80,9 +99,9 @@ def _contents(
     return contents(archive, wanted_files(names, patterns))
 
 
-def _wanted(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _wanted(source: Source, trees: Sequence[RawTree]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns names and patterns of a source's files."""
-    return tuple(f.name for f in source.files), tuple(tree.pattern for tree in source.trees)
+    return tuple(f.name for f in source.files), tuple(tree.pattern for tree in trees)
 
 
 def _problem(file: RawFile, path: Path, located: Located) -> str | None:
@@ -94,17 +113,16 @@ def _problem(file: RawFile, path: Path, located: Located) -> str | None:
 
 def _wrong_size(file: RawFile, path: Path, located: Located) -> str | None:
     allowed = {enforced(file, located.source).bytes, *(a.bytes for a in file.alternatives)}
-    size = path.stat().st_size
-    if None in allowed or size in allowed:
+    size = size_of(path, file.name)
+    if size is None or None in allowed or size in allowed:
         return None
     return f"it has {size:,} bytes, not {file.bytes:,}"
 
 
 def _wrong_archive(located: Located, path: Path, allow_subset: bool) -> list[str]:
     """Looks into an archive without unpacking it: its members' names, then its bytes."""
-    source = located.source
     try:
-        held = contents(path, wanted_files(*_wanted(source)))
+        held, located = _held(located)
     except InputError as error:
         return [f"{path}: {error.what}"]
     if not held:
@@ -114,6 +132,7 @@ def _wrong_archive(located: Located, path: Path, allow_subset: bool) -> list[str
     lacking = _not_in(held, located)
     if lacking:
         return [f"{path}: it lacks {', '.join(lacking)}"]
+    source = located.source
     problem = mismatch(path, enforced(source.archive, source)) if source.archive else None
     return [f"{path}: {problem}"] if problem else []
 

@@ -16,7 +16,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
 from medrobust.data.contract import adapter_of
-from medrobust.data.formats.nifti_files import Volume, write_volume
+from medrobust.data.formats.nifti_files import Volume, is_packed, packed, write_volume
 from medrobust.data.prepared.cards import card_markdown, common_facts
 from medrobust.data.prepared.prepare import (
     SUBSET,
@@ -151,8 +151,12 @@ def _write_image(case: Case, image: Volume, folder: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copies a volume to a ``.nii.gz``; one that is not packed is packed."""
     with io.atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
+        if is_packed(source):
+            shutil.copyfile(source, temporary)
+        else:
+            temporary.write_bytes(packed(source.read_bytes()))
 
 
 def _write(
