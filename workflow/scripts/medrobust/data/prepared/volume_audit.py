@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrobust.data.formats.nifti_files import Volume
-from medrobust.data.prepared.audit import AuditFinding
+from medrobust.data.prepared.audit import AuditFinding, absent_classes
 from medrobust.data.prepared.splits import Fold
 
 _SHOWN = 10
@@ -110,6 +110,7 @@ def audit_volumes(
         *_duplicates(cases, fold),
         *_variety(cases),
         *_class_volumes(cases, class_names),
+        *absent_classes([case_counts(cases, class_names, fold)], class_names, "case"),
         AuditFinding(
             "patients_unknown", "info", "The release does not tell which patient a case is."
         ),
