@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.data.formats import images
 from medrobust.data.formats.images import ImageSpec, decode, read_images
-from PIL import Image
+from PIL import Image, ImageOps
 
 GREY = ImageSpec(8, "grey")
 RGB = ImageSpec(8, "rgb")
+JPEG_QUALITY = {"JPEG": {"quality": 95}}
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +178,7 @@ def spoilt(folder: Path) -> dict[str, str]:
     pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
     Image.new("L", (5, 5)).save(folder / "renamed.png", format="GIF")
     return {
-        "cut_good.jpg": "truncated",
+        "cut_good.jpg": "Premature end of JPEG file",
         "cut_good.png": "truncated",
         "empty.png": "the file is empty",
         "page.jpeg": "no image",
@@ -207,6 +208,101 @@ def test_all_broken_files_are_named_in_one_error(
     for name, reason in wrong.items():
         assert reason in lines[name].split(": ", 1)[1]
     assert "good.jpg" not in lines and "good.png" not in lines
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_cut_jpeg_with_an_end_mark_is_named(tmp_path: Path, share: float, progressive) -> None:
+    """Pillow paints what is missing grey, without a word."""
+    buffer = BytesIO()
+    smooth(300, 300).save(buffer, format="JPEG", progressive=progressive)
+    whole = buffer.getvalue()
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    (tmp_path / "cut.jpg").write_bytes(whole[: int(share * len(whole))] + b"\xff\xd9")
+    with pytest.raises(InputError, match=r"1 of 2 images[^:]*:\n.*cut.jpg: ") as caught:
+        read_images([tmp_path / "whole.jpg", tmp_path / "cut.jpg"], RGB)
+    assert "whole.jpg" not in str(caught.value)
+
+
+def test_bytes_that_cameras_leave_in_a_jpeg_lose_nothing(tmp_path: Path) -> None:
+    smooth(60, 60).save(tmp_path / "x.jpg")
+    whole = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "y.jpg").write_bytes(whole[:-2] + b"\x01\x02\x03" + whole[-2:] + b"more")
+    x = read_images([tmp_path / "x.jpg", tmp_path / "y.jpg"], GREY).x
+    assert (x[0] == x[1]).all()
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """A PNG of uint16 ``[height, width, channels]``, which Pillow cannot write."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff_of_16_bits(values: np.ndarray) -> bytes:
+    """An uncompressed TIFF of uint16 ``[height, width, 3]``."""
+    height, width, _ = values.shape
+    data = values.astype("<u2").tobytes()
+    short, long = 3, 4
+    entries = [(256, short, 1, width), (257, short, 1, height), (258, short, 3, 134)]
+    entries += [(259, short, 1, 1), (262, short, 1, 2), (273, long, 1, 140), (277, short, 1, 3)]
+    entries += [(278, short, 1, height), (279, long, 1, len(data)), (284, short, 1, 1)]
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + table + bytes(4)
+    return head + struct.pack("<3H", 16, 16, 16) + data
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_more_than_8_bits_are_no_picture(tmp_path: Path, channels: int) -> None:
+    """12-bit values in 16 bits would be black: Pillow takes the upper byte."""
+    values = np.full((9, 9, channels), 4000, np.uint16)
+    (tmp_path / "x.png").write_bytes(png_of_16_bits(values))
+    paths = [tmp_path / "x.png"]
+    if channels == 3:
+        (tmp_path / "x.tif").write_bytes(tiff_of_16_bits(values))
+        paths.append(tmp_path / "x.tif")
+    with pytest.raises(InputError) as caught:
+        read_images(paths, RGB)
+    said = "mode I;16" if channels == 1 else "no rule for 16 bits per channel"
+    assert str(caught.value).count(said) == len(paths)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_read_as_a_viewer_shows_them(
+    tmp_path: Path, orientation: int, pad: bool, kind: str
+) -> None:
+    """Oracle: the picture that Pillow turns as the tag says, stored without a tag."""
+    spec = ImageSpec(40, "grey", pad)
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = smooth(300, 200)
+    stored.save(tmp_path / "tagged", format=kind, exif=exif, **JPEG_QUALITY.get(kind, {}))
+    with Image.open(BytesIO((tmp_path / "tagged").read_bytes())) as image:
+        upright = ImageOps.exif_transpose(image)
+    upright.save(tmp_path / "upright.png", exif=Image.Exif())
+    x = read_images([tmp_path / "tagged", tmp_path / "upright.png"], spec)
+    assert list(x.orientation) == [orientation, 1]
+    sides = (300, 200) if orientation < 5 else (200, 300)
+    assert (x.width[0], x.height[0]) == (x.width[1], x.height[1]) == sides
+    difference = np.abs(x.x[0].astype(int) - x.x[1])
+    # The padding of a picture may lie a pixel of the file to the other side; JPEG is reduced.
+    assert difference.max() <= (12 if kind == "JPEG" or pad else 1) and difference.mean() < 1.5
+
+
+def test_an_unknown_orientation_is_none(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 9
+    smooth(30, 20).save(tmp_path / "x.jpg", exif=exif)
+    assert list(read_images([tmp_path / "x.jpg"], GREY).orientation) == [1]
 
 
 def test_a_renamed_picture_is_read_by_its_content(tmp_path: Path) -> None:

@@ -112,9 +112,26 @@ def two_records(tmp_path: Path) -> dict[str, Path]:
     return files | {"100.atr": moved, "102-0.atr": tmp_path / "never-read"}
 
 
+def test_records_without_rows_of_the_chosen_classes_are_not_counted(tmp_path: Path) -> None:
+    paced = write_record(tmp_path, "102", seed=3, symbols=["/", "f", "Q", "/", "/"])
+    files = write_record(tmp_path, "201", seed=1) | write_record(tmp_path, "202", seed=2) | paced
+    options = {"classes": ["N", "S"]}
+    data = mitbih.adapt(options, "physionet", files, seed=1, allow_subset=True)
+    assert set(data.ids["record"]) == {"201", "202"} and len(data.y) == 10
+    (note,) = [note for note in data.notes if "other classes" in note]
+    assert note == (
+        "Of 24 heartbeats, 14 of the other classes were left out: 10 are rows, of 2 records and 1 "
+        "patients. Records without rows: 102."
+    )
+
+
 def test_records_become_rows_with_labels_and_origin(two_records: dict[str, Path]) -> None:
     beats = mitbih.build_from_records(two_records, allow_subset=True)
     assert not beats.complete and "SUBSET: 2 of 48" in beats.notes[0]
+    assert beats.notes[1] == (
+        "20 heartbeats of 2 records and 2 patients. No rows: the last heartbeat of each record "
+        f"(2), and {2 * sum(s in '+~' for s in SYMBOLS)} annotations that are no heartbeats."
+    )
     assert beats.x.shape == (20, 187) and beats.x.dtype == np.float32
     assert beats.y.tolist() == 2 * [0, 1, 0, 2, 3, 4, 0, 4, 4, 0]
     assert beats.ids["symbol"].tolist() == 2 * [s for s in SYMBOLS[:-1] if s not in "+~"]

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import struct
 import tarfile
 from pathlib import Path
 
@@ -214,6 +215,53 @@ def test_findings_of_the_audit(heart, tmp_path: Path) -> None:
     first = ids[1].split(",")
     image = load_volumes(tmp_path / "out").raw / "imagesTr/case_000_0000.nii.gz"
     assert first[3] == sha256_of_file(image)
+
+
+def test_names_that_are_numbers_stay_names(tmp_path: Path) -> None:
+    entry = load_registry()["msd_heart"]
+    numbered = {name.replace("case_", ""): value for name, value in files_of(entry).items()}
+    listing = numbered["Task02_Heart/dataset.json"].replace(b"case_", b"")
+    raw = laid_out(tmp_path / "raw", numbered | {"Task02_Heart/dataset.json": listing})
+    prepared(entry, raw, tmp_path / "out")
+    data = load_volumes(tmp_path / "out")
+    assert data.cases[:2] == ("000", "001")
+    assert data.image(1).shape[1:] == data.label(1).shape
+
+
+def with_header(file: bytes, place: int, form: str, *values: float) -> bytes:
+    content = bytearray(gzip.decompress(file))
+    struct.pack_into(form, content, place, *values)
+    return gzip.compress(bytes(content))
+
+
+def test_two_sizes_of_a_voxel_are_a_finding(heart, tmp_path: Path) -> None:
+    """nibabel's affine says 1.25 x 1.25 x 2 mm; SimpleITK 2.5.7 reads 3 mm of the same file."""
+    entry, files, raw = heart
+    files |= {name: with_header(files[name], 80, "<3f", 3, 3, 3) for name in (IMAGE, LABEL)}
+    card = prepared(entry, laid_out(raw, files), tmp_path / "out")
+    (finding,) = [f for f in card["audit"] if f["code"] == "volume_voxel_size"]
+    assert finding["level"] == "warning" and finding["rows"] == [0]
+    assert "case_000" in finding["text"] and "pixdim" in finding["text"]
+
+
+@pytest.mark.parametrize(("shear", "refused"), [(3e-4, True), (0.3, True), (5e-5, False)])
+def test_axes_that_nnunets_reader_refuses_stop(heart, tmp_path: Path, shear, refused) -> None:
+    """SimpleITK 2.5.7 opened a file with a cosine of 0.0001 between its axes, and not 0.0003."""
+    entry, files, raw = heart
+    sheared = AFFINE.copy()
+    sheared[0, 1] = shear * AFFINE[1, 1]
+    for name in (IMAGE, LABEL):
+        volume = nibabel.Nifti1Image.from_bytes(gzip.decompress(files[name]))
+        image = nibabel.Nifti1Image(np.asarray(volume.dataobj), sheared)
+        image.set_sform(sheared, 1)
+        files[name] = gzip.compress(image.to_bytes())
+    laid_out(raw, files)
+    if refused:
+        with pytest.raises(InputError, match=r"axes are not at right angles.*case_000"):
+            prepared(entry, raw, tmp_path / "out")
+        assert not (tmp_path / "out/card.json").exists()
+    else:
+        prepared(entry, raw, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,6 +22,7 @@ from medrobust.jobs.data import _facts
 from sklearn.model_selection import train_test_split
 
 from tests.unit.ptb_files import REASONS, write_record
+from tests.unit.raw_manifest import manifest_of
 
 RELEASE = np.repeat([0, 1], ptbdb.OFFICIAL_CSV_ROWS)
 
@@ -198,13 +199,7 @@ def entry_of(n_normal: int, n_abnormal: int) -> DatasetEntry:
 def prepared(
     entry: DatasetEntry, source: str, files: dict[str, Path], out: Path, **options
 ) -> dict:
-    manifest = {
-        "files": [
-            {"name": name, "path": str(path), "bytes": 1, "sha256": "0" * 64}
-            for name, path in files.items()
-        ]
-    }
-    facts = _facts(entry, source)
+    facts, manifest = _facts(entry, source), manifest_of(files)
     return prepare(
         entry.name, entry.adapter, entry.options, source, manifest, out, 1, facts, **options
     )

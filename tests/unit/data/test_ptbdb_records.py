@@ -71,8 +71,9 @@ def test_beats_equal_the_plain_statement(gaps: list[int], seed: int, noise: int)
     places = np.cumsum(gaps)
     places = places[places < len(signal)]
     signal[places] += random.integers(850, 1100, len(places))
-    x, start = ptbdb_records.cut_signal(signal)
+    x, start, windows = ptbdb_records.cut_signal(signal)
     assert x.dtype == np.float32 and x.shape == (len(start), 187) and start.dtype == np.int64
+    assert windows.total() == 3 and windows[""] == len(set(start // WINDOW))
     expected = [
         (first + at, row)
         for first in range(0, 3 * WINDOW, WINDOW)
@@ -86,9 +87,9 @@ def test_beats_equal_the_plain_statement(gaps: list[int], seed: int, noise: int)
 def test_known_beats_are_found_and_cut() -> None:
     beats = np.arange(400, 10_000, 800)  # every 0.8 s
     signal = heart(beats, 10_000)[::8]
-    x, start = ptbdb_records.cut_signal(signal)
+    x, start, windows = ptbdb_records.cut_signal(signal)
     # 1.2 periods are 120 values; the beat at 1,250 - 50 does not end in the window.
-    assert start.tolist() == list(range(50, 1131, 100))
+    assert start.tolist() == list(range(50, 1131, 100)) and windows == {"": 1}
     assert (x[:, 0] == 1).all() and (x.argmax(axis=1) == 0).all()
     assert (x.min(axis=1) == 0).all() and not x[:, 120:].any() and (x[:, 119] > 0).any()
     # The T wave comes 31 samples later, the next R wave after 100.
@@ -100,21 +101,22 @@ def test_a_rest_of_a_window_and_a_short_signal_give_nothing() -> None:
     signal = heart(np.arange(400, 15_000, 800), 15_000)[::8]
     longer = ptbdb_records.cut_signal(signal)[1]
     assert longer.tolist() == ptbdb_records.cut_signal(signal[:WINDOW])[1].tolist()
-    x, start = ptbdb_records.cut_signal(signal[: WINDOW - 1])
-    assert x.shape == (0, 187) and len(start) == 0
+    x, start, windows = ptbdb_records.cut_signal(signal[: WINDOW - 1])
+    assert x.shape == (0, 187) and len(start) == 0 and not windows
 
 
 @pytest.mark.parametrize(
-    ("gap", "kept"),
+    ("gap", "why_not"),
     # 1.2 times the period, rounded down, must lie in 60 to 187.
-    [(49, False), (50, True), (156, True), (157, False)],
+    [(49, "beats of fewer than 60 values"), (50, ""), (156, ""), (157, "beats of more than 187")],
 )
-def test_periods_that_do_not_fit_give_no_rows(gap: int, kept: bool) -> None:
+def test_periods_that_do_not_fit_give_no_rows(gap: int, why_not: str) -> None:
     window = np.zeros(WINDOW, int)
     window[20::gap] = 100
-    found, length = ptbdb_records.beats_of_window(window)
-    assert bool(len(found)) is kept
-    assert length == (gap * 6 // 5 if kept else 0)
+    found, length, reason = ptbdb_records.beats_of_window(window)
+    assert bool(len(found)) is not bool(why_not)
+    assert length == (0 if why_not else gap * 6 // 5)
+    assert reason.startswith(why_not) and bool(reason) is bool(why_not)
 
 
 def test_a_peak_of_exactly_nine_tenths_counts() -> None:
@@ -127,8 +129,8 @@ def test_a_peak_of_exactly_nine_tenths_counts() -> None:
 def test_a_beat_may_end_with_its_window_but_not_after(first: int, last: int) -> None:
     window = np.zeros(WINDOW, int)
     window[first::100] = 100
-    found, length = ptbdb_records.beats_of_window(window)
-    assert length == 120 and found[0] == first and found[-1] == last
+    found, length, reason = ptbdb_records.beats_of_window(window)
+    assert length == 120 and found[0] == first and found[-1] == last and reason == ""
 
 
 def test_a_flat_window_and_one_peak_give_no_rows() -> None:
@@ -185,6 +187,35 @@ def test_the_note_says_that_these_are_other_rows(records: dict[str, Path]) -> No
     assert f"normal: {normal:,} heartbeats, 2 records, 1 patients" in beats.notes[0]
     assert "NOT the rows of the Kaggle release" in beats.notes[0]
     assert "SUBSET: 5 of 549 records" in beats.notes[0]
+
+
+def test_records_are_counted_where_they_have_rows(records: dict[str, Path], tmp_path: Path) -> None:
+    """One at 200 beats a minute, one shorter than a window, one with nothing but a slow beat."""
+    where = tmp_path / "more"
+    fast = write_record(where, "patient007/s0026lre", REASONS["abnormal"], seconds=30, period=300)
+    short = write_record(where, "patient008/s0028lre", REASONS["abnormal"], seconds=9)
+    slow = write_record(where, "patient104/s0309lre", REASONS["normal"], seconds=20, period=9000)
+    before = ptbdb_records.build_from_records(records, allow_subset=True)
+    beats = ptbdb_records.build_from_records(records | fast | short | slow, allow_subset=True)
+    np.testing.assert_array_equal(beats.x, before.x)
+    counts = beats.notes[0].partition("(")[2].partition(")")[0]
+    assert counts == before.notes[0].partition("(")[2].partition(")")[0]
+    for name, label in (("normal", 0), ("abnormal", 1)):
+        rows = beats.ids[beats.y == label]
+        told = f"{len(rows):,} heartbeats, {rows['record'].nunique()} records, "
+        assert f"{name}: {told}{rows['patient'].nunique()} patients" in counts
+    # 3 + 3 + 2 + 3 windows of the others (see the fixture) gave rows.
+    windows = beats.ids.assign(window=beats.ids["position"] // 10_000)
+    with_rows = len(windows[["record", "window"]].drop_duplicates())
+    assert before.notes[1] == (
+        f"Of {with_rows} windows of 10 s, 0 gave no rows. Every record gave rows."
+    )
+    assert beats.notes[1] == (
+        f"Of {with_rows + 5} windows of 10 s, 5 gave no rows: 3 with beats of fewer than 60 "
+        "values; 1 with beats of more than 187 values; 1 with fewer than two R peaks. Records "
+        "without rows, which are not counted: s0309lre (patient104), s0026lre (patient007), "
+        "s0028lre (patient008)."
+    )
 
 
 def test_the_release_is_complete_with_all_headers_and_the_signals_of_both_classes(

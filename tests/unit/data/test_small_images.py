@@ -18,6 +18,8 @@ from medrobust.data.sets import fashion_mnist, svhn
 from medrobust.data.sets.engine import small_images
 from scipy.io import savemat
 
+from tests.unit.raw_manifest import manifest_of
+
 SIZES = (40, 15)
 
 
@@ -97,12 +99,7 @@ def test_the_division_is_that_of_the_authors_code() -> None:
 def test_from_files_to_the_folder_and_back(tmp_path: Path, name: str) -> None:
     files = SETS[name][1](tmp_path)
     entry = load_registry()[name]
-    manifest = {
-        "files": [
-            {"name": key, "path": str(path), "bytes": 1, "sha256": "00"}
-            for key, path in files.items()
-        ]
-    }
+    manifest = manifest_of(files)
     facts = {
         "class_names": entry.classes,
         "shape": entry.shape,

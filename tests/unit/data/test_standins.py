@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -105,6 +106,30 @@ def test_the_audit_finds_planted_faults(five: Prepared) -> None:
     assert found["duplicate_labels_differ"].rows == (10, 1500)
     clean = {finding.code for finding in audit(five)}
     assert clean == {"no_duplicates", "patients_shared"}
+
+
+def test_each_class_that_a_split_lacks_is_a_finding(five: Prepared) -> None:
+    """Class F nowhere in test, S and Q nowhere in training; two folds; validation is empty."""
+    train, _, test = five.folds[0]
+    none = np.empty(0, np.int64)
+    folds = [
+        (train, none, test[five.y[test] != 3]),
+        (train[~np.isin(five.y[train], (1, 4))], none, test),
+    ]
+    found = [f for f in audit(dataclasses.replace(five, folds=folds)) if "class" in f.code]
+    assert [f.level for f in found] == 3 * ["warning"]
+    of = np.bincount(five.y)
+    assert [f.text.split(". ")[0] for f in found] == [
+        f"Fold 0, test: no row of class F, of which there are {of[3]:,}",
+        f"Fold 1, training: no row of class S, of which there are {of[1]:,}",
+        f"Fold 1, training: no row of class Q, of which there are {of[4]:,}",
+    ]
+    # One that is nowhere is told once.
+    rows = np.flatnonzero(five.y != 2)
+    kept = dataclasses.replace(
+        five, x=five.x[rows], y=five.y[rows], ids=five.ids.iloc[rows], folds=[(rows[:0],) * 3]
+    )
+    assert [f.code for f in audit(kept) if "class" in f.code] == ["empty_class"]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])

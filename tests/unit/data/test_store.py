@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,8 @@ from medrobust.data.prepared import prepare as preparation
 from medrobust.data.prepared.cards import card_markdown
 from medrobust.data.prepared.prepare import prepare
 from medrobust.data.prepared.store import Dataset, Prepared, load_dataset
+
+from tests.unit.raw_manifest import manifest_of
 
 FACTS = {
     "title": "Heartbeats",
@@ -122,20 +125,16 @@ def fake(**changes: object) -> Prepared:
     return Prepared(**{**arguments, **changes})
 
 
-MANIFEST = {
-    "version": "3",
-    "warnings": ["a.csv differs"],
-    "files": [{"name": "a.csv", "path": "a.csv", "bytes": 5, "sha256": "00" * 32}],
-}
-
-
 def make_fake(
     folder: Path, monkeypatch: pytest.MonkeyPatch, data: Prepared, **changes: object
 ) -> dict:
     monkeypatch.setattr(
         preparation, "adapter_of", lambda name, form: SimpleNamespace(adapt=lambda *a, **k: data)
     )
-    return make(folder, source="kaggle", manifest=MANIFEST, **changes)
+    raw = folder.with_name(f"{folder.name}.csv")
+    raw.write_bytes(b"1,2,3")
+    manifest = {"version": "3", "warnings": ["a.csv differs"]} | manifest_of({"a.csv": raw})
+    return make(folder, source="kaggle", manifest=manifest, **changes)
 
 
 def test_counts_that_differ_from_the_release_stop(
@@ -150,7 +149,9 @@ def test_counts_that_differ_from_the_release_stop(
     assert card["counts"]["official"] == official
     assert card["counts"]["paper"] == FACTS["paper"] and card["licence"] == "ODC-By 1.0"
     assert card["counts"]["found"]["fold0"]["val"] == {"N": 0, "S": 0, "V": 0, "F": 1, "Q": 0}
-    assert card["files"][0]["sha256"] == "00" * 32 and card["warnings"] == ["a.csv differs"]
+    assert card["files"][0]["sha256"] == hashlib.sha256(b"1,2,3").hexdigest() and card[
+        "warnings"
+    ] == ["a.csv differs"]
 
 
 def test_validation_rows_count_as_training_rows_of_a_release_without_any(

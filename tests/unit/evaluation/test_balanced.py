@@ -45,11 +45,44 @@ def test_weights_give_the_metrics_of_the_tiled_set(pairs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert np.array_equal(matrix, sklearn.confusion_matrix(truth, said, labels=every))
-        wanted = sklearn.precision_score(
-            truth, said, labels=every, average="macro", zero_division=0
-        )
+        there = {"labels": np.unique(truth), "average": "macro", "zero_division": 0}
+        wanted = sklearn.precision_score(truth, said, **there)
+        recall = sklearn.recall_score(truth, said, **there)
     assert float(balanced.accuracy(matrix)) == pytest.approx(np.mean(truth == said))
     assert float(balanced.precision(matrix)) == pytest.approx(wanted)
+    assert float(balanced.recall(matrix)) == pytest.approx(recall)
+
+
+@pytest.mark.parametrize("absent", [(), (3,), (0, 4), (0, 1, 2, 3)])
+def test_a_class_without_test_points_is_in_no_mean(absent):
+    """A perfect model is perfect, whatever classes the test set lacks."""
+    labels = np.repeat([c for c in range(CLASSES) if c not in absent], 7)
+    cells = cells_of(labels, labels, balanced.tile_counts(labels))
+    matrix = balanced.confusion(cells, CLASSES)
+    for of in (*balanced.METRICS.values(), balanced.recall):
+        assert float(of(matrix)) == 1.0
+    draws = balanced.metric_draws([cells], CLASSES, np.random.default_rng(0), 50)
+    for name in balanced.METRICS:
+        found = balanced.metric_estimate([cells], name, CLASSES, draws[name])
+        assert (found.value, found.ci_low, found.ci_high) == (1.0, 1.0, 1.0)
+    # A class that does occur and is never predicted still counts as 0.
+    if len(set(labels)) > 1:
+        wrong = np.where(labels == labels[-1], labels[0], labels)
+        matrix = balanced.confusion(cells_of(labels, wrong, np.ones_like(labels)), CLASSES)
+        k = len(set(labels))
+        assert float(balanced.precision(matrix)) == pytest.approx((k - 2 + 1 / 2) / k)
+
+
+def test_of_no_points_nothing_is_defined():
+    matrices = np.zeros((2, CLASSES, CLASSES))
+    for of in (*balanced.METRICS.values(), balanced.recall):
+        assert np.isnan(of(matrices)).all()
+
+
+def test_with_all_classes_the_mean_has_the_same_bits_as_the_plain_one():
+    matrices = np.random.default_rng(0).integers(1, 2000, (500, CLASSES, CLASSES)).astype(float)
+    shares = np.diagonal(matrices, axis1=1, axis2=2) / matrices.sum(axis=1)
+    assert balanced.precision(matrices).tobytes() == shares.mean(axis=1).tobytes()
 
 
 def test_tile_counts_are_those_of_the_tiled_set():

@@ -1,6 +1,7 @@
 """Tables 1 to 12 of nsr from made tallies."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -229,6 +230,27 @@ def test_replicates_are_averaged(tmp_path, published):
     assert np.allclose(frame["reproduced"], np.mean(single, axis=0))
     assert set(frame["replicates"]) == {3}
     assert set(frame["interval"]) == {"3 trainings, bootstrap over 3 replicates"}
+
+
+def test_a_class_without_test_points_is_named_and_in_no_mean(tmp_path, published):
+    """A perfect model of a test set without class F has PREC 1, and the table and figure say so."""
+    labels = labels_of((200, 12, 31, 0, 40))
+    tally = write_tally(tmp_path / "t.csv", labels, labels, dict.fromkeys(NOISE_LEVELS, labels))
+    both = {"pgd20": tally, "pgd100": tally}
+    entry = nsr_results.Entry(DATASET, "MLP:ce", "kaggle", 0, tallies=both)
+    note = f"{DATASET}: no test point of class F; precision (PREC) is the mean over the other 4"
+    for number in (1, 2):
+        frame = build(tmp_path, published, [entry], number).query("method == 'MLP:ce'")
+        for column in ("reproduced", "ci_low", "ci_high", "worst_case"):
+            assert set(frame[column]) == {1.0}
+        assert note in (tmp_path / f"table{number}.md").read_text()
+    request = made_request(tmp_path, "figure1", published, [entry])
+    draw("nsr", "figure1", request)
+    facts = json.loads((tmp_path / "figure1.provenance.json").read_text())
+    assert note in json.dumps(facts, ensure_ascii=False)
+    whole = made_entry(tmp_path, labels_of(SIZES), "MLP:ce", ("pgd20",), published)
+    build(tmp_path, published, [whole], 2)
+    assert "no test point" not in (tmp_path / "table2.md").read_text()
 
 
 def test_differences_outside_the_interval_are_starred(tmp_path, published):

@@ -167,11 +167,34 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Reads a CSV or parquet file (chosen by suffix) into a data frame."""
+    """Reads a CSV or parquet file (chosen by suffix) into a data frame.
+
+    Of a CSV the columns that look like numbers become numbers: names are read by
+    :func:`read_text_table`.
+    """
     import pandas as pd
 
     path = Path(path)
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Reads a CSV file whose cells are all text: the name "001" stays one, and so does "none"."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def file_state(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    """Returns what changes when a file is replaced or written to (inode, size, times), or None.
+
+    Equal before and after something was read: it was read from the same bytes.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

@@ -10,7 +10,7 @@ Reading the registry imports pydantic and YAML only: the Snakefile does it at ev
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -67,11 +67,13 @@ class RawFile(Content):
     """One file that an adapter reads, by its official name.
 
     ``url`` is given only where it is not the source's ``base_url`` followed by ``name``.
+    ``other_names``: under which the adapter also reads it, packed with gzip or unpacked.
     """
 
     name: str
     optional: bool = False
     url: Url | None = None
+    other_names: list[str] = Field(default_factory=list)
     alternatives: list[Alternative] = Field(default_factory=list)
 
     _name_is_relative = field_validator("name")(_relative)
@@ -81,14 +83,21 @@ class RawTree(Settings):
     """Many files of one kind: a glob pattern within the raw folder and how many match it.
 
     ``folder``: the one of the source's ``folders`` that holds them, where others hold files of the
-    same names; it is then the first part of their names.
+    same names; it is then the first part of their names. ``beside``: a regular expression for names
+    that match the pattern too and are not counted (masks beside images).
     """
 
     pattern: str
     count: Annotated[int, Field(gt=0)]
     folder: Name | None = None
+    beside: str | None = None
 
     _pattern_is_relative = field_validator("pattern")(_relative)
+
+    def number(self, names: Iterable[str]) -> int:
+        """Returns how many files count, by their names: all but those that lie beside them."""
+        beside = re.compile(self.beside, re.IGNORECASE) if self.beside else None
+        return sum(beside is None or not beside.search(name) for name in names)
 
 
 class Archive(Content):
@@ -133,7 +142,9 @@ class Source(Settings):
     manifest, and the counts decide). ``folders`` are the raw folders of this source where it
     shares files with other data sets (all are searched, downloads go into the first); else it
     is the data set's ``raw``. ``same_rows: false``: the rows made from these files are not
-    those of the release, so its counts are not asked for. ``mirrors`` are further addresses in
+    those of the release, so its counts are not asked for. ``other_trees``: the files of ``trees``
+    in another layout, looked for where that one has none. ``not_read``: patterns of files that the
+    release has beside them and nobody need be told of. ``mirrors`` are further addresses in
     place of ``base_url``, tried in turn for each file that one before does not give.
     """
 
@@ -150,6 +161,8 @@ class Source(Settings):
     files_from: str | None = None
     listing: Listing | None = None
     trees: list[RawTree] = Field(default_factory=list)
+    other_trees: list[RawTree] = Field(default_factory=list)
+    not_read: list[str] = Field(default_factory=list)
     archive: Archive | None = None
     total_bytes: Bytes | None = None
     folders: list[Name] = Field(default_factory=list)

@@ -7,8 +7,10 @@ code). A repeated point gets the same prediction each time, so each is evaluated
 counted with its tile count as weight: the metrics are those of the tiled set, exactly.
 
 Accuracy is the weighted share on the confusion matrix's diagonal. Precision is the unweighted
-mean over classes of the share of a class's predictions that are correct; a class that is never
-predicted has precision 0 (the authors' code prints NaN there, the paper 0).
+mean over the classes that the test set has of the share of a class's predictions that are correct;
+such a class that is never predicted has precision 0 (the authors' code prints NaN there, the paper
+0). A class without test points is in no mean: nothing can be said of it, and 0 would be wrong of a
+perfect model.
 
 Intervals come from a bootstrap over test points within their classes: the repeats of a point
 are no points of their own, so a tiled class of 162 points counts as 162. Only counts of points
@@ -98,14 +100,30 @@ def accuracy(matrices: np.ndarray) -> np.ndarray:
 
 
 def precision(matrices: np.ndarray) -> np.ndarray:
-    """Returns the unweighted mean over classes of the precision of matrices ``[..., c, c]``.
+    """Returns the mean precision over the classes that occur, of matrices ``[..., c, c]``.
 
-    A class that is never predicted has precision 0.
+    A class that occurs (is the true one of some point) and is never predicted has precision 0. NaN
+    if no class occurs.
     """
-    predicted = matrices.sum(axis=-2)
+    return _mean_over_classes(matrices, matrices.sum(axis=-2))
+
+
+def recall(matrices: np.ndarray) -> np.ndarray:
+    """Returns the mean recall over the classes that occur, of matrices ``[..., c, c]``.
+
+    NaN if no class occurs.
+    """
+    return _mean_over_classes(matrices, matrices.sum(axis=-1))
+
+
+def _mean_over_classes(matrices: np.ndarray, out_of: np.ndarray) -> np.ndarray:
+    """Returns the unweighted mean of diagonal / ``out_of`` over the classes that occur."""
     right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    shares = np.divide(right, predicted, out=np.zeros_like(predicted), where=predicted > 0)
-    return shares.mean(axis=-1)
+    shares = np.divide(right, out_of, out=np.zeros_like(out_of), where=out_of > 0)
+    occurs = matrices.sum(axis=-1) > 0
+    total = np.where(occurs, shares, 0).sum(axis=-1)
+    number = occurs.sum(axis=-1)
+    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
 
 
 #: Names as the paper prints them.

@@ -57,7 +57,7 @@ PREPARED_BY = {
 
 
 #: How a card reads and looks changes no array.
-SHOWN_OF_DATA = ("cards", "previews", "volume_previews", "audit", "volume_audit")
+SHOWN_OF_DATA = ("cards", "previews", "volume_previews", "audit", "volume_audit", "raw_files")
 
 
 def preparation_code(entry: DatasetEntry) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.data.fetching.at_hand import wrong_files
 from medrobust.data.fetching.fetch import (
@@ -27,12 +28,15 @@ from medrobust.data.fetching.fetch import (
     unpacked_bytes,
 )
 from medrobust.data.fetching.kaggle_source import (
+    HOW_TO_SIGN_IN,
     check_access,
     explain_kaggle,
     find_credential,
     no_credential,
     other_ways,
+    unusable_credentials,
 )
+from medrobust.data.fetching.layouts import has_official_name
 from medrobust.data.fetching.transfer import (
     TransferSettings,
     TransientError,
@@ -41,6 +45,8 @@ from medrobust.data.fetching.transfer import (
     free_bytes,
     megabytes,
 )
+from medrobust.data.fetching.unused import unused_files
+from medrobust.data.prepared.raw_files import AGAIN, differing
 from medrobust.data.registry import STANDIN, Content, DatasetEntry, Source, get_dataset
 
 PACKAGES = (
@@ -98,6 +104,7 @@ def preflight(
     conda: bool = True,
     check_network: bool = False,
     check_files: bool = False,
+    manifests: Mapping[str, Path] | None = None,
     free: Callable[[Path], int] = free_bytes,
     settings: TransferSettings | None = None,
 ) -> list[PreflightItem]:
@@ -116,11 +123,20 @@ def preflight(
         check_network: also ask the servers for the first missing file, and Kaggle whether the
             credential works.
         check_files: also read the files at hand, and compare them with their checksums.
+        manifests: data set -> the raw.json that an earlier ``fetch`` may have left: files at hand
+            must still be those that it tells of (by size; with ``check_files`` by SHA-256).
         free: free bytes of a folder's file system.
         settings: timeouts of the network check.
     """
     inspection = _Inspection(
-        registry, raw_dirs, download_dir, allow_subset, check_network, check_files, settings
+        registry,
+        raw_dirs,
+        download_dir,
+        allow_subset,
+        check_network,
+        check_files,
+        manifests or {},
+        settings,
     )
     items = [item for study, pairs in studies.items() for item in inspection.study(study, pairs)]
     items += _unused_raw_dirs(raw_dirs, download_dir)
@@ -196,12 +212,13 @@ class _Inspection:
         allow_subset: bool,
         check_network: bool,
         check_files: bool,
+        manifests: Mapping[str, Path],
         settings: TransferSettings | None,
     ) -> None:
         self.registry = registry
         self.folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
         self.allow_subset, self.check_network = allow_subset, check_network
-        self.check_files = check_files
+        self.check_files, self.manifests = check_files, manifests
         self.settings = settings or TransferSettings(connect_timeout=10.0, read_timeout=10.0)
         self.kinds: set[str] = set()
         self.downloads: dict[tuple[str, str], int] = {}
@@ -234,15 +251,20 @@ class _Inspection:
         elif wrong := self._wrong_files(located):
             text = f"there are files, but not the right ones:{_listed(wrong)}"
             yield PreflightItem("action", study, subject, text, _REPLACE)
+        elif replaced := self._replaced(name):
+            yield PreflightItem("action", study, subject, _OTHER + _listed(replaced), AGAIN)
         elif located.complete:
             yield PreflightItem("ready", study, subject, _at_hand(located))
         elif self.allow_subset and located.anything:
             yield PreflightItem("note", study, subject, _at_hand(located) + _lacking(located))
         else:
             yield from self._to_fetch(study, subject, dataset, source, located, reason)
-        for path in located.empty:
-            text = f"{path} is empty (0 bytes) and counts as missing"
-            yield PreflightItem("note", study, subject, text)
+        if located.missing:
+            yield from self._not_used(study, subject, dataset, located)
+        if self._prepared(name) and (replaced := self._replaced(name, prepared=True)):
+            text = f"the arrays in {self.manifests[name].parent} are made of other files than are "
+            text += f"there now, and stay as they are:{_listed(replaced)}"
+            yield PreflightItem("note", study, subject, text, AGAIN)
         if located.passed_over:
             yield PreflightItem("note", study, subject, describe_copies(located))
         if not source.same_rows:
@@ -250,6 +272,20 @@ class _Inspection:
             others = [name for name, other in dataset.sources.items() if other.same_rows]
             remedy = f"for the release's own rows: source {' or '.join(others)}" if others else ""
             yield PreflightItem("note", study, subject, text, remedy)
+
+    def _not_used(
+        self, study: str, subject: str, dataset: DatasetEntry, located: Located
+    ) -> Iterator[PreflightItem]:
+        """Tells what lies there and counts for nothing, where something is missing."""
+        at_hand = bool(located.files or any(located.trees.values()))
+        if at_hand and located.archive is None and not self.allow_subset:
+            text = _at_hand(located) + _lacking(located)
+            yield PreflightItem("note", study, subject, text, "`allow_subset: true` uses a part")
+        for text in unused_files(dataset, self.folders, list(self.registry.values())):
+            yield PreflightItem("note", study, subject, text)
+        if any(source.account == "kaggle" for source in dataset.sources.values()):
+            for text in unusable_credentials():
+                yield PreflightItem("note", study, "Kaggle", text, HOW_TO_SIGN_IN)
 
     def _to_fetch(
         self,
@@ -267,7 +303,9 @@ class _Inspection:
             yield PreflightItem("action", study, subject, text, source.instructions or "")
             return
         if source.kind == "kaggle" and find_credential() is None:
-            raise no_credential(other_ways(dataset, source, self._place(dataset, subject)))
+            error = no_credential(other_ways(dataset, source, self._place(dataset, subject)))
+            yield _action(study, dataset.name, error)
+            return
         size = still_to_download(located)
         self.downloads[dataset.raw, subject.split("@")[1]] = size + unpacked_bytes(source)
         amount = megabytes(size) if size else "of unknown size"
@@ -293,6 +331,20 @@ class _Inspection:
                 self._answers[key] = error
         return self._answers[key]
 
+    def _prepared(self, name: str) -> bool:
+        return name in self.manifests and (self.manifests[name].parent / "card.json").is_file()
+
+    def _replaced(self, name: str, *, prepared: bool = False) -> list[str]:
+        """Returns how raw files differ from what is, or (not ``prepared``) would be, read."""
+        manifest = self.manifests.get(name)
+        if manifest is None or not manifest.is_file() or self._prepared(name) != prepared:
+            return []
+        key = ("recorded", str(manifest))
+        if key not in self._wrong:
+            records = io.read_json(manifest)["files"]
+            self._wrong[key] = differing(records, read=self.check_files, processes=2)
+        return self._wrong[key]
+
     def _wrong_files(self, located: Located) -> list[str]:
         """Looks once at files that several data sets share."""
         paths = [*located.files.values(), *(p for tree in located.trees.values() for p in tree)]
@@ -304,6 +356,7 @@ class _Inspection:
         return self._wrong[key]
 
 
+_OTHER = "there are other files than those that were looked for before, recorded in raw.json:"
 _REPLACE = "replace them, or move them away: what is missing is then downloaded, or asked for"
 
 
@@ -323,7 +376,20 @@ def _at_hand(located: Located) -> str:
         return f"found {located.archive} (it will be unpacked)"
     folders = sorted({path.parent.as_posix() for path in paths})
     more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
-    return f"found {len(paths)} files in {folders[0]}{more}"
+    return f"found {len(paths)} files in {folders[0]}{more}{_renamed(located)}"
+
+
+def _renamed(located: Located) -> str:
+    """Returns which files stand for others by name: packed, unpacked, or of another suffix."""
+    names = [
+        f"{path.name} as {name}"
+        for name, path in located.files.items()
+        if not has_official_name(path, name)
+    ]
+    for tree in located.source.trees:
+        other = [p for p in located.trees[tree.pattern] if not p.match(tree.pattern)]
+        names += [f"{len(other):,} like {other[0].name} as {tree.pattern}"] if other else []
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _lacking(located: Located) -> str:

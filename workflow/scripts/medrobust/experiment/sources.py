@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from medrobust.core.errors import InputError
 from medrobust.core.schema import unknown_name
 from medrobust.core.sources import SOURCES
+from medrobust.data.fetching.at_hand import is_part
 from medrobust.data.fetching.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, get_dataset
 from medrobust.experiment.committed import (
@@ -118,13 +119,7 @@ def _label(resolved: Resolved, dataset: str, origin: str, raw_dirs: tuple[Path, 
     """Returns ``origin``, or "subset" where an incomplete release is accepted."""
     if origin == STANDIN or not resolved.config.allow_subset:
         return origin
-    located = locate(resolved.registry[dataset], origin, raw_dirs)
-    cut = located.anything and not located.complete
-    for file in located.source.files:
-        sizes = {content.bytes for content in (file, *file.alternatives)}
-        if file.name in located.files and None not in sizes:
-            cut |= located.files[file.name].stat().st_size not in sizes
-    return SUBSET if cut else origin
+    return SUBSET if is_part(locate(resolved.registry[dataset], origin, raw_dirs)) else origin
 
 
 def _without_missing(
@@ -168,6 +163,7 @@ def _preflight(
     raw_dirs: tuple[Path, ...],
     *,
     thorough: bool,
+    manifests: Mapping[str, Path] | None = None,
 ) -> list[Any]:
     """Returns what the preflight says of studies (or data sets) and their data sets."""
     from medrobust.experiment.preflight import preflight
@@ -186,6 +182,7 @@ def _preflight(
         allow_subset=resolved.config.allow_subset,
         check_network=thorough,
         check_files=thorough,
+        manifests=manifests,
     )
 
 
@@ -246,11 +243,21 @@ def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool
         get_dataset(graph.registry, name)
     wanted = {} if datasets else _datasets_of_studies(resolved)
     wanted |= {name: [name] for name in names}
-    items = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough)
+    manifests = _manifests(graph, {name for names in wanted.values() for name in names})
+    items = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough, manifests=manifests)
     settings = changed_settings(
         resolved.config, without=["also_prepare", "studies"] if datasets else []
     )
     return format_preflight(items, list(wanted), settings=settings, targets=_cards(graph, names))
+
+
+def _manifests(graph: Graph, datasets: Collection[str]) -> dict[str, Path]:
+    """Returns where ``fetch`` writes which raw files there are."""
+    sources = {name: with_dataset(graph, name).sources[name] for name in datasets}
+    return {
+        name: Path(DATA.format(dataset=name, source=source)) / "raw.json"
+        for name, source in sources.items()
+    }
 
 
 def _cards(graph: Graph, names: Sequence[str]) -> dict[str, tuple[str, str]]:

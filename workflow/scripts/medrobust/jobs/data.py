@@ -33,13 +33,15 @@ def fetch(
     """
     from medrobust.data.fetching.fetch import locate_or_fetch, write_manifest
 
-    entry = get_dataset(load_registry(), dataset)
+    registry = load_registry()
+    entry = get_dataset(registry, dataset)
     located = locate_or_fetch(
         entry,
         source,
         [Path(raw_dir), RAW] if raw_dir else [RAW],
         RAW,
         allow_subset=allow_subset,
+        others=list(registry.values()),
     )
     write_manifest(manifest, located)
 

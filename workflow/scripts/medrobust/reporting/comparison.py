@@ -95,12 +95,11 @@ def read_published(path: str | os.PathLike[str], study: str | None = None) -> pd
     Raises:
         InputError: the file is missing, a column or number is wrong, or a number occurs twice.
     """
-    import pandas as pd
 
     path = Path(path)
     if not path.is_file():
         raise InputError("The file of published numbers does not exist.", where=str(path))
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = io.read_text_table(path)
     missing = [column for column in PUBLISHED_COLUMNS if column not in frame.columns]
     if missing:
         raise InputError(

@@ -18,10 +18,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from medrobust.core.errors import InputError
+from medrobust.data.fetching.layouts import is_clutter, official_name
 
 MAX_MEMBERS = 500_000
 MAX_BYTES = 200 * 10**9
@@ -52,9 +53,9 @@ def wanted_files(names: Iterable[str], patterns: Iterable[str] = ()) -> Callable
     Args:
         names: files wanted by name; a member matches if its path ends with the name, so a
             folder around everything does not matter. It is written under the name.
-        patterns: glob patterns of paths; a member matches if the end of its path does, part by
-            part, and is written under that end. What other systems put beside files
-            (``__MACOSX``, ``._name``) never matches.
+        patterns: glob patterns of paths; a member matches if it stands for one of their files
+            (:func:`medrobust.data.fetching.layouts.official_name`), and is written under that
+            name. What other systems put beside files (``__MACOSX``, ``._name``) never matches.
     """
     by_last_part: dict[str, list[str]] = {}
     for name in names:
@@ -68,19 +69,10 @@ def wanted_files(names: Iterable[str], patterns: Iterable[str] = ()) -> Callable
                 return name
         if any(is_clutter(part) for part in path.parts):
             return None
-        return next((tail(path, pattern) for pattern in patterns if path.match(pattern)), None)
+        named = (official_name(path, pattern) for pattern in patterns)
+        return next((name for name in named if name is not None), None)
 
     return select
-
-
-def is_clutter(name: str) -> bool:
-    """Tells whether a file or folder is hidden, or a copy of attributes that macOS makes."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def tail(path: PurePath, pattern: str) -> str:
-    """Returns the end of ``path`` that a glob pattern of as many parts matches."""
-    return "/".join(path.parts[-len(PurePosixPath(pattern).parts) :])
 
 
 def extract(
@@ -129,6 +121,18 @@ def extract(
             name: _write(open_member, member, _inside(destination, name))
             for name, member in chosen.items()
         }
+
+
+def contents(archive: str | Path, select: Callable[[str], str | None]) -> dict[str, int]:
+    """Returns what :func:`extract` would write: relative path -> bytes; writes nothing.
+
+    Raises:
+        InputError: as :func:`extract`.
+    """
+    archive = Path(archive)
+    with _reported(archive), _opened(archive) as (members, _):
+        chosen = _chosen(members(MAX_MEMBERS), select, archive)
+    return {name: member.size for name, member in chosen.items()}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medrobust.data.fetching.archives import is_clutter
+from medrobust.data.fetching.layouts import matching_files
 from medrobust.data.registry import RawTree
 
 
@@ -35,12 +35,15 @@ def choose_copy(folders: Sequence[Path], trees: Sequence[RawTree]) -> Copy:
         trees: the patterns of one release, and how many files match each.
     """
     matches = {
-        folder: {tree.pattern: _matching(folder, tree) for tree in trees} for folder in folders
+        folder: {
+            tree.pattern: list(matching_files(folder, tree.pattern).values()) for tree in trees
+        }
+        for folder in folders
     }
     counts = {folder: sum(map(len, parts.values())) for folder, parts in matches.items()}
 
     def whole(folder: Path, tree: RawTree) -> bool:
-        return len(matches[folder][tree.pattern]) >= tree.count
+        return tree.number(path.name for path in matches[folder][tree.pattern]) >= tree.count
 
     complete = [folder for folder in matches if all(whole(folder, tree) for tree in trees)]
     chosen = {
@@ -55,7 +58,3 @@ def choose_copy(folders: Sequence[Path], trees: Sequence[RawTree]) -> Copy:
         {name: matches[folder][name] if folder else [] for name, folder in chosen.items()},
         {folder: n for folder, n in counts.items() if n and folder not in chosen.values()},
     )
-
-
-def _matching(folder: Path, tree: RawTree) -> list[Path]:
-    return sorted(p for p in folder.glob(tree.pattern) if p.is_file() and not is_clutter(p.name))

@@ -9,7 +9,7 @@ imports nothing heavy, because it runs whenever the Snakefile is parsed.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -18,16 +18,15 @@ from typing import Any
 from urllib.parse import quote
 
 from medrobust.core.errors import InputError
+from medrobust.core.io import file_state
 from medrobust.core.logs import logger
 from medrobust.data.fetching.archives import (
     MAX_BYTES,
     ArchiveError,
+    contents,
     extract,
-    is_clutter,
-    tail,
     wanted_files,
 )
-from medrobust.data.fetching.copies import choose_copy
 from medrobust.data.fetching.kaggle_source import (
     explain_kaggle,
     find_credential,
@@ -35,7 +34,10 @@ from medrobust.data.fetching.kaggle_source import (
     kaggle_opener,
     no_credential,
     other_ways,
+    unusable_credentials,
 )
+from medrobust.data.fetching.layouts import has_official_name, is_packed, official_name
+from medrobust.data.fetching.locate import Located, locate, releases
 from medrobust.data.fetching.transfer import (
     Sessions,
     SharedProgress,
@@ -47,17 +49,16 @@ from medrobust.data.fetching.transfer import (
     megabytes,
     not_writable,
     require_space,
+    unpacked_digest,
 )
+from medrobust.data.fetching.unused import unused_files
 from medrobust.data.registry import (
     STANDIN,
     Archive,
     Content,
     DatasetEntry,
-    Listing,
     RawFile,
-    RawTree,
     Source,
-    read_checksums,
 )
 
 __all__ = [
@@ -69,170 +70,6 @@ __all__ = [
     "manifest_paths",
     "write_manifest",
 ]
-
-
-@dataclass(frozen=True)
-class Located:
-    """What lies in the raw folders.
-
-    ``source``: the source, with the files that its publisher's list names if the list is there;
-    ``files``: name -> path of the listed files that are there; ``trees``: pattern -> its
-    files; ``missing``: what is required and not there; ``archive``: an archive that was
-    dropped by hand and may hold the rest; ``passed_over``: folders that hold such files too and
-    are not read, with the number of them; ``empty``: files of 0 bytes, which count as missing;
-    ``beyond_archive``: what is missing and does not come out of an archive.
-    """
-
-    source: Source
-    files: dict[str, Path]
-    trees: dict[str, list[Path]]
-    missing: list[str]
-    archive: Path | None
-    passed_over: dict[Path, int] = field(default_factory=dict)
-    empty: list[Path] = field(default_factory=list)
-    beyond_archive: list[str] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing required is missing (what an archive at hand should hold is not)."""
-        return not self.missing or (self.archive is not None and not self.beyond_archive)
-
-    @property
-    def anything(self) -> bool:
-        """Whether at least one file is there."""
-        return bool(self.files or any(self.trees.values()) or self.archive)
-
-
-def locate(dataset: DatasetEntry, source_name: str, raw_dirs: Sequence[str | Path]) -> Located:
-    """Looks for the files of one source by name and size; opens only a publisher's list of files.
-
-    Args:
-        dataset: the registry entry.
-        source_name: one of its sources.
-        raw_dirs: folders with a sub-folder per data set, in order of preference. A file may
-            lie in ``<raw_dir>/<dataset.raw>/`` or one folder below.
-
-    Raises:
-        InputError: the publisher's list is there but is not what the registry expects.
-    """
-    folders = _folders(dataset.folders(source_name), raw_dirs)
-    source = _with_listed_files(dataset.source(source_name), folders)
-    files, missing = {}, []
-    for file in source.files:
-        path = _first_file(folders, file.name, _required_size(file, source))
-        if path is not None:
-            files[file.name] = path
-        elif not file.optional:
-            missing.append(file.name)
-    trees: dict[str, list[Path]] = {}
-    passed_over: dict[Path, int] = {}
-    for release, group in _releases(source.trees).items():
-        copy = choose_copy(_folders([release], raw_dirs) if release else folders, group)
-        trees |= copy.trees
-        passed_over |= copy.passed_over
-    short = {
-        tree: f"{tree.pattern} ({len(trees[tree.pattern])} of {tree.count})"
-        for tree in source.trees
-        if len(trees[tree.pattern]) < tree.count
-    }
-    missing += short.values()
-    # An archive is unpacked into the first folder.
-    elsewhere = dataset.folders(source_name)[1:]
-    beyond = [text for tree, text in short.items() if tree.folder in elsewhere]
-    archive = _find_archive(source, folders)
-    empty = [] if not missing else _empty_files(folders, [*missing, *_archive_names(source)])
-    return Located(source, files, trees, missing, archive, passed_over, empty, beyond)
-
-
-def _releases(trees: Sequence[RawTree]) -> dict[str | None, list[RawTree]]:
-    """Returns the trees that belong together, by the folder that the registry names for them."""
-    groups: dict[str | None, list[RawTree]] = {}
-    for tree in trees:
-        groups.setdefault(tree.folder, []).append(tree)
-    return groups
-
-
-def _folders(names: Sequence[str], raw_dirs: Sequence[str | Path]) -> list[Path]:
-    folders: list[Path] = []
-    for folder in (Path(raw_dir) / name for raw_dir in raw_dirs for name in names):
-        if folder.is_dir():
-            below = sorted(p for p in folder.iterdir() if p.is_dir() and not is_clutter(p.name))
-            folders += [folder, *below]
-    return folders
-
-
-def _with_listed_files(source: Source, folders: Sequence[Path]) -> Source:
-    """Returns the source with its publisher's list, and the files that it names.
-
-    Without the list these are the files at hand that look like them.
-    """
-    listing = source.listing
-    if listing is None:
-        return source
-    path = _first_file(folders, listing.name, None)
-    if path is None:
-        names = {
-            file.relative_to(folder).as_posix()
-            for folder in folders
-            for pattern in listing.patterns
-            for file in folder.glob(pattern)
-        }
-        listed = [RawFile(name=name) for name in sorted(names)]
-    else:
-        listed = _listed_files(listing, path)
-    return source.model_copy(update={"files": [*source.files, RawFile(name=listing.name), *listed]})
-
-
-def _listed_files(listing: Listing, path: Path) -> list[RawFile]:
-    listed = [
-        RawFile(name=name, sha256=sha256)
-        for name, sha256 in read_checksums(path).items()
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in listing.patterns)
-    ]
-    if len(listed) != listing.count:
-        raise InputError(
-            f"This list names {len(listed)} files like {' or '.join(listing.patterns)}; the "
-            f"release has {listing.count}.",
-            where=str(path),
-            remedy="delete it; it is then downloaded again.",
-        )
-    return listed
-
-
-def _first_file(folders: Sequence[Path], name: str, size: int | None) -> Path | None:
-    """Returns the first non-empty file; one of another size than the publisher's comes last."""
-    other = None
-    for path in (folder / name for folder in folders):
-        actual = _size(path)
-        if actual > 0 and size in (None, actual):
-            return path
-        other = other or (path if actual > 0 else None)
-    return other
-
-
-def _required_size(file: RawFile, source: Source) -> int | None:
-    return file.bytes if source.checksums_from == "publisher" and not file.alternatives else None
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:
-        return 0
-
-
-def _find_archive(source: Source, folders: Sequence[Path]) -> Path | None:
-    paths = [folder / name for folder in folders for name in _archive_names(source)]
-    return next((path for path in paths if _size(path) > 0), None)
-
-
-def _archive_names(source: Source) -> list[str]:
-    return [source.archive.name, *source.archive.other_names] if source.archive else []
-
-
-def _empty_files(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    paths = [folder / name for folder in folders for name in names if "*" not in name]
-    return [path for path in paths if path.is_file() and _size(path) == 0]
 
 
 def choose_source(
@@ -276,6 +113,7 @@ def locate_or_fetch(
     settings: TransferSettings | None = None,
     base_urls: Mapping[str, str] | None = None,
     allow_subset: bool = False,
+    others: Sequence[DatasetEntry] = (),
 ) -> dict[str, Any]:
     """Returns the manifest of a data set's raw files, downloading what is missing.
 
@@ -288,6 +126,8 @@ def locate_or_fetch(
         settings: attempts, waits, timeouts.
         base_urls: source name -> address to use instead of the registry's ``base_url``.
         allow_subset: use what is there if anything is, without downloading the rest.
+        others: entries whose files may lie in the same folders: before anything is downloaded,
+            files there that nobody uses are told.
 
     Returns:
         ``{"dataset", "title", "source", "kind", "version", "licence", "citation", "terms",
@@ -316,6 +156,7 @@ def locate_or_fetch(
             settings or TransferSettings(),
             (base_urls or {}).get(source_name) or source.base_url or "",
             allow_subset,
+            others,
         )
         origins, archives = job.run(), job.archives
         located = locate(dataset, source_name, folders)
@@ -348,6 +189,7 @@ class _Fetch:
     settings: TransferSettings
     base_url: str
     allow_subset: bool = False
+    others: Sequence[DatasetEntry] = ()
     archives: list[dict[str, Any]] = field(default_factory=list)
     """What was unpacked: name, path, bytes, SHA-256, check."""
 
@@ -358,6 +200,7 @@ class _Fetch:
     def run(self) -> dict[str, str]:
         """Fetches what is missing; returns file name or pattern -> origin."""
         located = self._look()
+        self._tell_unused(located)
         if located.archive is None and self.source.kind == "manual":
             raise self._by_hand(located)
         if located.archive is None and self.source.kind == "kaggle" and not find_credential():
@@ -381,6 +224,16 @@ class _Fetch:
             missing = set(located.missing)
             files = [file for file in located.source.files if file.name in missing]
             return origins | self._fetch_files(files, len(located.source.files))
+
+    def _tell_unused(self, located: Located) -> None:
+        """Tells of files and credentials that lie there and are passed over, before a download."""
+        if located.archive is not None:
+            return
+        told = unused_files(self.dataset, self.raw_dirs, self.others)
+        if any(source.account == "kaggle" for source in self.dataset.sources.values()):
+            told += unusable_credentials()
+        for text in told:
+            logger.warning("%s: %s", self.dataset.name, text)
 
     def _fetch_list(self, located: Located) -> dict[str, str]:
         """Gets the publisher's list of files if it is missing, from the archive at hand if any."""
@@ -489,18 +342,22 @@ class _Fetch:
         here = (None, self.dataset.folders(self.source_name)[0])
         patterns = [
             tree.pattern
-            for release, group in _releases(self.source.trees).items()
-            if release in here
-            and any(len(located.trees[tree.pattern]) < tree.count for tree in group)
+            for release, group in releases(self.source.trees).items()
+            if release in here and any(located.number(tree) < tree.count for tree in group)
             for tree in group
         ]
-        select = wanted_files([f.name for f in missing], patterns)
+        names = [f.name for f in missing]
+        select = wanted_files(names, patterns)
+        if self.source.other_trees and not contents(archive, select):
+            patterns = [tree.pattern for tree in self.source.other_trees]
+            select = wanted_files(names, patterns)
         logger.info("%s: unpacking %s", self.dataset.name, archive.name)
 
         def look(total: int) -> None:
             self._note_archive(archive)
             require_space(self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}")
 
+        before = file_state(archive)
         extract(
             archive,
             self.folder,
@@ -508,7 +365,13 @@ class _Fetch:
             max_bytes=_unpacked_bound(self.source),
             before_writing=look,
         )
-        return dict.fromkeys([f.name for f in missing] + patterns, f"unpacked from {archive.name}")
+        if file_state(archive) != before:
+            raise InputError(
+                "This archive was replaced or written to while it was unpacked.",
+                where=str(archive),
+                remedy="remove what came out of it, and fetch again.",
+            )
+        return dict.fromkeys(names + patterns, f"unpacked from {archive.name}")
 
     def _note_archive(self, archive: Path) -> None:
         """Records the bytes that are unpacked, after comparing them with the registry."""
@@ -629,7 +492,7 @@ def _records(located: Located, origins: Mapping[str, str]) -> list[dict[str, Any
                 wrong.append(f"{record['path']}: {problem}")
     for tree in located.source.trees:
         for path in located.trees[tree.pattern]:
-            name = tail(path, tree.pattern)
+            name = official_name(path, tree.pattern)
             record = _record(f"{tree.folder}/{name}" if tree.folder else name, path)
             record |= {"check": "recorded only", "origin": origins.get(tree.pattern, "found")}
             records.append(record)
@@ -654,6 +517,8 @@ def _record(name: str, path: Path) -> dict[str, Any]:
 def compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any], str | None]:
     """Returns the record of a file and, if it is not acceptable, why."""
     record = _record(file.name, path)
+    if not has_official_name(path, file.name):
+        return _otherwise_packed(file, path, source, record)
     md5 = digest(path, "md5") if file.md5 and not file.sha256 else None
     difference = _difference(file, record, md5)
     whose = "the publisher's" if source.checksums_from == "publisher" else "a public copy's"
@@ -666,6 +531,27 @@ def compared(file: RawFile, path: Path, source: Source) -> tuple[dict[str, Any],
     if source.checksums_from == "publisher":
         return record | {"check": "differs"}, difference
     return record | {"check": f"differs from {whose}: {difference}"}, None
+
+
+def _otherwise_packed(
+    file: RawFile, path: Path, source: Source, record: dict[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """Returns the record of a file that is packed, or unpacked, unlike the publisher's."""
+    if not is_packed(path, file.name):
+        return record | {"check": "recorded only: the publisher's is packed"}, None
+    most = 4 * file.bytes + 10**8 if file.bytes else MAX_BYTES
+    try:
+        size, sha256 = unpacked_digest(path, most)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = f"it is no complete gzip file ({error})"
+        return record | {"check": f"differs: {reason}"}, reason
+    content = {"bytes": size, "sha256": sha256}
+    differences = [_difference(known, content, None) for known in (file, *file.alternatives)]
+    whose = "the publisher's" if source.checksums_from == "publisher" else "a public copy's"
+    if None in differences:
+        return record | {"check": f"unpacked it matches {whose} checksum"}, None
+    problem = differences[0] if source.checksums_from == "publisher" else None
+    return record | {"check": f"differs from {whose}, unpacked: {differences[0]}"}, problem
 
 
 def _difference(content: Content, record: Mapping[str, Any], md5: str | None) -> str | None:

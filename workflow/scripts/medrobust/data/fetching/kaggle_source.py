@@ -9,6 +9,7 @@ appears in a message, a log or a file.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections.abc import Mapping
@@ -62,6 +63,54 @@ def find_credential(environment: Mapping[str, str] | None = None) -> Credential 
     )
 
 
+def unusable_credentials(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Returns the credentials that are there and cannot be used, each with the reason.
+
+    A file that is looked for and holds something must not be passed over in silence: without it
+    another source is chosen, or none.
+    """
+    variables = os.environ if environment is None else environment
+    home = Path(variables.get("HOME") or Path.home()) / ".kaggle"
+    tokens = [home / "access_token", home / "access_token.txt"]
+    told = [_unusable(path) for path in (*tokens, home / "credentials.json")]
+    told += [_unusable(f / "kaggle.json", _NEEDED) for f in _config_folders(variables, home)]
+    given = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if variables.get(name)]
+    if len(given) == 1:
+        told.append(f"{given[0]} is set without the other of KAGGLE_USERNAME and KAGGLE_KEY")
+    return list(dict.fromkeys(text for text in told if text is not None))
+
+
+_NEEDED = ("username", "key")
+
+
+def _unusable(path: Path, keys: tuple[str, ...] = ()) -> str | None:
+    """Returns why a credential file cannot be used, None if it can be, or is not there."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+    marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if content.startswith(marks):
+        return (
+            f"{path} cannot be read: it begins with a byte order mark, which some editors write; "
+            "save it as UTF-8 without one"
+        )
+    try:
+        text = content.decode("utf-8").strip()
+        values = json.loads(text) if keys and text else {}
+    except ValueError as error:
+        kind = "JSON" if isinstance(error, json.JSONDecodeError) else "UTF-8 text"
+        return f"{path} cannot be read: it is not {kind}"
+    if not text:
+        return f"{path} is empty"
+    if not isinstance(values, dict):
+        return f"{path} cannot be read: it is no JSON object with {' and '.join(keys)}"
+    lacking = [key for key in keys if not values.get(key)]
+    return f"{path} cannot be used: it has no {' and no '.join(lacking)}" if lacking else None
+
+
 def _token_from_variable(value: str) -> Credential | None:
     if not value:
         return None
@@ -112,15 +161,17 @@ def _oauth(path: Path) -> Credential | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
+    return "" if text.startswith("\ufeff") else text
 
 
 def no_credential(other_ways: str) -> InputError:
     """Returns the error for a Kaggle download without a credential."""
+    unusable = "".join(f" {text}." for text in unusable_credentials())
     return InputError(
-        "This data set comes from Kaggle, and no Kaggle credential was found.",
+        f"This data set comes from Kaggle, and no Kaggle credential was found.{unusable}",
         where="KAGGLE_API_TOKEN, ~/.kaggle",
         remedy=HOW_TO_SIGN_IN + other_ways,
     )

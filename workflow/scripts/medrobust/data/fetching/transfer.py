@@ -10,6 +10,7 @@ errors is never shown, because either may carry a signature or a key.
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import os
 import random
@@ -211,6 +212,22 @@ def digest(path: str | Path, kind: str) -> str:
         return hashlib.file_digest(
             file, lambda: hashlib.new(kind, usedforsecurity=False)
         ).hexdigest()
+
+
+def unpacked_digest(path: Path, most: int) -> tuple[int, str]:
+    """Returns the size and the SHA-256 of what a gzip file holds.
+
+    Raises:
+        OSError, EOFError, zlib.error: it is damaged, or holds more than ``most`` bytes.
+    """
+    size, sha256 = 0, hashlib.sha256()
+    with gzip.open(path) as file:
+        while block := file.read(_MEGABYTE):
+            size += len(block)
+            sha256.update(block)
+            if size > most:
+                raise OSError(f"more than {most:,} bytes unpacked")
+    return size, sha256.hexdigest()
 
 
 def mismatch(path: Path, content: Content) -> str | None:

@@ -7,6 +7,7 @@ the same form and differ in their names, labels and numbers of rows.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def read_files(files: Sequence[CsvFile], *, allow_subset: bool = False) -> CsvRo
 
 
 def _read(path: Path, labels: tuple[int, ...], allow_subset: bool) -> np.ndarray:
-    """Returns a file as float32 ``[rows, 188]``, checked."""
+    """Returns a file, which may be packed with gzip, as float32 ``[rows, 188]``, checked."""
     import pyarrow as pa
     import pyarrow.csv
 
@@ -137,6 +138,8 @@ def _read(path: Path, labels: tuple[int, ...], allow_subset: bool) -> np.ndarray
                 column_types=dict.fromkeys(names, pa.float32()), null_values=[]
             ),
         )
+    except OSError as error:
+        raise _not_heartbeats(path, error) from None
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise _bad_row(path, labels, allow_subset) or _not_heartbeats(path, error) from None
     values = _as_matrix(table)
@@ -180,7 +183,8 @@ def _bad_row(path: Path, labels: tuple[int, ...], allow_subset: bool) -> InputEr
     This second, slow pass names the row. With ``allow_subset``, a last row that has too few
     columns is no error, and None is returned.
     """
-    with open(path, encoding="utf-8", errors="replace") as rows:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8", errors="replace") as rows:
         for number, line in enumerate(rows, start=1):
             fields = line.rstrip("\n").split(",")
             problem = None if fields == [""] else _row_problem(fields, labels)

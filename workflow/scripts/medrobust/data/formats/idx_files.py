@@ -1,4 +1,4 @@
-"""Reading IDX files, the format of MNIST and Fashion-MNIST, packed with gzip.
+"""Reading IDX files, the format of MNIST and Fashion-MNIST, packed with gzip or not.
 
 Format: "The IDX file format", Y. LeCun, http://yann.lecun.com/exdb/mnist/: two zero bytes, a type
 (8: unsigned bytes), the number of dimensions, each dimension as a big-endian 32-bit number, then
@@ -20,10 +20,11 @@ import numpy as np
 from medrobust.core.errors import InputError
 
 _UNSIGNED_BYTES = 8
+_GZIP = b"\x1f\x8b"
 
 
 def read_idx(path: str | Path, item_shape: Sequence[int], *, most: int) -> np.ndarray:
-    """Reads a gzip-packed IDX file of unsigned bytes.
+    """Reads an IDX file of unsigned bytes, packed with gzip or not (told by its content).
 
     Args:
         path: the file.
@@ -38,7 +39,9 @@ def read_idx(path: str | Path, item_shape: Sequence[int], *, most: int) -> np.nd
     """
     path = Path(path)
     try:
-        with gzip.open(path) as file:
+        with open(path, "rb") as raw:
+            packed = raw.read(2) == _GZIP
+        with gzip.open(path) if packed else open(path, "rb") as file:
             head = file.read(4 * (len(item_shape) + 2))
             n = _items(head, tuple(item_shape), most, path)
             size = n * math.prod(item_shape)

@@ -6,8 +6,10 @@ are decoded at a half, a quarter or an eighth where that still leaves ``REDUCING
 size asked for. Rows depend on the files and their order alone, not on the number of processes.
 
 Memory is bounded: a process holds one picture at a time, and the array is a memory-mapped file.
-Files that cannot be read (damaged, cut short, empty, no image, too large, of a mode without a
-stated rule) are all listed by name in one error. Orientation tags (EXIF) are not applied.
+Files that cannot be read (damaged, cut short, empty, no image, too large, of a mode or a number of
+bits without a stated rule) are all listed by name in one error. Decoders of JPEG repair in silence
+(what is missing becomes grey), so each JPEG is first decoded by one that refuses. Orientation tags
+(EXIF) are applied: a picture is read as a viewer shows it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,11 +42,28 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """File modes that can be brought to 8-bit grey or RGB without a choice of window or ink."""
 
+BITS = 8
+"""Most bits of a channel. Pillow takes the upper 8 of 16, which leaves a 12-bit picture black."""
+
 MAX_PIXELS = 64_000_000
 """Largest width x height that is decoded; the largest official file has about 6 million."""
 
 REDUCING_GAP = 2.0
 """A JPEG is decoded at least this many times larger than the final size, then averaged."""
+
+_TIFF_BITS = 258
+_EXIF_ORIENTATION = 274
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What makes a picture of this EXIF orientation upright (TIFF 6.0, tag 274)."""
+_SIDEWAYS = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 
 _FILES_PER_TASK = 32
 _NAMES_SHOWN = 100
@@ -84,22 +104,25 @@ class Images:
 
     Attributes:
         x: uint8 ``[n, channels, size, size]``, memory-mapped, read-only.
-        width, height: of each file, int64 ``[n]``, in pixels.
+        width, height: of each picture upright, int64 ``[n]``, in pixels.
         mode: of each file, as Pillow names it ("L", "RGB", "RGBA", ...), ``[n]``.
+        orientation: of each file, its EXIF orientation, int64 ``[n]``: 1 as stored, 2 to 8 turned
+            or mirrored, which is applied.
     """
 
     x: np.ndarray
     width: np.ndarray
     height: np.ndarray
     mode: np.ndarray
+    orientation: np.ndarray
 
 
 class _UnreadableError(Exception):
     """This file is not read; the text says why."""
 
 
-_Facts = tuple[int, int, str]
-"""Width, height and mode of a file."""
+_Facts = tuple[int, int, str, int]
+"""Width, height, mode and orientation of a file."""
 
 
 def read_images(
@@ -137,17 +160,22 @@ def read_images(
         if wrong:
             raise _unreadable(files, wrong, what)
     known = [fact for fact in facts if fact is not None]
-    width, height, mode = zip(*known, strict=True)
+    width, height, mode, orientation = zip(*known, strict=True)
     return Images(
-        result, np.array(width, np.int64), np.array(height, np.int64), np.array(mode, object)
+        result,
+        np.array(width, np.int64),
+        np.array(height, np.int64),
+        np.array(mode, object),
+        np.array(orientation, np.int64),
     )
 
 
-def decode(path: str | Path, spec: ImageSpec) -> tuple[np.ndarray, tuple[int, int, str]]:
+def decode(path: str | Path, spec: ImageSpec) -> tuple[np.ndarray, tuple[int, int, str, int]]:
     """Decodes one file.
 
     Returns:
-        The picture, uint8 ``[channels, size, size]``; width, height and mode of the file.
+        The picture, uint8 ``[channels, size, size]``; width, height, mode and orientation of the
+        file.
 
     Raises:
         Exception: the file cannot be read, for any of the reasons that Pillow or this module
@@ -155,12 +183,20 @@ def decode(path: str | Path, spec: ImageSpec) -> tuple[np.ndarray, tuple[int, in
     """
     from PIL import Image
 
-    if Path(path).stat().st_size == 0:
+    # From memory: by its path Pillow 13 maps an uncompressed TIFF, and scrambles one that it turns.
+    content = Path(path).read_bytes()
+    if not content:
         raise _UnreadableError("the file is empty")
-    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-        width, height = image.size
+    file = BytesIO(content)
+    with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
         _check(image)
-        facts = (width, height, image.mode)
+        if image.format == "JPEG":
+            _check_jpeg(content)
+        orientation = _orientation(image)
+        # Pillow turns pictures of TIFF files itself.
+        turn = _TURNS.get(orientation) if image.format != "TIFF" else None
+        width, height = image.size if turn not in _SIDEWAYS else image.size[::-1]
+        facts = (width, height, image.mode, orientation)
         box = None
         if spec.reduced and not spec.pad and image.format == "JPEG":
             least = int(REDUCING_GAP * spec.size)
@@ -172,6 +208,9 @@ def decode(path: str | Path, spec: ImageSpec) -> tuple[np.ndarray, tuple[int, in
     if spec.pad:
         picture = _padded(picture)
     picture = picture.resize((spec.size, spec.size), Image.Resampling.BILINEAR, box=box)
+    if turn is not None:
+        # Of a square: turned before or after, a picture is stretched in the same way.
+        picture = picture.transpose(Image.Transpose[turn])
     values = np.asarray(picture)
     values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
     return np.broadcast_to(values, (spec.channels, spec.size, spec.size)), facts
@@ -186,6 +225,38 @@ def _check(image: Image) -> None:
         raise _UnreadableError("it holds several pictures")
     if image.mode not in MODES:
         raise _UnreadableError(f"no rule for pictures of mode {image.mode}")
+    if (bits := _bits(image)) > BITS:
+        raise _UnreadableError(f"no rule for {bits} bits per channel")
+
+
+def _bits(image: Image) -> int:
+    """Returns the bits of a channel in the file, whatever Pillow makes of them."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_TIFF_BITS, (1,)))
+    # The decoder's name of the raw bytes, such as "RGB;16B"; other formats have no more than 8.
+    wide = image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile)
+    return 16 if wide else BITS
+
+
+def _orientation(image: Image) -> int:
+    """Returns the EXIF orientation, 1 where the file has none, or none that EXIF knows."""
+    found = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return found if found in _TURNS else 1
+
+
+def _check_jpeg(content: bytes) -> None:
+    """Raises where the decoder would repair: pixels without data, data that is no code.
+
+    Bytes between segments, which some cameras write, lose nothing and are accepted.
+    """
+    import simplejpeg
+
+    try:
+        # At an eighth: the data is read as a whole, and few pixels are computed.
+        simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        if "extraneous bytes" not in str(error):
+            raise _UnreadableError(f"the file is damaged: {error}") from None
 
 
 def _in_mode(image: Image, mode: str) -> Image:

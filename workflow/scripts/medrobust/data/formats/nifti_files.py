@@ -89,19 +89,25 @@ def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None
     image = nibabel.Nifti1Image(np.asarray(data, narrow), affine)
     image.header.set_xyzt_units("mm")
     with io.atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
+        temporary.write_bytes(packed(image.to_bytes()))
+
+
+def packed(content: bytes) -> bytes:
+    """Returns ``content`` packed with gzip; equal content gives equal bytes."""
+    return gzip.compress(content, compresslevel=6, mtime=0)
+
+
+def is_packed(path: Path) -> bool:
+    """Tells by its content whether a file is packed with gzip."""
+    with open(path, "rb") as file:
+        return file.read(2) == _GZIP
 
 
 def _unpacked(path: Path, max_bytes: int) -> bytes:
     try:
         with open(path, "rb") as file:
-            packed = file.read(2) == _GZIP
-            file.seek(0)
-            content = (
-                gzip.GzipFile(fileobj=file).read(max_bytes + 1)
-                if packed
-                else file.read(max_bytes + 1)
-            )
+            opened = gzip.GzipFile(fileobj=file) if is_packed(path) else file
+            content = opened.read(max_bytes + 1)
     except FileNotFoundError:
         raise InputError("This volume does not exist.", where=str(path), remedy=_AGAIN) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

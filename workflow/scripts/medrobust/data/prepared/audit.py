@@ -7,7 +7,7 @@ a second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from medrobust.data.prepared.near_duplicates import (
     duplicate_groups,
     near_pairs,
 )
-from medrobust.data.prepared.splits import SPLITS
+from medrobust.data.prepared.splits import SPLIT_TITLES, SPLITS
 from medrobust.data.prepared.store import Prepared
 
 _ROWS_SHOWN = 10
@@ -52,6 +52,8 @@ def audit(data: Prepared) -> list[AuditFinding]:
     """Examines a prepared data set and returns its findings, errors first."""
     findings = [*_values(data), *_balance(data), *_duplicates(data), *_near_duplicates(data)]
     findings += _file_modes(data)
+    counts = [class_counts(data.y, data.class_names, fold) for fold in data.folds]
+    findings += absent_classes(counts, data.class_names, "row")
     for number, fold in enumerate(data.folds if data.of_patients else ()):
         findings += _patients(data, fold, number)
     order = {"error": 0, "warning": 1, "info": 2}
@@ -115,6 +117,31 @@ def _balance(data: Prepared) -> list[AuditFinding]:
             f"accurate. The smallest class has {share.min():.1%}."
         )
         findings.append(AuditFinding("imbalance", "info", text, int(count.max())))
+    return findings
+
+
+def absent_classes(
+    counts: Sequence[Mapping[str, Mapping[str, int]]], class_names: Sequence[str], of: str
+) -> list[AuditFinding]:
+    """Returns a warning for each split and class that has none.
+
+    Args:
+        counts: per fold, split -> class -> number; splits without rows are left out, and classes
+            that are in no split are told otherwise.
+        class_names: name of each label.
+        of: what is counted, such as "row".
+    """
+    findings = []
+    for number, parts in enumerate(counts):
+        whole = parts["all"]
+        for split, found in parts.items():
+            for name in class_names:
+                if whole[name] and not found[name]:
+                    text = (
+                        f"Fold {number}, {SPLIT_TITLES[split]}: no {of} of class {name}, of which "
+                        f"there are {whole[name]:,}. Nothing can be said of this class there."
+                    )
+                    findings.append(AuditFinding("class_not_in_split", "warning", text, 1))
     return findings
 
 

@@ -21,6 +21,7 @@ from medrobust.data.contract import adapter_of
 from medrobust.data.prepared.audit import AuditFinding, audit, class_counts
 from medrobust.data.prepared.cards import build_card, card_markdown
 from medrobust.data.prepared.previews import write_preview
+from medrobust.data.prepared.raw_files import held_files
 from medrobust.data.prepared.splits import write_split
 from medrobust.data.prepared.store import Prepared
 
@@ -37,7 +38,7 @@ FACTS = (
 )
 """What may be told of a data set's release; any other key is a mistake of the caller."""
 
-STANDIN, SUBSET = "standin", "subset"
+SUBSET = "subset"
 
 
 def prepare(
@@ -71,14 +72,16 @@ def prepare(
         The data card.
 
     Raises:
-        InputError: the adapter or an option is unknown, raw files are missing or damaged, or
-            counts differ from the official release.
+        InputError: the adapter or an option is unknown, raw files are missing, damaged or no
+            longer those of the manifest, or counts differ from the official release.
         ValueError: ``facts`` has an unknown key (which would else be ignored in silence).
     """
     check_facts(facts)
-    files = raw_files(manifest, source)
     adapt = adapter_of(adapter, "arrays").adapt
-    data = adapt(options, source, files, seed=seed, allow_subset=allow_subset, processes=processes)
+    with held_files(manifest, source, processes) as files:
+        data = adapt(
+            options, source, files, seed=seed, allow_subset=allow_subset, processes=processes
+        )
     _check_shape(dataset, data, facts)
     _check_folds(dataset, len(data.folds), facts)
     label = source if data.complete or data.synthetic else SUBSET
@@ -108,18 +111,6 @@ def check_facts(facts: Mapping[str, Any]) -> None:
     unknown = set(facts) - set(FACTS)
     if unknown:
         raise ValueError(f"unknown facts: {', '.join(sorted(unknown))}")
-
-
-def raw_files(manifest: Mapping[str, Any] | None, source: str) -> dict[str, Path]:
-    """Returns the path of each raw file by its official name; generated data have none."""
-    if source == STANDIN or (manifest is not None and manifest.get("kind") == "generated"):
-        return {}
-    if manifest is None or not manifest.get("files"):
-        raise InputError(
-            f"There are no raw files for source {source!r}.",
-            remedy="run `snakemake --cores 1 preflight` to see what is needed.",
-        )
-    return {file["name"]: Path(file["path"]) for file in manifest["files"]}
 
 
 def _check_shape(dataset: str, data: Prepared, facts: Mapping[str, Any]) -> None:

@@ -16,15 +16,15 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
 from medrobust.data.contract import adapter_of
-from medrobust.data.formats.nifti_files import Volume, write_volume
+from medrobust.data.formats.nifti_files import Volume, is_packed, packed, write_volume
 from medrobust.data.prepared.cards import card_markdown, common_facts
 from medrobust.data.prepared.prepare import (
     SUBSET,
     check_facts,
     compare_counts,
-    raw_files,
     stop_on_errors,
 )
+from medrobust.data.prepared.raw_files import held_files
 from medrobust.data.prepared.splits import write_split
 from medrobust.data.prepared.volume_audit import CaseFacts, audit_volumes, case_counts, case_facts
 from medrobust.data.prepared.volume_previews import write_volume_preview
@@ -60,18 +60,19 @@ def prepare_volumes(
         The data card.
 
     Raises:
-        InputError: an option is wrong, raw files are missing or damaged, image and mask do not fit
-            together, or counts differ from the official release.
+        InputError: an option is wrong, raw files are missing, damaged or no longer those of the
+            manifest, image and mask do not fit together, or counts differ from the official
+            release.
     """
     check_facts(facts)
-    files = raw_files(manifest, source)
     adapt = adapter_of(adapter, "volumes").adapt
-    data = adapt(options, source, files, seed=seed, allow_subset=allow_subset)
-    _check_registry(dataset, data, facts)
     folder = Path(out_dir)
-    raw = _emptied(folder, data)
-    with ThreadPoolExecutor(processes) as pool:
-        cases = list(pool.map(lambda case: _examined(case, data, raw), data.cases))
+    with held_files(manifest, source, processes) as files:
+        data = adapt(options, source, files, seed=seed, allow_subset=allow_subset)
+        _check_registry(dataset, data, facts)
+        raw = _emptied(folder, data)
+        with ThreadPoolExecutor(processes) as pool:
+            cases = list(pool.map(lambda case: _examined(case, data, raw), data.cases))
     findings = audit_volumes(cases, data.class_names, data.fold)
     for finding in findings:
         logger.info("%s: %s: %s", dataset, finding.level, finding.text)
@@ -150,8 +151,12 @@ def _write_image(case: Case, image: Volume, folder: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copies a volume to a ``.nii.gz``; one that is not packed is packed."""
     with io.atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
+        if is_packed(source):
+            shutil.copyfile(source, temporary)
+        else:
+            temporary.write_bytes(packed(source.read_bytes()))
 
 
 def _write(

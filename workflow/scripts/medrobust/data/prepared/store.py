@@ -145,11 +145,9 @@ class Dataset:
 
     def ids(self) -> pd.DataFrame:
         """Returns the table that traces every row to its raw file (read as text)."""
-        import pandas as pd
-
         path = self.folder / "ids.csv"
         try:
-            return pd.read_csv(path, dtype=str, keep_default_na=False)
+            return io.read_text_table(path)
         except (FileNotFoundError, ValueError) as error:
             raise _unusable(path, error) from None
 

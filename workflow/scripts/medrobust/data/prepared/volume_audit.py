@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrobust.data.formats.nifti_files import Volume
-from medrobust.data.prepared.audit import AuditFinding
+from medrobust.data.prepared.audit import AuditFinding, absent_classes
 from medrobust.data.prepared.splits import Fold
 
 _SHOWN = 10
 _TOLERANCE = 1e-3
 """Millimetres by which two grids may differ: headers hold 32-bit numbers."""
+_LARGEST_COSINE = 1e-4
+"""Of two axes. SimpleITK 2.5.7, with which nnU-Net reads, opened files with a cosine of 0.0001, and
+refused 0.0003 and more ("ITK only supports orthonormal direction cosines")."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class CaseFacts:
         low, high: least and greatest value of the image.
         voxels: of each value of the mask, by class.
         digest: of the image's values.
-        problems: what is wrong with it: "shape", "channels", "labels", "grid".
+        problems: what is wrong with it, keys of ``_TEXTS``.
     """
 
     name: str
@@ -59,6 +62,8 @@ def case_facts(
         "channels": own_channels == channels,
         "labels": whole,
         "grid": _same_grid(image, label),
+        "axes": _at_right_angles(image) and _at_right_angles(label),
+        "voxel_size": _one_voxel_size(image) and _one_voxel_size(label),
     }
     values = np.ascontiguousarray(image.data)
     return CaseFacts(
@@ -80,6 +85,21 @@ def _same_grid(image: Volume, label: Volume) -> bool:
     return bool(close and np.allclose(image.spacing, label.spacing, rtol=0, atol=_TOLERANCE))
 
 
+def _at_right_angles(volume: Volume) -> bool:
+    axes = volume.affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not (lengths > 0).all():
+        return False
+    cosines = (axes / lengths).T @ (axes / lengths)
+    return bool(np.abs(cosines - np.eye(3)).max() <= _LARGEST_COSINE)
+
+
+def _one_voxel_size(volume: Volume) -> bool:
+    """Tells whether ``pixdim``, which SimpleITK reads, and the affine state the same size."""
+    lengths = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    return bool(np.allclose(lengths, volume.spacing, rtol=_TOLERANCE, atol=_TOLERANCE))
+
+
 def audit_volumes(
     cases: Sequence[CaseFacts], class_names: Sequence[str], fold: Fold
 ) -> list[AuditFinding]:
@@ -90,6 +110,7 @@ def audit_volumes(
         *_duplicates(cases, fold),
         *_variety(cases),
         *_class_volumes(cases, class_names),
+        *absent_classes([case_counts(cases, class_names, fold)], class_names, "case"),
         AuditFinding(
             "patients_unknown", "info", "The release does not tell which patient a case is."
         ),
@@ -125,6 +146,15 @@ _TEXTS = {
     "channels": ("error", "the image has another number of channels than the release states"),
     "labels": ("error", "the mask has values that name no class"),
     "grid": ("warning", "image and mask differ in place or size of voxels"),
+    "axes": (
+        "error",
+        "the axes are not at right angles: SimpleITK, with which nnU-Net reads, cannot open them",
+    ),
+    "voxel_size": (
+        "warning",
+        "the header states two sizes of a voxel, in pixdim and in its affine; nnU-Net and the "
+        "volumes in millilitres here go by pixdim",
+    ),
 }
 
 

@@ -143,6 +143,6 @@ def load_volumes(folder: str | Path) -> VolumeDataset:
         ) from None
     if not isinstance(card, dict) or "nnunet_folder" not in card:
         raise InputError("This is not a data set of volumes.", where=str(folder))
-    ids = io.read_table(folder / "ids.csv")
+    ids = io.read_text_table(folder / "ids.csv")
     train, val, test = read_split(folder / "split_fold0.csv", len(ids))
-    return VolumeDataset(folder, tuple(ids["case"].astype(str)), train, val, test, card)
+    return VolumeDataset(folder, tuple(ids["case"]), train, val, test, card)

@@ -50,7 +50,7 @@ RELEASE = {"train": (1341, 3875), "val": (8, 8), "test": (234, 390)}
 
 SPEC = ImageSpec(size=96, colour="grey_rgb")
 
-_NAME = re.compile(r"(?:^|/)(train|val|test)/(NORMAL|PNEUMONIA)/([^/]+)\.jpeg$")
+_NAME = re.compile(r"(?:(?:^|/)(train|val|test))?(?:^|/)(NORMAL|PNEUMONIA)/([^/]+)\.jpeg$")
 _PATIENT = (re.compile(r"^((?:NORMAL2-)?IM-\d+)-"), re.compile(r"^(person\d+)_(?:bacteria|virus)_"))
 
 
@@ -155,21 +155,28 @@ def patient_of(name: str) -> str:
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """Returns folder, class and stem of a file."""
+    """Returns folder ("" where the classes are not divided), class and stem of a file."""
     match = _NAME.search(name)
     if match is None:
         raise InputError(
             f"The file {name} is not one of the chest X-ray release.",
             remedy="move it out of the raw folder; there should be train, val and test, each with "
-            "NORMAL/*.jpeg and PNEUMONIA/*.jpeg.",
+            "NORMAL/*.jpeg and PNEUMONIA/*.jpeg, or these two alone.",
         )
-    return match[1], match[2], match[3]
+    return match[1] or "", match[2], match[3]
 
 
 def _fold(
     y: np.ndarray, patient: np.ndarray, folder: np.ndarray, options: Options, seed: int
 ) -> Fold:
     if options.split == "official":
+        if (folder == "").any():
+            raise InputError(
+                f"{(folder == '').sum():,} files lie in none of the folders train, val and test, "
+                "which this split needs.",
+                where="config/datasets.yaml, option split: official",
+                remedy="unpack the release with its folders, or use split: random or patient.",
+            )
         train, val, test = (np.flatnonzero(folder == part) for part in SPLITS)
         return train, val, test
     if options.split == "random":

@@ -244,7 +244,7 @@ def _of_classes(
     new_row[kept] = np.arange(len(kept))
     ids = beats.ids.iloc[kept].reset_index(drop=True).assign(row_id=np.arange(len(kept)))
     if len(kept) < len(beats.y):
-        notes = (*notes, f"Of {len(beats.y):,} heartbeats, the other classes were left out.")
+        notes = (*notes, _kept_note(beats, ids))
 
     def moved(rows: np.ndarray) -> np.ndarray:
         return new_row[rows][new_row[rows] >= 0]
@@ -260,6 +260,18 @@ def _of_classes(
         complete=beats.complete,
         notes=notes,
     )
+
+
+def _kept_note(beats: Beats, kept: pd.DataFrame) -> str:
+    note = (
+        f"Of {len(beats.y):,} heartbeats, {len(beats.y) - len(kept):,} of the other classes were "
+        f"left out: {len(kept):,} are rows"
+    )
+    if (kept["record"] == "").any():
+        return f"{note}."
+    without = sorted(set(beats.ids["record"]) - set(kept["record"]))
+    note += f", of {kept['record'].nunique()} records and {kept['patient'].nunique()} patients."
+    return note + (f" Records without rows: {', '.join(without)}." if without else "")
 
 
 # ---------------------------------------------------------------- the records of PhysioNet
@@ -282,14 +294,14 @@ def build_from_records(files: Mapping[str, Path], *, allow_subset: bool = False)
     names = [f"{record}{suffix}" for record in records for suffix in (".hea", ".dat", ".atr")]
     with one_folder({name: files[name] for name in names}) as folder:
         parts = [_rows_of_record(record, folder, files, allow_subset) for record in records]
-    y = np.concatenate([part[1] for part in parts])
+    y = np.concatenate([part.y for part in parts])
     complete = records == RECORDS and _check_totals(y, allow_subset)
     return Beats(
-        x=np.concatenate([part[0] for part in parts]),
+        x=np.concatenate([part.x for part in parts]),
         y=y,
         ids=_record_ids(records, parts),
         complete=complete,
-        notes=(_built_note(records, complete),),
+        notes=(_built_note(records, complete), _counted_note(records, parts)),
     )
 
 
@@ -316,10 +328,21 @@ def _complete_records(files: Mapping[str, Path], allow_subset: bool) -> tuple[st
     return records
 
 
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rows of one record, where each begins, its symbol; annotations that are no beats."""
+
+    x: np.ndarray
+    y: np.ndarray
+    sample: np.ndarray
+    symbol: np.ndarray
+    others: int
+
+
 def _rows_of_record(
     record: str, folder: Path, files: Mapping[str, Path], allow_subset: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns x, y, sample and symbol of the beats of one record."""
+) -> _Rows:
+    """Returns the rows of one record."""
     signal = _read_signal(record, folder, files)
     sample, symbol = _read_annotations(record, folder, files, len(signal))
     label = np.array([BEAT_CLASS.get(s, -1) for s in symbol], dtype=np.int64)
@@ -347,7 +370,7 @@ def _rows_of_record(
             where=str(files[f"{record}.atr"]),
             remedy="download the files of this record again (release 1.0.0).",
         ) from None
-    return x, label[beats], sample[beats], symbol[beats]
+    return _Rows(x, label[beats], sample[beats], symbol[beats], int((label < 0).sum()))
 
 
 def _read_signal(record: str, folder: Path, files: Mapping[str, Path]) -> np.ndarray:
@@ -438,19 +461,19 @@ def _check_totals(y: np.ndarray, allow_subset: bool) -> bool:
     return False
 
 
-def _record_ids(records: tuple[str, ...], parts: list[Any]) -> pd.DataFrame:
+def _record_ids(records: tuple[str, ...], parts: list[_Rows]) -> pd.DataFrame:
     import pandas as pd
 
-    record = np.repeat(np.array(records, dtype=object), [len(part[1]) for part in parts])
+    record = np.repeat(np.array(records, dtype=object), [len(part.y) for part in parts])
     n = len(record)
     patient = pd.Series(record).replace(SAME_PATIENT).to_numpy()
     columns = {
         "row_id": np.arange(n),
         "file": record + ".dat",
-        "position": np.concatenate([part[2] for part in parts]),
+        "position": np.concatenate([part.sample for part in parts]),
         "record": record,
         "patient": patient,
-        "symbol": np.concatenate([part[3] for part in parts]),
+        "symbol": np.concatenate([part.symbol for part in parts]),
         "official_split": np.full(n, "", dtype=object),
     }
     return pd.DataFrame(columns, columns=list(_IDS))
@@ -465,6 +488,17 @@ def _built_note(records: tuple[str, ...], complete: bool) -> str:
     if not complete:
         note += f" SUBSET: {len(records)} of {len(RECORDS)} records."
     return note
+
+
+def _counted_note(records: tuple[str, ...], parts: list[_Rows]) -> str:
+    """Returns a note on what came of the records."""
+    patients = {SAME_PATIENT.get(record, record) for record in records}
+    rows, others = (sum(n) for n in zip(*((len(p.y), p.others) for p in parts), strict=True))
+    return (
+        f"{rows:,} heartbeats of {len(records)} records and {len(patients)} patients. No rows: the "
+        f"last heartbeat of each record ({len(records)}), and {others:,} annotations that are no "
+        "heartbeats."
+    )
 
 
 # ---------------------------------------------------------------- the CSV files of Kaggle

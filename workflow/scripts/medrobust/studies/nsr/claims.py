@@ -424,8 +424,8 @@ def _judge_recall(results: NsrResults, dataset: str) -> Finding:
         for tally in tallies if name == dataset else ():
             for level in (0.0, *tally.levels):
                 matrix = balanced.confusion(tally.cells(level), results.n_classes)
-                recall = np.diag(matrix) / np.maximum(matrix.sum(axis=1), 1)
-                gaps.append(abs(float(recall.mean()) - float(balanced.accuracy(matrix))))
+                recall = float(balanced.recall(matrix))
+                gaps.append(abs(recall - float(balanced.accuracy(matrix))))
     if not gaps:
         return Finding(open_statement(label, "nothing was run"))
     figures = f"largest difference of {len(gaps):,} evaluations: {max(gaps):.1g}"

@@ -30,6 +30,7 @@ from medrobust.studies.nsr.results import (
     TABLES,
     NsrResults,
     Printed,
+    absent_classes,
     attack_text,
     budget_text,
     model_name,
@@ -109,6 +110,7 @@ def build_curves(curves: Curves, request: Request) -> list[Path]:
                 "this run, with 95 % intervals over test points. Below: the printed numbers, with "
                 "two decimals."
                 + (f" Not run: {', '.join(map(model_label, missing))}." if missing else "")
+                + "".join(f" {text}" for text in absent_classes(results, request.class_names))
             ),
             context=request.context,
             sources=results.sources,

@@ -248,6 +248,22 @@ def points_text(tally: Tally) -> str:
     return f"{n:,} test points, which stand for {balanced_size:,} of the balanced set"
 
 
+def absent_classes(results: NsrResults, class_names: Sequence[str]) -> list[str]:
+    """Returns a note for each data set whose test points lack classes, which are in no mean."""
+    lacking: dict[str, list[str]] = {}
+    for (dataset, _, _), tallies in results.tallies.items():
+        there = {int(label) for tally in tallies for label in tally.cells(0.0).label}
+        names = class_names or [str(label) for label in range(results.n_classes)]
+        absent = [name for label, name in enumerate(names) if label not in there]
+        if absent:
+            lacking[dataset] = absent
+    return [
+        f"{dataset}: no test point of class {', '.join(names)}; precision (PREC) is the mean over "
+        f"the other {results.n_classes - len(names)} classes."
+        for dataset, names in lacking.items()
+    ]
+
+
 def printed_dataset(attack: str, dataset: str = DATASET) -> str:
     """Returns the data set's name in the published numbers of an attack."""
     if attack != "spsa":

@@ -52,6 +52,7 @@ from medrobust.studies.nsr.results import (
     TABLES,
     NsrResults,
     PrintedTable,
+    absent_classes,
     attack_text,
     printed_dataset,
     read_results,
@@ -201,7 +202,10 @@ def build_table(table: PrintedTable, request: Request) -> list[Path]:
         sources=results.sources,
         n=sample_text(results, [table.attack]),
         budget=attack_text(request, table.attack),
-        notes=_notes(table, frame, results),
+        notes=[
+            *_notes(table, frame, results),
+            *absent_classes(results, request.class_names),
+        ],
         panels=_panels(frame),
         inputs=[request.published, *results.files],
     )

@@ -133,10 +133,13 @@ def file_notes(images: Images, y: np.ndarray, classes: Sequence[str], made: str)
     ]
     pixels = images.width * images.height
     small, large = pixels.argmin(), pixels.argmax()
+    turned = Counter(classes[label] for label in y[images.orientation != 1].tolist())
+    turns = ", ".join(f"{n:,} of {name}" for name, n in turned.most_common())
+    said = f" Turned upright by their orientation tag: {turns}." if turned else ""
     return (
         f"Files: from {images.width[small]:,} x {images.height[small]:,} to "
         f"{images.width[large]:,} x {images.height[large]:,} pixels; modes by class: "
-        f"{'; '.join(modes)}. {made}",
+        f"{'; '.join(modes)}.{said} {made}",
     )
 
 

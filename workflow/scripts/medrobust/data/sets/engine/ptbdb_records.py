@@ -30,6 +30,7 @@ made of, and how its peaks were found, is not published.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ CLASS_OF_REASON = {"healthy control": 0, "myocardial infarction": 1}
 """Reason for admission -> class (normal, abnormal); records of other reasons are not used."""
 
 _NAME = re.compile(r"^(patient\d+)/(\w+)\.hea$")
+_NAMES_SHOWN = 20
 _REASON = "reason for admission:"
 _AGAIN = "download the files of this record again (release 1.0.0)."
 
@@ -80,11 +82,15 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Cut:
-    """The beats of one record: rows, and the sample (1000 per second) where each starts."""
+    """The beats of one record: rows, the sample (1000 per second) where each starts, and windows.
+
+    Windows are counted by why they gave no beats ("" if they did).
+    """
 
     record: _Record
     x: np.ndarray
     position: np.ndarray
+    windows: Counter[str]
 
 
 def build_from_records(files: Mapping[str, Path], *, allow_subset: bool = False) -> Beats:
@@ -120,7 +126,7 @@ def build_from_records(files: Mapping[str, Path], *, allow_subset: bool = False)
         y=_with_both_classes(y),
         ids=_ids(cuts),
         complete=complete,
-        notes=(_note(cuts, len(stems), complete),),
+        notes=(_note(cuts, len(stems), complete), _left_out(cuts)),
     )
 
 
@@ -180,43 +186,51 @@ def _cut_record(record: _Record, folder: Path, files: Mapping[str, Path]) -> _Cu
     # The check sum in the header is not asked: fetching has compared the whole file's SHA-256.
     channel = leads.index(LEAD)
     signal = read_signal(folder / record.stem, channel, header, where=signal_file, again=_AGAIN)
-    x, start = cut_signal(signal[::DECIMATION])
-    return _Cut(record, x, DECIMATION * start)
+    x, start, windows = cut_signal(signal[::DECIMATION])
+    return _Cut(record, x, DECIMATION * start, windows)
 
 
-def cut_signal(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cut_signal(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
     """Finds and cuts the heartbeats of a signal (steps 1 to 7 at the top of this module).
 
     Args:
         signal: integers ``[n_samples]``, 125 per second.
 
     Returns:
-        The beats, float32 ``[n, 187]`` in [0, 1], and the sample where each starts, int64
-        ``[n]``, ascending.
+        The beats, float32 ``[n, 187]`` in [0, 1]; the sample where each starts, int64 ``[n]``,
+        ascending; and how many windows gave beats (``""``), and how many gave none, by the reason.
     """
     rows, starts = [np.zeros((0, LENGTH), np.float32)], [np.zeros(0, np.int64)]
+    windows: Counter[str] = Counter()
     for first in range(0, len(signal) - WINDOW + 1, WINDOW):
         window = signal[first : first + WINDOW]
-        start, length = beats_of_window(window)
+        start, length, reason = beats_of_window(window)
+        windows[reason] += 1
         rows.append(scaled_segments(window, start, np.full(len(start), length)))
         starts.append(first + start)
-    return np.concatenate(rows), np.concatenate(starts)
+    return np.concatenate(rows), np.concatenate(starts), windows
 
 
-def beats_of_window(window: np.ndarray) -> tuple[np.ndarray, int]:
-    """Returns where the beats of a window start, int64 ``[n]``, and how many values each has.
+def beats_of_window(window: np.ndarray) -> tuple[np.ndarray, int, str]:
+    """Returns where the beats of a window start, and how many values each has.
 
     Args:
         window: integers ``[n_samples]``, 125 per second.
+
+    Returns:
+        Starts, int64 ``[n]``; the length of each beat; and why there are none ("" if there are).
     """
     peaks = r_peaks(window)
     if len(peaks) < 2:
-        return peaks[:0], 0
+        return peaks[:0], 0, "fewer than two R peaks"
     # The median is a whole or half number, so that this is floor(1.2 T) without rounding error.
     length = int(2 * np.median(np.diff(peaks))) * 6 // 10
-    if not SHORTEST <= length <= LENGTH:
-        return peaks[:0], 0
-    return peaks[peaks + length <= len(window)], length
+    if length < SHORTEST:
+        return peaks[:0], 0, f"beats of fewer than {SHORTEST} values"
+    if length > LENGTH:
+        return peaks[:0], 0, f"beats of more than {LENGTH} values"
+    start = peaks[peaks + length <= len(window)]
+    return start, length, "" if len(start) else "no beat that ends within it"
 
 
 def r_peaks(window: np.ndarray) -> np.ndarray:
@@ -257,10 +271,10 @@ def _ids(cuts: list[_Cut]) -> pd.DataFrame:
 
 def _note(cuts: list[_Cut], headers: int, complete: bool) -> str:
     def told(label: int, name: str) -> str:
-        of_class = [cut for cut in cuts if cut.record.label == label]
+        of_class = [cut for cut in cuts if cut.record.label == label and len(cut.x)]
         beats = sum(len(cut.x) for cut in of_class)
         people = len({cut.record.patient for cut in of_class})
-        return f"{name}: {beats:,} heartbeats, {len(of_class)} records, {people} patients"
+        return f"{name}: {beats:,} heartbeats, {len(of_class):,} records, {people:,} patients"
 
     note = (
         f"Rows cut anew from lead II of the PhysioNet records ({told(0, 'normal')}; "
@@ -271,3 +285,18 @@ def _note(cuts: list[_Cut], headers: int, complete: bool) -> str:
     if not complete:
         note += f" SUBSET: {headers} of {RECORDS} records."
     return note
+
+
+def _left_out(cuts: list[_Cut]) -> str:
+    """Returns a note on windows and records that gave no rows."""
+    windows = sum((cut.windows for cut in cuts), start=Counter())
+    without = Counter({reason: n for reason, n in windows.items() if reason})
+    note = f"Of {windows.total():,} windows of 10 s, {without.total():,} gave no rows"
+    if without:
+        note += ": " + "; ".join(f"{n:,} with {why}" for why, n in sorted(without.items()))
+    empty = [cut.record for cut in cuts if not len(cut.x)]
+    if not empty:
+        return f"{note}. Every record gave rows."
+    names = ", ".join(f"{record.name} ({record.patient})" for record in empty[:_NAMES_SHOWN])
+    more = f" and {len(empty) - _NAMES_SHOWN:,} more" if len(empty) > _NAMES_SHOWN else ""
+    return f"{note}. Records without rows, which are not counted: {names}{more}."
