@@ -39,3 +39,4 @@ onstart:
 
 onsuccess:
     clear_journals(layout.JOURNALS)
+    print(*telling.failed_trainings(GRAPH), sep="\n")

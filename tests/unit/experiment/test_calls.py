@@ -20,7 +20,7 @@ SETTINGS = {"scale": "smoke", "studies": ["signnet", "nsr", "ima"]}
 SEEN_BY_SNAKEMAKE_ALONE = {
     "x", "y", "split", "card", "about", "definition", "code", "html", "text", "latex", "provenance",
     "summaries", "predictions", "records", "arrays", "tallies", "attack_arrays", "margins",
-    "planes", "searches", "md", "csv", "tex", "provenance_json", "pdf", "svg",
+    "planes", "searches", "states", "md", "csv", "tex", "provenance_json", "pdf", "svg",
 }  # fmt: skip
 
 

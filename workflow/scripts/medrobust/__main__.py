@@ -139,8 +139,9 @@ def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
 
 def _plan(options: argparse.Namespace, graph: Graph) -> None:
     from medrobust.experiment.plan import format_plan, make_plan
+    from medrobust.experiment.telling import failed_trainings
 
-    print(format_plan(make_plan(graph), graph))
+    print("\n".join([format_plan(make_plan(graph), graph), *failed_trainings(graph)]))
 
 
 def _preflight(options: argparse.Namespace, graph: Graph) -> None:

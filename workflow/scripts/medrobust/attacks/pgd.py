@@ -38,6 +38,7 @@ from medrobust.attacks.engine.ball import (
 from medrobust.attacks.engine.ledger import Ledger
 from medrobust.attacks.engine.moves import L2Moves, LinfMoves, Moves
 from medrobust.attacks.engine.slots import Slots
+from medrobust.models.engine.answers import checked_scores
 
 if TYPE_CHECKING:
     from medrobust.models.gradients import Loss
@@ -129,6 +130,8 @@ class _Gradients:
         """Returns whose logits are wrong; ``predict``, whose blocks round otherwise, decides."""
         shaped = rows.reshape(-1, *self._model.input_shape)
         logits, slopes = self._model.loss_gradients(shaped, labels, self._loss)
+        # Places without a run are no points that anyone asked about.
+        checked_scores(logits[taken], int(taken.sum()), self._model.n_classes)
         self._slopes = slopes.reshape(rows.shape)
         queries += taken
         return logits.argmax(axis=1) != labels

@@ -33,6 +33,7 @@ from medrobust.attacks.engine.ledger import Ledger
 from medrobust.attacks.engine.moves import LinfMoves
 from medrobust.attacks.engine.slots import Slots
 from medrobust.attacks.engine.spec import Count
+from medrobust.models.engine.answers import checked_scores
 
 if TYPE_CHECKING:
     from medrobust.runtime.journal import Journal
@@ -136,7 +137,8 @@ class Estimator:
     def _losses(self, rows: np.ndarray, label: int) -> np.ndarray:
         from medrobust.models.engine import loss_kernels
 
-        logits = self._model.logits(rows.reshape(len(rows), *self._model.input_shape))
+        answer = self._model.logits(rows.reshape(len(rows), *self._model.input_shape))
+        logits = checked_scores(answer, len(rows), self._model.n_classes)
         losses = np.empty(len(rows))
         loss_kernels.margins(logits, np.full(len(rows), label), losses)
         return losses

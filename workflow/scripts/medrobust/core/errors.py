@@ -30,6 +30,21 @@ class InputError(Exception):
         super().__init__("\n".join(lines))
 
 
+class NotFiniteError(InputError):
+    """Scores of a model are NaN or infinite: they say nothing of any class.
+
+    Args:
+        what, where, remedy: as for :class:`InputError`.
+        members: positions of the members of an ensemble whose scores these are.
+    """
+
+    def __init__(
+        self, what: str, *, where: str = "", remedy: str = "", members: Iterable[int] = ()
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.members = tuple(members)
+
+
 def nearest(name: object, allowed: Iterable[str]) -> str | None:
     """Returns the allowed name closest in spelling to ``name``, or None if none is close."""
     matches = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)

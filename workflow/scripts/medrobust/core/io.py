@@ -146,11 +146,30 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
-        raise InputError(
-            f"This is not a complete safetensors file ({error}).",
-            where=str(path),
-            remedy="delete it and run the same command again.",
-        ) from error
+        raise _not_tensors(path, error) from error
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Returns the texts by name that a safetensors file holds beside its arrays.
+
+    Raises:
+        InputError: the file is truncated or not a safetensors file.
+    """
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except safetensors.SafetensorError as error:
+        raise _not_tensors(path, error) from error
+
+
+def _not_tensors(path: str | os.PathLike[str], error: Exception) -> InputError:
+    return InputError(
+        f"This is not a complete safetensors file ({error}).",
+        where=str(path),
+        remedy="delete it and run the same command again.",
+    )
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:

@@ -24,6 +24,7 @@ import pandas as pd
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.models.engine.answers import checked_labels
 
 if TYPE_CHECKING:
     from medrobust.attacks import AttackResult, LabelModel
@@ -89,7 +90,7 @@ def records_from_result(
     ids = np.asarray(point_ids)
     _check_points(x, y, ids, result)
     label = np.repeat(np.asarray(y, dtype=np.int64), restarts)
-    clean = np.repeat(model.predict(x).astype(np.int64), restarts)
+    clean = np.repeat(checked_labels(model.predict(x), n, model.n_classes), restarts)
     wrong = clean != label
     origin = np.repeat(x, restarts, axis=0)
     x_adv = _adversarial(origin, result.x_adv, wrong)
@@ -120,6 +121,11 @@ def records_from_result(
     frame = pd.DataFrame(columns, index=pd.RangeIndex(n * restarts))
     frame.loc[predicted < 0, "adversarial_prediction"] = pd.NA
     return _sorted(frame.astype(SCHEMA)[list(SCHEMA)])
+
+
+def no_records() -> pd.DataFrame:
+    """Returns the columns of records without rows, of a model whose training failed."""
+    return pd.DataFrame(columns=list(SCHEMA)).astype(SCHEMA)
 
 
 def save_chunk(
@@ -264,7 +270,8 @@ def _predict_finite(model: LabelModel, rows: np.ndarray) -> np.ndarray:
     finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
     labels = np.full(len(rows), -1, dtype=np.int64)
     if finite.any():
-        labels[finite] = model.predict(rows[finite])
+        answer = model.predict(rows[finite])
+        labels[finite] = checked_labels(answer, int(finite.sum()), model.n_classes)
     return labels
 
 
@@ -364,6 +371,8 @@ def _checked(frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
 def _typed(column: pd.Series, name: str, where: str) -> pd.Series:
     """Returns a column in its type, refusing any conversion that would change a value."""
     wanted = SCHEMA[name]
+    if column.empty:
+        return column.astype(wanted)
     kind = "empty" if column.isna().all() else column.dtype.kind
     allowed = {"float64": "fiu", "int64": "iu", "Int64": "iuf", "bool": "b", "string": "OTU"}
     text = wanted == "string" and pd.api.types.is_string_dtype(column.dtype)

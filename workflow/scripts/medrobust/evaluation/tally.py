@@ -163,6 +163,13 @@ def make_tally(
     return frame[list(SCHEMA)].sort_values(list(KEY), kind="stable", ignore_index=True)
 
 
+def no_tally() -> pd.DataFrame:
+    """Returns the columns of a tally without rows, of a model whose training failed."""
+    import pandas as pd
+
+    return pd.DataFrame(columns=list(SCHEMA))
+
+
 def read_tally(path: str | os.PathLike[str]) -> Tally:
     """Reads a tally.
 

@@ -24,6 +24,7 @@ _INPUTS = {
     "margins": "margins",
     "plane": "planes",
     "search": "searches",
+    "state": "states",
 }
 
 
@@ -103,6 +104,7 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         "fold": cell.fold,
         "training_points": use.training_points,
         "epochs": model.method.get("max_epochs"),
+        "state": graph.evaluation(cell, name, "clean.json"),
         **{need: files[need] for need in artefact.needs if need in files},
     }
 

@@ -1,9 +1,13 @@
-"""What the terminal says before a run: the plan, what is missing, or that a part is asked for."""
+"""What the terminal says of a run: before it the plan, what is missing, or that a part is asked
+for; before and after it, which trainings failed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
+from medrobust.core import io
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.plan import format_plan, make_plan
 from medrobust.experiment.sources import preflight_text
@@ -19,7 +23,26 @@ def opening_text(graph: Graph, targets: Collection[str]) -> str:
     if "preflight" in targets:
         texts.append(preflight_text(graph, thorough=True))
     if "plan" in targets or set(targets) <= {"all", *graph.resolved.studies}:
-        texts.append(format_plan(make_plan(graph), graph))
+        texts += [format_plan(make_plan(graph), graph), *failed_trainings(graph)]
     elif "preflight" not in targets:
         texts.append("A part of the plan is asked for; the same command with -n tells its jobs.")
     return "\n".join(texts)
+
+
+def failed_trainings(graph: Graph) -> list[str]:
+    """Returns a line on each model of the selected studies that is known to have failed.
+
+    See :mod:`medrobust.models.failures`.
+    """
+    lines = []
+    for study in graph.resolved.studies:
+        for cell in graph.cells(study):
+            for model in graph.models(study, cell.dataset):
+                summary = graph.evaluation(cell, model, "clean.json")
+                failed = io.read_json(summary).get("failed") if Path(summary).is_file() else None
+                if failed is not None:
+                    lines.append(
+                        f"TRAINING FAILED: {study}, {model}, {cell.path}: {failed}. Nothing of it "
+                        "is shown or counted."
+                    )
+    return lines

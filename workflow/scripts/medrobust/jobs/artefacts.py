@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.reporting.catalogue import function_of
+from medrobust.reporting.failed import without_failed
 from medrobust.reporting.provenance import run_context
 from medrobust.reporting.request import Entry, Request
 
@@ -43,11 +45,12 @@ def build_artefact(
         attacks: every attack of the study, as :class:`medrobust.reporting.request.Request` has
             them.
     """
+    there, failed = without_failed([Entry(**entry) for entry in entries])
     request = Request(
-        entries=[Entry(**entry) for entry in entries],
+        entries=there,
         published=published,
         out_stem=str(Path(out).with_suffix("")),
-        context=run_context(run, study),
+        context=dataclasses.replace(run_context(run, study), failed=failed),
         attack=attack,
         cohort=cohort,
         class_names=class_names,

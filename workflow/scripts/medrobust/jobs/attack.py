@@ -11,10 +11,11 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
-from medrobust.core.logs import Progress
+from medrobust.core.logs import Progress, logger
 from medrobust.core.machine import hardware, versions
 from medrobust.core.registry import parse_spec
 from medrobust.models.contract import architecture_of
+from medrobust.models.failures import failure_in
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.runtime.journal import Journal, mark_done, progress_key
 
@@ -45,6 +46,8 @@ def attack_chunk(
 ) -> None:
     """Attacks the cohort's points at positions ``points[0] .. points[1] - 1``.
 
+    A model whose training failed is not attacked: the files then hold no records and no arrays.
+
     Args:
         data: folder of the data set.
         fold: number of its split.
@@ -71,10 +74,20 @@ def attack_chunk(
     from medrobust.data.prepared.store import load_dataset
     from medrobust.evaluation.attacked import attack_variants
     from medrobust.evaluation.grids import Variant, save_grid_chunk
-    from medrobust.evaluation.records import save_chunk
+    from medrobust.evaluation.records import no_records, save_chunk
     from medrobust.jobs.shared import Stopwatch, journal_file, load_ensemble
 
     watch = Stopwatch()
+    work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
+    architecture = architecture_of(model["architecture"]["name"])
+    kind = choose_device(device, architecture.uses_gpu)
+    made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
+    if failed := failure_in(members):
+        logger.warning("training failed: %s; nothing is attacked", failed)
+        io.write_table(records, no_records())
+        io.write_tensors(arrays, {})
+        watch.write(timing, work_kind, 0, **made_with)
+        return
     dataset = load_dataset(data, fold)
     settings = _settings(attack, dataset)
     variants = [
@@ -86,8 +99,6 @@ def attack_chunk(
     x = dataset.points(ids)
     y = chosen["label"].to_numpy(dtype=np.int64)
     inputs = {f"members{i}": io.sha256_of_file(file) for i, file in enumerate(members)}
-    architecture = architecture_of(model["architecture"]["name"])
-    kind = choose_device(device, architecture.uses_gpu)
     key = progress_key(
         {
             "model": dict(model),
@@ -135,8 +146,6 @@ def attack_chunk(
             float((v.records["queries"] + v.records["gradient_evaluations"]).sum()) for v in results
         )
     mark_done(place)
-    work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
-    made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
     # Members computed one after the other cost one by one.
     each = len(ensemble.member_scores(dataset.points([0]))) if architecture.members_apart else 1
     watch.write(timing, work_kind, each * spent, **made_with)

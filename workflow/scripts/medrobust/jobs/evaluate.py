@@ -9,8 +9,10 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.core.logs import logger
 from medrobust.core.seeds import generator
 from medrobust.models.contract import architecture_of
+from medrobust.models.failures import failure_in
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 
 if TYPE_CHECKING:
@@ -35,9 +37,10 @@ def evaluate_clean(
         fold: number of its split.
         members: safetensors files of the model's training jobs.
         predictions: parquet file to write: ``point_id`` (row of ``x.npy``), ``label``,
-            ``prediction`` of the ensemble.
+            ``prediction`` of the ensemble (null where its training failed).
         summary: JSON file to write: accuracy of the ensemble and of its members on test points,
-            of the ensemble on validation points (null where there are none).
+            of the ensemble on validation points (null where there are none). Where the training
+            failed, there is a text ``failed``, and all accuracies are null.
         model: ``architecture`` and ``vote``.
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
@@ -49,6 +52,20 @@ def evaluate_clean(
     from medrobust.jobs.shared import load_ensemble
 
     dataset = load_dataset(data, fold)
+    sizes = {
+        "n_train": len(dataset.y_train),
+        "n_val": len(dataset.val_index),
+        "n_test": len(dataset.y_test),
+    }
+    known = {"point_id": dataset.test_index, "label": dataset.y_test}
+    if failed := failure_in(members):
+        logger.warning("training failed: %s; nothing is evaluated", failed)
+        nothing = pd.array([pd.NA] * len(dataset.y_test), dtype="Int64")
+        io.write_table(predictions, pd.DataFrame(known | {"prediction": nothing}))
+        accuracies = dict.fromkeys(("validation_accuracy", "ensemble_accuracy"))
+        accuracies |= dict.fromkeys(("member_accuracy_mean", "member_accuracy_std"))
+        io.write_json(summary, {"failed": failed, **sizes, **accuracies, "vote": model["vote"]})
+        return
     uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
     with gpu_slot(choose_device(device, uses_gpu)) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
@@ -58,17 +75,12 @@ def evaluate_clean(
             validation = float((ensemble.predict(dataset.x_val) == dataset.y_val).mean())
     truth = dataset.y_test
     member_accuracy = (member_labels == truth).mean(axis=1)
-    io.write_table(
-        predictions,
-        pd.DataFrame({"point_id": dataset.test_index, "label": truth, "prediction": labels}),
-    )
+    io.write_table(predictions, pd.DataFrame(known | {"prediction": labels}))
     spread = float(member_accuracy.std(ddof=1)) if len(member_accuracy) > 1 else None
     io.write_json(
         summary,
         {
-            "n_train": len(dataset.y_train),
-            "n_val": len(dataset.val_index),
-            "n_test": len(truth),
+            **sizes,
             "validation_accuracy": validation,
             "ensemble_accuracy": float((labels == truth).mean()),
             "member_accuracy_mean": float(member_accuracy.mean()),
@@ -118,6 +130,7 @@ def choose_cohort(
 
     A start is the first point in that order, of another label, that all these models classify
     correctly: an attack that begins at a given point (``start: fixed``) uses it for every model.
+    Models whose training failed have no say.
 
     Args:
         predictions: predictions of each model (:func:`evaluate_clean`).
@@ -136,7 +149,10 @@ def choose_cohort(
     tables = [io.read_table(file) for file in predictions]
     first = tables[0]
     correct = np.ones(len(first), dtype=bool)
-    for table in tables:
+    for table, model in zip(tables, models, strict=True):
+        if table["prediction"].isna().any():
+            logger.warning("the points are chosen without %s: its training failed", model)
+            continue
         correct &= (table["prediction"] == table["label"]).to_numpy()
     eligible = correct if select == "all_correct" else np.ones_like(correct)
     order = generator(seed, "cohort", *names).permutation(len(first))

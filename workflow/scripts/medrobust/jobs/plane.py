@@ -9,9 +9,11 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.core.logs import logger
 from medrobust.core.seeds import derive_seed, generator
 from medrobust.evaluation.plane import EDGE, WIDTH, Box, is_plane
 from medrobust.models.contract import architecture_of
+from medrobust.models.failures import failure_in
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.training.search_trace import Sweep, parts_of_sweep
 
@@ -29,7 +31,7 @@ def map_plane(
     compute_threads: int,
     fold: int = 0,
 ) -> None:
-    """Evaluates a model on a grid of the plane.
+    """Evaluates a model on a grid of the plane; writes no arrays where its training failed.
 
     The grid is :data:`WIDTH` points wide, its cells are squares, and it reaches from the least to
     the largest coordinates of the test points and :data:`EDGE` beyond.
@@ -57,6 +59,8 @@ def map_plane(
 
     dataset = load_dataset(data, fold)
     _check_plane(dataset)
+    if _failed(members, out):
+        return
     points = dataset.x_test
     box = Box.around(points, EDGE)
     uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
@@ -96,7 +100,7 @@ def trace_search(
       lie in the ball of none taken before, and whose ball, of the margin before this sweep, holds
       none.
 
-    It is always computed on the CPU.
+    It is always computed on the CPU. There are no arrays where the training failed.
 
     Args:
         data: folder of the data set, with points of two coordinates and two classes.
@@ -137,10 +141,20 @@ def trace_search(
 
     dataset = load_dataset(data, fold)
     _check_plane(dataset)
+    if _failed(members, out):
+        return
     sweep = Sweep.of(dataset, members, margins, model, derive_seed(seed, "search", *names))
     ensemble = load_ensemble(members, model, dataset, "cpu")
     order = generator(seed, "search order", *names).permutation(len(sweep.x))
     io.write_tensors(out, parts_of_sweep(sweep, order, ensemble))
+
+
+def _failed(members: Sequence[str], out: str) -> bool:
+    """Tells whether the training failed; then writes a file without arrays."""
+    if failed := failure_in(members):
+        logger.warning("training failed: %s; nothing is drawn", failed)
+        io.write_tensors(out, {})
+    return bool(failed)
 
 
 def _check_plane(dataset: Dataset) -> None:

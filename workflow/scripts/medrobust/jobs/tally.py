@@ -16,6 +16,8 @@ def tally_attack(
 ) -> None:
     """Counts clean predictions and attack records by level, class and prediction.
 
+    Where the training failed, the table has its columns and no rows.
+
     Args:
         predictions: ``clean.parquet`` of the model (every test point).
         chunks: files of the attack's records.
@@ -33,13 +35,18 @@ def tally_attack(
     from medrobust.core import io
     from medrobust.core.errors import InputError
     from medrobust.evaluation.records import read_records
-    from medrobust.evaluation.tally import make_tally
+    from medrobust.evaluation.tally import make_tally, no_tally
     from medrobust.jobs.shared import machines
 
     if not Path(predictions).is_file():
         raise InputError("These clean predictions do not exist.", where=predictions)
+    clean = io.read_table(predictions)
+    if "prediction" in clean and clean["prediction"].isna().any():
+        io.write_json(made_with, machines(timings))
+        io.write_table(out, no_tally())
+        return
     try:
-        table = make_tally(io.read_table(predictions), read_records(chunks), subset_per_class)
+        table = make_tally(clean, read_records(chunks), subset_per_class)
     except InputError as error:
         raise InputError(error.what, where=error.where or chunks[0], remedy=error.remedy) from error
     io.write_json(made_with, machines(timings))

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from medrobust.core import io
+from medrobust.core.errors import NotFiniteError
+from medrobust.core.logs import logger
 from medrobust.core.machine import hardware, versions
 from medrobust.core.registry import parse_spec
 from medrobust.core.seeds import derive_seed, generator
+from medrobust.models import failures
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.runtime.journal import Checkpoint, Journal, mark_done, progress_key
 
@@ -36,11 +39,15 @@ def train_members(
 ) -> None:
     """Trains members ``members[0] .. members[1]`` and writes them as safetensors.
 
+    A training that ends with a loss, weights or scores that are not finite has failed. Its files
+    are written, and say so (:mod:`medrobust.models.failures`).
+
     Args:
         data: folder of the data set.
         fold: number of its split.
         out: safetensors file to write.
-        card: JSON file to write: settings, seeds, history and clean accuracy of each member.
+        card: JSON file to write: settings, seeds, history and clean accuracy of each member (null
+            for all of them where one failed).
         timing: JSON file to write: seconds.
         model: ``architecture`` and ``method``, each with its name and settings.
         members: first and last member, inclusive.
@@ -100,8 +107,16 @@ def train_members(
             checkpoint=checkpoint,
         )
         trained = method_of(method_name).train(method, architecture_name, architecture, work)
-        accuracies = _member_accuracies(model, architecture, trained.parameters, dataset)
-        io.write_tensors(out, trained.parameters)
+        failed = failures.failures_of(numbers, trained.parameters, trained.history)
+        accuracies: Sequence[float | None] = [None] * len(numbers)
+        if not failed:
+            try:
+                accuracies = _member_accuracies(model, architecture, trained.parameters, dataset)
+            except NotFiniteError as error:
+                failed = {numbers[place]: failures.SCORES for place in error.members}
+        for member, happened in failed.items():
+            logger.warning("training failed: member %d: %s", member, happened)
+        io.write_tensors(out, trained.parameters, failures.metadata_of(failed))
         known = {"point_id": rows, "label": work.y} if trained.extras else {}
         of_points = {name: value.astype(np.int32) for name, value in known.items()}
         io.write_tensors(extras, trained.extras | of_points)
@@ -113,7 +128,8 @@ def train_members(
             "n_train": len(work.y),
             "members": [
                 {"seed": s, "test_accuracy": a, **h}
-                for s, a, h in zip(seeds, accuracies, trained.history, strict=True)
+                | ({"failed": failed[number]} if number in failed else {})
+                for number, s, a, h in zip(numbers, seeds, accuracies, trained.history, strict=True)
             ],
             "device": kind,
             "versions": versions(),

@@ -14,6 +14,9 @@ How members are joined (signnet-code: ``round(mean of votes)`` or scikit-learn's
 * ``soft``: the class with the highest mean probability wins (softmax of logits; trees give
   probabilities themselves), a tie again going to the lowest number.
 
+Scores that are NaN or infinite are no answer: an ensemble with such a member is asked in vain
+(:class:`medrobust.core.errors.NotFiniteError`).
+
 An ensemble has gradients where its members give logits through a differentiable ``forward``, and
 there is one member or a soft vote; see :mod:`medrobust.models.gradients`.
 """
@@ -29,6 +32,7 @@ from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
 from medrobust.models import gradients
 from medrobust.models.contract import Architecture, Scores, architecture_of
+from medrobust.models.engine.answers import check_member_scores
 from medrobust.models.gradients import InputGradients, Loss
 
 if TYPE_CHECKING:
@@ -153,7 +157,9 @@ class Ensemble:
             if rows < self._block:
                 padding = np.zeros((self._block - rows, *self.input_shape), dtype=np.float32)
                 block = np.concatenate([block, padding])
-            yield reduce(self._scores(block)[:, :rows])
+            scores = self._scores(block)[:, :rows]
+            check_member_scores(scores, rows, self.n_classes)
+            yield reduce(scores)
 
     def _joined(self, scores: np.ndarray) -> np.ndarray:
         join = self._count if self.vote == "majority" else self._mean_probabilities

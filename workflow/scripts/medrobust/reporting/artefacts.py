@@ -36,10 +36,29 @@ ATTACK_LABELS = {
     "uniform_noise": "uniform noise",
 }
 NOT_RUN = "not run"
+#: How the status begins of a number of a model whose training failed.
+TRAINING_FAILED = "training failed"
 #: Said of a figure whose attack is :data:`NOT_RUN`: it has words alone.
 SHOWS_NOTHING = "Shows neither data nor published numbers"
 SYNTHETIC = "SYNTHETIC"
 SYNTHETIC_NOTE = "SYNTHETIC stand-in data: shows that the workflow runs, evidence of nothing."
+
+
+@dataclass(frozen=True)
+class FailedTraining:
+    """A training whose loss, weights or scores ended NaN or infinite.
+
+    Attributes:
+        dataset, model: as printed.
+        replicate, fold: numbers.
+        reason: what happened, such as "loss not finite in epoch 3".
+    """
+
+    dataset: str
+    model: str
+    replicate: int
+    fold: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,7 @@ class RunContext:
         seed: root seed.
         command: the command that was given.
         unlike_the_paper: a sentence on the amounts that differ from the paper's, "" if none does.
+        failed: trainings behind the artefact that failed; nothing of them is shown or counted.
     """
 
     study: str
@@ -71,6 +91,36 @@ class RunContext:
     seed: int
     command: str
     unlike_the_paper: str = ""
+    failed: tuple[FailedTraining, ...] = ()
+
+    def status_without_results(self, dataset: str, model: str) -> str:
+        """Returns the status of a number that there is not: not run, or its training failed."""
+        for one in self.failed:
+            if (one.dataset, one.model) == (dataset, model):
+                return f"{TRAINING_FAILED} ({one.reason})"
+        return NOT_RUN
+
+
+def has_results(status: str) -> bool:
+    """Tells from a number's status whether its model was run, and its training did not fail."""
+    return status != NOT_RUN and not status.startswith(TRAINING_FAILED)
+
+
+def in_place_of(status: str) -> str:
+    """Returns what stands in the cell of a number that there is not, from its status."""
+    return TRAINING_FAILED if status.startswith(TRAINING_FAILED) else NOT_RUN
+
+
+def failed_text(failed: Sequence[FailedTraining]) -> str:
+    """Returns which trainings failed, in a sentence; "" if none."""
+    if not failed:
+        return ""
+    several = {one.replicate for one in failed} | {one.fold for one in failed} != {0}
+    parts = []
+    for one in failed:
+        which = f", replicate {one.replicate}, fold {one.fold}" if several else ""
+        parts.append(f"{one.model} on {one.dataset}{which} ({one.reason})")
+    return f"Training failed, nothing of it is shown or counted: {'; '.join(parts)}."
 
 
 @dataclass(frozen=True)
@@ -177,7 +227,8 @@ def full_caption(
         f"seed {context.seed}. {shown}."
     )
     warning = f"{SYNTHETIC_NOTE} " if is_synthetic(sources) else ""
-    return f"{warning}{caption.strip()} {statement}"
+    failed = f" {text}" if (text := failed_text(context.failed)) else ""
+    return f"{warning}{caption.strip()}{failed} {statement}"
 
 
 # --- tables -----------------------------------------------------------------------------
@@ -521,6 +572,8 @@ def _small_print(context: RunContext, sources: Mapping[str, str], n: str, budget
     data = "; ".join(f"{dataset} ({SOURCES[source]})" for dataset, source in sources.items())
     code = f", commit {context.commit[:10]}" if context.commit else ""
     shown = f"{data or 'Published numbers'}. n: {n}. {budget}"
+    if failed := dict.fromkeys(one.model for one in context.failed):
+        shown += f". {TRAINING_FAILED}: {', '.join(failed)}"
     return (
         f"medrobust, study {context.study}, scale {context.scale}, protocol {context.protocol}"
         f"{code}. {SHOWS_NOTHING if budget == NOT_RUN else shown}."
@@ -596,6 +649,8 @@ def write_provenance(
     """
     path = _with_suffix(stem, ".provenance.json")
     run = dataclasses.asdict(dataclasses.replace(context, versions=dict(context.versions)))
+    if not context.failed:
+        del run["failed"]
     io.write_json(
         path,
         {

@@ -449,7 +449,8 @@ def _row(
     missing = [name for name in needed if name not in sources]
     if missing:
         absent = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'}"
-        return row | {"verdict": CANNOT_TELL, "reason": f"{absent} not part of this run"}
+        reasons = [f"{absent} not part of this run", _failed(context, missing)]
+        return row | {"verdict": CANNOT_TELL, "reason": "; ".join(filter(None, reasons))}
     source = "+".join(dict.fromkeys(sources[name] for name in needed))
     finding = claim.judge(results, dataset)
     verdict = verdict_of(finding.statement)
@@ -458,6 +459,8 @@ def _row(
         verdict, reasons = CANNOT_TELL, ["stand-in data, evidence of nothing"]
     elif needed:
         reasons += _limits(finding, dataset, source, context, remark)
+    if verdict == CANNOT_TELL:
+        reasons.append(_failed(context, needed))
     return row | {
         "verdict": verdict,
         "figures": "; ".join(s.figures for s in finding.statement.leaves() if s.figures),
@@ -466,6 +469,12 @@ def _row(
         "replicates": finding.replicates,
         "source": source,
     }
+
+
+def _failed(context: RunContext, datasets: Sequence[str]) -> str:
+    """Returns which models have no results on data sets because their training failed."""
+    models = dict.fromkeys(one.model for one in context.failed if one.dataset in datasets)
+    return f"{artefacts.TRAINING_FAILED}: {', '.join(models)}" if models else ""
 
 
 def _blank(claim: Claim, dataset: str, context: RunContext) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from medrobust.core import seeds
 from medrobust.core.errors import InputError
 from medrobust.evaluation.tally import FIRST_PER_CLASS, Tally, read_tally
-from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
+from medrobust.reporting.artefacts import NOT_RUN, Panel, in_place_of, number, with_interval
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.rows import plain, signed, with_synthetic_mark
 
@@ -253,7 +253,7 @@ def level_panel(
 def reproduced_text(row: Mapping[str, Any], decimals: int) -> str:
     """Returns a reproduced number with its interval."""
     if row["reproduced"] is None:
-        return NOT_RUN
+        return in_place_of(row["status"])
     return with_interval(row["reproduced"], row["ci_low"], row["ci_high"], decimals)
 
 
@@ -268,7 +268,7 @@ def difference_text(
         stars: what is put behind it, for numbers that differ from print.
     """
     if row["difference"] is None:
-        return NOT_RUN if row["reproduced"] is None else "–"
+        return in_place_of(row["status"]) if row["reproduced"] is None else "–"
     return signed(row["difference"], decimals) + stars(row)
 
 

@@ -30,6 +30,7 @@ class Entry:
         margins: ``margins.safetensors``, of models whose training estimates margins.
         plane: ``plane.safetensors``, of models of two-dimensional data.
         search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
+        state: ``clean.json``, which tells whether the training failed; "": it did not.
         training_points: at most so many training points were drawn; None: all were used.
         epochs: that the model was trained for, at most; None where training has none.
     """
@@ -48,6 +49,7 @@ class Entry:
     margins: str = ""
     plane: str = ""
     search: str = ""
+    state: str = ""
     fold: int = 0
     training_points: int | None = None
     epochs: int | None = None
@@ -58,7 +60,7 @@ class Request:
     """What a builder needs to make one artefact.
 
     Attributes:
-        entries: the results there are.
+        entries: the results there are, without those of trainings that failed.
         published: file of the published numbers.
         out_stem: path of the artefact without suffix.
         context: the run.

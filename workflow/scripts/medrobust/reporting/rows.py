@@ -138,12 +138,13 @@ def number_row(
         columns: of the table.
         published: the printed number, None where there is none.
         context: the run.
-        named: what names the number, by column; may replace what is filled in here.
+        named: what names the number, by column, ``dataset`` and ``method`` among it; may replace
+            what is filled in here.
     """
     return {
         **dict.fromkeys(columns),
         "origin": "added" if published is None else "paper",
-        "status": artefacts.NOT_RUN,
+        "status": context.status_without_results(named["dataset"], named["method"]),
         "published": published,
         "scale": context.scale,
         "protocol": context.protocol,
@@ -201,7 +202,8 @@ def draw_not_run(request: Request, title: str, what: str) -> list[Path]:
     from medrobust.reporting import plotting
 
     with plotting.style():
-        text = f"{artefacts.NOT_RUN}: {what}"
+        failed = artefacts.failed_text(request.context.failed)
+        text = failed.rstrip(".") or f"{artefacts.NOT_RUN}: {what}"
         said = f"{text[0].upper()}{text[1:]}."
         figure = words_alone(title, said)
         return artefacts.write_figure_artefact(

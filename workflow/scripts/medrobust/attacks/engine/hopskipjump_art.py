@@ -39,6 +39,7 @@ from medrobust.attacks.engine.runs import Run, result_of, run_name
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
 from medrobust.attacks.engine.starts import draws, first_adversarial
 from medrobust.core.logs import logger
+from medrobust.models.engine.answers import checked_labels
 
 if TYPE_CHECKING:
     from medrobust.runtime.journal import Journal
@@ -96,10 +97,7 @@ class _Oracle:
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
         self.rows += len(rows)
-        labels = self.model.predict(rows)
-        if labels.shape != (len(rows),):
-            raise ValueError(f"the model gave labels of shape {labels.shape} for {len(rows)} rows")
-        return labels
+        return checked_labels(self.model.predict(rows), len(rows), self.model.n_classes)
 
     def is_adversarial(self, row: np.ndarray) -> bool:
         return int(self.labels(row[None])[0]) != self.clean_label

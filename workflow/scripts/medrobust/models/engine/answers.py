@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrobust.core.errors import InputError
+from medrobust.core.errors import InputError, NotFiniteError
 
 
 def checked_labels(labels: object, rows: int, n_classes: int | None) -> np.ndarray:
@@ -53,7 +53,8 @@ def checked_scores(scores: object, rows: int, n_classes: int | None) -> np.ndarr
         n_classes: number of classes; None: any from 2 on.
 
     Raises:
-        InputError: they have another shape or type, or are NaN or infinite (as float32).
+        InputError: they have another shape or type.
+        NotFiniteError: they are NaN or infinite (as float32).
     """
     found = np.asarray(scores)
     wide = found.ndim == 2 and found.shape[1] == (n_classes or max(found.shape[1], 2))
@@ -72,10 +73,39 @@ def checked_scores(scores: object, rows: int, n_classes: int | None) -> np.ndarr
     with np.errstate(over="ignore"):
         found = found.astype(np.float32)
     if not (finite := np.isfinite(found).all(axis=1)).all():
-        raise InputError(
+        raise NotFiniteError(
             f"The model gave scores that are NaN or infinite, for {int((~finite).sum())} of {rows} "
             "rows.",
             remedy="ask it about finite points alone and see where the scores come from; attacks "
             "ask about any point of the clip box.",
         )
     return found
+
+
+def check_member_scores(scores: np.ndarray, rows: int, n_classes: int) -> None:
+    """Checks scores of the members of an ensemble.
+
+    Args:
+        scores: ``[members, rows, classes]``.
+        rows: number of points that the members were asked about.
+        n_classes: number of classes.
+
+    Raises:
+        InputError: they have another shape, so that there are more or fewer classes.
+        NotFiniteError: they are NaN or infinite. One such member would decide a soft vote, and a
+            majority vote would count its first class.
+    """
+    if scores.ndim != 3 or scores.shape[1:] != (rows, n_classes):
+        raise InputError(
+            f"The members gave scores of shape {scores.shape} for {rows} rows; expected "
+            f"(members, {rows}, {n_classes})."
+        )
+    if not np.isfinite(scores).all():
+        broken = np.flatnonzero(~np.isfinite(scores).all(axis=(1, 2)))
+        raise NotFiniteError(
+            f"{len(broken)} of {len(scores)} members gave scores that are NaN or infinite (the "
+            f"first: member {broken[0]}).",
+            remedy="train the model again with a smaller learning rate; a training that ends so "
+            "counts as failed.",
+            members=broken.tolist(),
+        )

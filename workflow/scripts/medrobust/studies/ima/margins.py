@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.reporting import artefacts
-from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
+from medrobust.reporting.artefacts import (
+    NOT_RUN,
+    Panel,
+    RunContext,
+    has_results,
+    in_place_of,
+    number,
+    with_interval,
+)
 from medrobust.reporting.request import Request
 from medrobust.reporting.rows import plain, signed, typed, with_synthetic_mark
 from medrobust.studies.ima.curves import (
@@ -101,7 +109,7 @@ def lies_above(margins: np.ndarray, level: float) -> np.ndarray:
     return margins > level * (1 + _EQUAL)
 
 
-def margin_rows(results: ImaResults, printed: PrintedNumbers) -> pd.DataFrame:
+def margin_rows(results: ImaResults, printed: PrintedNumbers, context: RunContext) -> pd.DataFrame:
     """Returns one row per data set, norm and method that estimates margins.
 
     Returns:
@@ -117,7 +125,7 @@ def margin_rows(results: ImaResults, printed: PrintedNumbers) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
-        _margin_row(results, printed, table, method)
+        _margin_row(results, printed, context, table, method)
         for table in MAIN_TABLES
         for method in ESTIMATING
     ]
@@ -126,11 +134,16 @@ def margin_rows(results: ImaResults, printed: PrintedNumbers) -> pd.DataFrame:
 
 
 def _margin_row(
-    results: ImaResults, printed: PrintedNumbers, table: PrintedTable, method: str
+    results: ImaResults,
+    printed: PrintedNumbers,
+    context: RunContext,
+    table: PrintedTable,
+    method: str,
 ) -> dict[str, Any]:
     model = table.model(method)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {"dataset": table.dataset, "norm": table.norm, "method": method, "status": NOT_RUN}
+    row |= {"dataset": table.dataset, "norm": table.norm, "method": method}
+    row["status"] = context.status_without_results(table.dataset, model)
     row["level"] = level = largest_level(table, printed)
     row["paper_radius"] = PAPER_RADIUS.get((table.dataset, table.norm)) if method == "IMA" else None
     found = results.margins.get((table.dataset, model), ())
@@ -250,8 +263,8 @@ def build_margins(request: Request) -> list[Path]:
     """
     results = read_results(request, PGD_ATTACKS)
     printed = read_printed(request.published)
-    frame = margin_rows(results, printed)
-    ran = frame[frame["status"] != NOT_RUN]
+    frame = margin_rows(results, printed, request.context)
+    ran = frame[frame["status"].map(has_results)]
     return artefacts.write_table_artefact(
         request.out_stem,
         frame,
@@ -320,8 +333,8 @@ def _named(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _distribution_cells(row: Mapping[str, Any]) -> dict[str, str]:
-    if row["status"] == NOT_RUN:
-        return {"5 %": NOT_RUN}
+    if not has_results(row["status"]):
+        return {"5 %": in_place_of(row["status"])}
     cells = {f"{100 * q:g} %": number(row[f"quantile_{int(100 * q):02d}"], 3) for q in QUANTILES}
     return cells | {
         "mean": number(row["mean"], 3),
@@ -332,8 +345,8 @@ def _distribution_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _recommended_cells(row: Mapping[str, Any]) -> dict[str, str]:
     paper = {"paper": number(row["paper_radius"], 2)}
-    if row["status"] == NOT_RUN:
-        return {"median (recommended)": NOT_RUN, "mean": "–", **paper}
+    if not has_results(row["status"]):
+        return {"median (recommended)": in_place_of(row["status"]), "mean": "–", **paper}
     return {
         "median (recommended)": number(row["recommended"], 3),
         "mean": number(row["mean"], 3),
@@ -345,8 +358,8 @@ def _recommended_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _check_cells(row: Mapping[str, Any]) -> dict[str, str]:
     level = {"noise level": f"{row['level']:g}"}
-    if row["status"] == NOT_RUN:
-        return level | {"share of margins above it": NOT_RUN}
+    if not has_results(row["status"]):
+        return level | {"share of margins above it": in_place_of(row["status"])}
     ends = (row["accuracy_at_level"], row["accuracy_ci_low"], row["accuracy_ci_high"])
     return level | {
         "share of margins above it": number(row["share_above_level"], 3),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from medrobust.evaluation.statistics import Estimate
 from medrobust.evaluation.tally import FIRST_PER_CLASS, WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number
+from medrobust.reporting.artefacts import Panel, RunContext, in_place_of, number
 from medrobust.reporting.levels import (
     NO_LEVEL,
     PanelKind,
@@ -183,6 +183,7 @@ def _row(
         epsilon=level,
     )
     model = model_in(table, results, dataset, method)
+    row["status"] = context.status_without_results(dataset, model)
     if not results.of(dataset, model, table.attack):
         return row
     if level == VALIDATION_LEVEL:
@@ -386,7 +387,7 @@ def stars(row: Mapping[str, Any], decimals: int) -> str:
 
 def _spread_text(row: Mapping[str, Any]) -> str:
     if row["reproduced"] is None:
-        return NOT_RUN
+        return in_place_of(row["status"])
     if row["lowest"] is None:
         return "–"
     return f"{number(row['lowest'], DECIMALS)} to {number(row['highest'], DECIMALS)}"

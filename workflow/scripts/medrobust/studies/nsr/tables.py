@@ -150,6 +150,7 @@ def _row(
         attack=PRINTED_ATTACKS[table.attack],
         norm="Linf",
         epsilon=level_text(epsilon),
+        status=context.status_without_results(dataset, model),
     )
     tallies = results.of(dataset, model, table.attack)
     if not tallies:

@@ -17,7 +17,15 @@ import numpy as np
 from medrobust.core import seeds
 from medrobust.evaluation import paired, statistics
 from medrobust.reporting import artefacts
-from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
+from medrobust.reporting.artefacts import (
+    NOT_RUN,
+    Panel,
+    RunContext,
+    has_results,
+    in_place_of,
+    number,
+    with_interval,
+)
 from medrobust.reporting.claims import p_text
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
@@ -182,10 +190,15 @@ def _row(dataset: str, distance: str, pair: tuple[str, str], context: RunContext
         "first": pair[0],
         "second": pair[1],
         "origin": "paper" if of_paper else "added",
-        "status": NOT_RUN,
+        "status": _status_without_results(dataset, pair, context),
         "scale": context.scale,
         "protocol": context.protocol,
     }
+
+
+def _status_without_results(dataset: str, pair: tuple[str, str], context: RunContext) -> str:
+    found = [context.status_without_results(dataset, model) for model in pair]
+    return next((status for status in found if status != NOT_RUN), NOT_RUN)
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -213,7 +226,7 @@ def _notes(frame: pd.DataFrame) -> list[str]:
     notes = [
         f"{name}: not run."
         for name in dict.fromkeys(frame["dataset"])
-        if (frame.loc[frame["dataset"] == name, "status"] == NOT_RUN).all()
+        if not frame.loc[frame["dataset"] == name, "status"].map(has_results).any()
     ]
     if (ran["replicates"] > 1).any():
         notes.append("A point's distance is its mean over the replicates.")
@@ -242,7 +255,7 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
 
     panels = []
     for (dataset, distance), part in frame.groupby(["dataset", "distance"], sort=False):
-        if (part["status"] == NOT_RUN).all():
+        if not part["status"].map(has_results).any():
             continue
         plain = part.astype(object).where(part.notna(), None).to_dict("records")
         added = [i for i, row in enumerate(plain) if not set(_pair(row)) <= set(results.MODELS)]
@@ -262,7 +275,7 @@ def _pair(row: Mapping[str, Any]) -> tuple[str, str]:
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:
     pair = " − ".join(model_label(name) for name in _pair(row))
     if row["status"] != COMPARED:
-        text = NOT_RUN if row["status"] == NOT_RUN else "other points"
+        text = "other points" if has_results(row["status"]) else in_place_of(row["status"])
         return {"models": pair, "mean difference [95 %]": text} | dict.fromkeys(
             ("median difference [95 %]", "ratio of means [95 %]", "larger at", "p", "p (Holm)"), "–"
         )

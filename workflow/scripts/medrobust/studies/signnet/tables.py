@@ -22,7 +22,15 @@ import numpy as np
 from medrobust.core import seeds
 from medrobust.evaluation import statistics
 from medrobust.reporting import artefacts
-from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
+from medrobust.reporting.artefacts import (
+    NOT_RUN,
+    Panel,
+    RunContext,
+    has_results,
+    in_place_of,
+    number,
+    with_interval,
+)
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.consistency import PrintedMean, build_consistency
 from medrobust.reporting.plotting import model_label
@@ -129,7 +137,7 @@ def build_table3(
     groups = grouped(inputs)
     sources = sources_of(inputs)
     frame = _accuracy_rows(groups, sources, read_published(published, STUDY), context)
-    tests = frame.loc[frame["status"] != NOT_RUN].groupby("dataset", sort=False)["n"].first()
+    tests = frame.loc[frame["status"].map(has_results)].groupby("dataset", sort=False)["n"].first()
     n = "; ".join(f"{name}: {int(size):,} test points" for name, size in tests.items())
     return artefacts.write_table_artefact(
         out_stem,
@@ -205,16 +213,16 @@ def _accuracy(items: Sequence[CleanInput], random: np.random.Generator) -> dict[
 
 def _accuracy_panels(frame: pd.DataFrame) -> list[Panel]:
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
-        ran = row["status"] != NOT_RUN
+        ran, absent = has_results(row["status"]), in_place_of(row["status"])
         members = with_spread(row["member_accuracy_mean"], row["member_accuracy_std"])
         return {
             "published": number(row["published"], 1),
             "ensemble [95 %]": with_interval(row["reproduced"], row["ci_low"], row["ci_high"], 2)
             if ran
-            else NOT_RUN,
+            else absent,
             "members": (f"{members} ({int(row['members'])})" if row["members"] else members)
             if ran
-            else NOT_RUN,
+            else absent,
             "n test": f"{int(row['n']):,}" if ran else "–",
         }
 
@@ -317,6 +325,9 @@ def _distance_rows(
         if all(parts):
             named = "+".join(dict.fromkeys(sources[dataset] for dataset in DATASETS))
             row.update(_combined(parts, model, context), source=named)
+        else:
+            found = [context.status_without_results(dataset, model) for dataset in DATASETS]
+            row["status"] = next((text for text in found if text != NOT_RUN), NOT_RUN)
         rows.append(row)
     for row in rows:
         if row["reproduced"] is not None and row["published"] is not None:
@@ -396,7 +407,7 @@ def _span(columns: Sequence[pd.Series]) -> str:
 
 
 def _attacked(frame: pd.DataFrame) -> str:
-    ran = frame[(frame["status"] != NOT_RUN) & (frame["dataset"] != COMBINED)]
+    ran = frame[(frame["status"].map(has_results)) & (frame["dataset"] != COMBINED)]
     parts = []
     for dataset, part in ran.groupby("dataset", sort=False):
         sizes = sorted(set(part["n"].astype(int)))
@@ -437,11 +448,11 @@ def _distance_notes(
 
 def _distance_panels(frame: pd.DataFrame) -> list[Panel]:
     def cells(row: Mapping[str, Any]) -> dict[str, str]:
-        ran = row["status"] != NOT_RUN
+        ran, absent = has_results(row["status"]), in_place_of(row["status"])
         shown = {
             "published": number(row["published"], 2),
-            "as printed [95 %]": _distance_text(row, "") if ran else NOT_RUN,
-            "at the boundary [95 %]": _distance_text(row, "projected") if ran else NOT_RUN,
+            "as printed [95 %]": _distance_text(row, "") if ran else absent,
+            "at the boundary [95 %]": _distance_text(row, "projected") if ran else absent,
         }
         return shown
 
@@ -463,7 +474,7 @@ def _distance_text(row: Mapping[str, Any], which: str) -> str:
 def _effort_panel(frame: pd.DataFrame) -> list[Panel]:
     import pandas as pd
 
-    ran = frame[(frame["status"] != NOT_RUN) & (frame["dataset"] != COMBINED)]
+    ran = frame[(frame["status"].map(has_results)) & (frame["dataset"] != COMBINED)]
     if ran.empty:
         return []
     rows = [
@@ -544,7 +555,7 @@ def _notes(frame: pd.DataFrame) -> list[str]:
         notes.append(f"Intervals: {'; '.join(bases)}.")
     if (frame["status"] == NOT_RUN).any():
         notes.append('"not run": this run has no results of that model on that data set.')
-    ran = frame[frame["status"] != NOT_RUN]
+    ran = frame[frame["status"].map(has_results)]
     remarks = map(remark, ran["dataset"], ran["source"])
     notes += [f"{text}." for text in dict.fromkeys(remarks) if text]
     return notes
