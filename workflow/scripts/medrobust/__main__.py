@@ -85,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    import yaml
-
-    from medrobust.data.registry import read_yaml
+    from medrobust.core.yaml_files import command_line_settings, overlaid, read_yaml
 
     if not Path("config/config.yaml").is_file():
         raise InputError(
@@ -95,13 +93,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
             where=str(Path.cwd()),
             remedy="run this in the project's folder.",
         )
-    values = read_yaml("config/config.yaml")
-    for setting in options.config:
-        key, separator, value = setting.partition("=")
-        if not separator:
-            raise InputError(f"Expected KEY=VALUE, found {setting!r}.", where="--config")
-        values[key] = yaml.safe_load(value)
-    return values
+    return overlaid(read_yaml("config/config.yaml") or {}, command_line_settings(options.config))
 
 
 def _cell(options: argparse.Namespace, graph: Graph) -> Cell:

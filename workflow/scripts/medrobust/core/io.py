@@ -185,18 +185,6 @@ def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def file_state(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
-    """Returns what changes when a file is replaced or written to (inode, size, times), or None.
-
-    Equal before and after something was read: it was read from the same bytes.
-    """
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

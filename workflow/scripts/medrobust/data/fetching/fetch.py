@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from medrobust.core.errors import InputError
-from medrobust.core.io import file_state
+from medrobust.core.files import file_state
 from medrobust.core.logs import logger
 from medrobust.data.fetching.archives import (
     MAX_BYTES,
