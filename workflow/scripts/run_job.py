@@ -29,5 +29,6 @@ def main(snakemake):
     run_logged(lambda: job(**arguments), snakemake.log[0])
 
 
-if "snakemake" in globals():
+# Processes that a job starts import this script once more.
+if "snakemake" in globals() and __name__ == "__main__":
     main(snakemake)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
+import signal
 import struct
 import tempfile
+import threading
+import time
+import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -31,7 +36,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    assert list(folder.iterdir()) == []
+    # What starts processes keeps its socket as long as this one lives.
+    assert [path for path in folder.iterdir() if not path.name.startswith("pymp-")] == []
 
 
 def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -352,10 +358,44 @@ def test_a_file_that_was_cut_short_is_never_taken(tmp_path: Path, kind: str, cut
         read_images([tmp_path / "x"], RGB)
 
 
-def test_a_killed_process_is_told(many: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "decode", lambda *_: os._exit(9))
+def test_a_killed_process_is_told(many: list[Path], tmp_path: Path) -> None:
+    """One waits for a file that never comes, and is killed."""
+    os.mkfifo(tmp_path / "waits.png")
+
+    def kill() -> None:
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.05)
+        for child in children:
+            os.kill(child.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
     with pytest.raises(InputError, match="was killed"):
-        read_images(many, GREY, processes=2)
+        read_images([tmp_path / "waits.png", *many], GREY, processes=2)
+    killer.join()
+
+
+def test_decoders_are_no_copies_of_a_process_with_threads(many: list[Path]) -> None:
+    """A copy could wait for ever for a lock that a thread held."""
+    started = []
+    held, done = threading.Event(), threading.Event()
+
+    def look() -> None:
+        held.set()
+        while not done.is_set():
+            started.extend(multiprocessing.active_children())
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    held.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = read_images(many, GREY, processes=3).x
+    done.set()
+    thread.join()
+    assert np.array_equal(x, read_images(many, GREY).x)
+    assert started and not [one for one in started if type(one).__name__ == "ForkProcess"]
 
 
 def test_no_room_is_told_before_anything_is_decoded(

@@ -31,6 +31,7 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.core.files import remove_left_files, temporary_file
 from medrobust.core.logs import Progress
 
 if TYPE_CHECKING:
@@ -296,9 +297,7 @@ def _decoded(
     if workers <= 1:
         yield from map(_decode_files, tasks)
         return
-    # "spawn" would run the job's script, which has no guard, once more in every process.
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=_fresh_processes()) as pool:
         futures = [pool.submit(_decode_files, task) for task in tasks]
         try:
             for future in as_completed(futures):
@@ -310,6 +309,20 @@ def _decoded(
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fresh_processes() -> multiprocessing.context.BaseContext:
+    """Returns how processes are started: from one without threads, so that none holds a lock.
+
+    A copy of this process (fork) would have the locks of its threads (of NumPy, of pyarrow) and
+    nobody to free them. New processes import the script that was started once more: it needs the
+    guard ``if __name__ == "__main__"``, which ``run_job.py`` has.
+    """
+    kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(kind)
+    if kind == "forkserver":
+        context.set_forkserver_preload([__name__, "PIL.Image", "simplejpeg"])
+    return context
 
 
 def _decode_files(task: tuple[int, list[str], str, ImageSpec]) -> _Outcomes:
@@ -355,14 +368,13 @@ def _mapped(shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
 
     The file is removed at the end of the block; what is mapped stays.
     """
-    handle, path = tempfile.mkstemp(prefix="medrobust-images-", suffix=".npy")
-    os.close(handle)
-    try:
+    folder, prefix, suffix = tempfile.gettempdir(), "medrobust-images-", ".npy"
+    remove_left_files(folder, f"{prefix}*{suffix}")
+    with temporary_file(folder, prefix, suffix) as file:
+        path = str(file)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(path)
         yield path, np.load(path, mmap_mode="r", allow_pickle=False)
-    finally:
-        Path(path).unlink(missing_ok=True)
 
 
 def _reserve(path: str) -> None:
