@@ -29,6 +29,5 @@ def main(snakemake):
     run_logged(lambda: job(**arguments), snakemake.log[0])
 
 
-# Processes that a job starts import this script once more.
-if "snakemake" in globals() and __name__ == "__main__":
+if "snakemake" in globals():
     main(snakemake)

@@ -14,15 +14,12 @@ bits without a stated rule) are all listed by name in one error. Decoders of JPE
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +30,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.files import remove_left_files, temporary_file
 from medrobust.core.logs import Progress
+from medrobust.data.formats.decoders import answers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -295,37 +293,14 @@ def _decoded(
     tasks = [(start, files[start : start + _FILES_PER_TASK], array_path, spec) for start in starts]
     workers = min(processes, len(tasks))
     if workers <= 1:
-        yield from map(_decode_files, tasks)
+        yield from map(decode_files, tasks)
         return
-    with ProcessPoolExecutor(workers, mp_context=_fresh_processes()) as pool:
-        futures = [pool.submit(_decode_files, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise InputError(
-                "A process that was decoding images was killed.",
-                remedy="the machine may be short of memory: run with fewer threads.",
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    plain = [(*task[:3], asdict(spec)) for task in tasks]
+    for start, outcomes in answers("medrobust.data.formats.decode_files", plain, workers):
+        yield start, [one if isinstance(one, str) else tuple(one) for one in outcomes]
 
 
-def _fresh_processes() -> multiprocessing.context.BaseContext:
-    """Returns how processes are started: from one without threads, so that none holds a lock.
-
-    A copy of this process (fork) would have the locks of its threads (of NumPy, of pyarrow) and
-    nobody to free them. New processes import the script that was started once more: it needs the
-    guard ``if __name__ == "__main__"``, which ``run_job.py`` has.
-    """
-    kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(kind)
-    if kind == "forkserver":
-        context.set_forkserver_preload([__name__, "PIL.Image", "simplejpeg"])
-    return context
-
-
-def _decode_files(task: tuple[int, list[str], str, ImageSpec]) -> _Outcomes:
+def decode_files(task: tuple[int, list[str], str, ImageSpec]) -> _Outcomes:
     """Decodes the files of one task into their rows."""
     start, files, array_path, spec = task
     array = np.load(array_path, mmap_mode="r+", allow_pickle=False)
