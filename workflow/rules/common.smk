@@ -9,11 +9,14 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
 from medrobust.core.errors import InputError
+from medrobust.core.yaml_files import read_yaml
 from medrobust.experiment import calls, layout, resources as needs, sources, telling
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.runtime.journal import clear as clear_journals
 
 try:
+    for settings_file in workflow.configfiles:
+        read_yaml(settings_file)  # Snakemake itself takes a key given twice
     GRAPH = sources.build_graph(config, ROOT)
 except InputError as error:
     raise WorkflowError(str(error)) from None

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from medrobust.core.errors import InputError
+from medrobust.core.yaml_files import read_yaml
 from medrobust.data.registry import (
     default_registry_path,
     get_dataset,
     load_registry,
     read_checksums,
-    read_yaml,
 )
 
 ENTRY = {

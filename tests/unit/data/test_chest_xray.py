@@ -207,3 +207,11 @@ def test_the_registry_agrees_with_the_adapter() -> None:
         }
         checked = chest_xray.Options(**entry.options)
         assert (checked.split == "official") == (not checked.balanced)
+
+
+def test_equal_classes_are_not_said_to_be_reduced(tmp_path: Path) -> None:
+    data = chest_xray.adapt(
+        {}, "kaggle", write_files(tmp_path, release(20, 20)), seed=1, allow_subset=True
+    )
+    (note,) = [note for note in data.notes if note.startswith("Balanced")]
+    assert note == "Balanced: 20 of each class; none had to be left out."

@@ -149,3 +149,12 @@ def test_the_registry_states_the_paper_s_split() -> None:
         assert (official["val"][name], official["test"][name]) == (n_val, n_test) == (30, 200)
         assert official["train"][name] == covid_ct.RELEASE[label] - n_val - n_test
     assert {t.count for t in entry.sources["kaggle"].trees} == set(covid_ct.RELEASE)
+
+
+def test_the_split_of_a_small_part_is_told_in_numbers(tmp_path: Path) -> None:
+    """Of 12 images less than one would be for validation; the card said True."""
+    files = write_files(tmp_path, release(12, 12))
+    data = covid_ct.adapt({}, "kaggle", files, seed=1, allow_subset=True)
+    note = data.notes[-1]
+    assert "1 non-COVID for validation and 2 for testing" in note and "True" not in note
+    assert [len(part) for part in data.folds[0]] == [18, 2, 4]

@@ -27,7 +27,7 @@ def test_shape_labels_and_splits(shape: tuple[int, ...], classes: list[str]) -> 
         assert count.max() - count.min() <= 1
     assert data.x.min() < 60 and data.x.max() > 190 and len(data.ids) == 165
     codes = {finding.code for finding in audit(data)}
-    assert codes <= {"no_duplicates", "no_near_duplicates", "imbalance"}
+    assert codes <= {"no_duplicates", "near_duplicates_uncertain", "imbalance"}
 
 
 def test_the_seed_and_the_name_of_a_class_decide() -> None:

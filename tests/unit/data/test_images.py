@@ -5,17 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import subprocess
+import sys
 import tempfile
+import threading
 import zlib
 from io import BytesIO
 from pathlib import Path
 
+import medrobust
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
-from medrobust.data.formats import images
+from medrobust.data.formats import decoders, images
 from medrobust.data.formats.images import ImageSpec, decode, read_images
 from PIL import Image, ImageOps
 
@@ -352,10 +356,47 @@ def test_a_file_that_was_cut_short_is_never_taken(tmp_path: Path, kind: str, cut
         read_images([tmp_path / "x"], RGB)
 
 
-def test_a_killed_process_is_told(many: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "decode", lambda *_: os._exit(9))
+def test_a_killed_process_is_told(
+    many: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One waits for a file that never comes, and is killed."""
+    os.mkfifo(tmp_path / "waits.png")
+    started = []
+
+    def start(module: str) -> subprocess.Popen:
+        process = _started(module)
+        started.append(process)
+        threading.Timer(1.0, process.kill).start()
+        return process
+
+    _started = decoders._started
+    monkeypatch.setattr(decoders, "_started", start)
     with pytest.raises(InputError, match="was killed"):
-        read_images(many, GREY, processes=2)
+        read_images([tmp_path / "waits.png", *many], GREY, processes=2)
+    assert len(started) == 2 and all(process.poll() is not None for process in started)
+
+
+def test_decoders_need_no_guard_and_are_no_copies(tmp_path: Path, many: list[Path]) -> None:
+    """In a script without a guard, read from standard input, beside a thread; no warning."""
+    script = (
+        "import sys, threading, pathlib\n"
+        "from medrobust.data.formats.images import ImageSpec, read_images\n"
+        "print('once', flush=True)\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "files = [pathlib.Path(name) for name in sys.argv[1:]]\n"
+        "read = read_images(files, ImageSpec(8, 'grey'), processes=3)\n"
+        "print(read.x.sum(), 'multiprocessing' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-", *map(str, many)],
+        input=script,
+        env={**os.environ, "PYTHONPATH": str(Path(medrobust.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    total = read_images(many, GREY).x.sum()
+    assert done.stdout == f"once\n{total} False\n" and done.stderr == ""
 
 
 def test_no_room_is_told_before_anything_is_decoded(

@@ -48,7 +48,8 @@ def test_shape_balance_and_marks(kind: str) -> None:
         counts = np.bincount(data.y[part])
         assert counts.max() - counts.min() <= 1
     codes = {finding.code for finding in audit(data)}
-    assert {"no_duplicates", "no_near_duplicates", "patients_disjoint"} <= codes
+    assert {"no_duplicates", "near_duplicates_uncertain", "patients_disjoint"} <= codes
+    assert "near_duplicates" not in codes
     assert data.notes[0].startswith("SYNTHETIC")
 
 

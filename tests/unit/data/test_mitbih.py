@@ -112,6 +112,17 @@ def two_records(tmp_path: Path) -> dict[str, Path]:
     return files | {"100.atr": moved, "102-0.atr": tmp_path / "never-read"}
 
 
+@pytest.mark.parametrize("more", [1, 3, 6000])
+def test_a_signal_file_longer_than_its_header_is_refused(
+    two_records: dict[str, Path], more: int
+) -> None:
+    path = two_records["202.dat"]
+    path.write_bytes(path.read_bytes() + b"\0" * more)
+    with pytest.raises(InputError, match=f"{more:,} bytes more than the .* of its header") as error:
+        mitbih.build_from_records(two_records, allow_subset=True)
+    assert "202.dat" in str(error.value)
+
+
 def test_records_without_rows_of_the_chosen_classes_are_not_counted(tmp_path: Path) -> None:
     paced = write_record(tmp_path, "102", seed=3, symbols=["/", "f", "Q", "/", "/"])
     files = write_record(tmp_path, "201", seed=1) | write_record(tmp_path, "202", seed=2) | paced

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from medrobust.data.prepared.audit import audit
+from medrobust.data.prepared.audit import AuditFinding, audit
 from medrobust.data.prepared.near_duplicates import (
+    ENOUGH_IMAGES,
     comparable,
     groups_of,
+    least_of_few,
     near_pairs,
     row_hashes,
     thumbnails,
@@ -129,7 +131,45 @@ def test_the_audit_tells_where_images_that_look_alike_are(originals) -> None:
     assert findings["near_duplicates_across_splits"].rows == (0, 6)
     assert "Fold 0: 1 pairs" in findings["near_duplicates_across_splits"].text
     codes = {f.code for f in audit(prepared(x[:6], [0, 1] * 3, [([0, 1, 2], [], [3, 4, 5])]))}
-    assert "no_near_duplicates" in codes
+    assert "near_duplicates_uncertain" in codes and "no_near_duplicates" not in codes
+
+
+def scan(seed: int, slices: int) -> np.ndarray:
+    """Neighbouring slices of one scan, [slices, 1, 96, 96]: one picture that changes slowly."""
+    ends = [array(picture(100 * seed + k, 300, 240)).astype(float) for k in range(2)]
+    shares = np.linspace(0, 1, slices)[:, None, None, None]
+    return ((1 - shares) * ends[0] + shares * ends[1]).astype(np.uint8)
+
+
+def test_of_few_images_nothing_is_said_for_certain() -> None:
+    """Two slices of one scan are found among many images; among few they may be missed."""
+    two = scan(1, 12)[:2]
+    others = np.concatenate([scan(1, 12)[2:], *(scan(k, 12) for k in range(2, 20))])
+    many = np.concatenate([two, others])
+    assert len(many) >= ENOUGH_IMAGES and [0, 1] in near_pairs(many).tolist()
+
+    def found(x: np.ndarray) -> dict[str, AuditFinding]:
+        fold = (np.arange(len(x) // 2), [], np.arange(len(x) // 2, len(x)))
+        return {f.code: f for f in audit(prepared(x, [0, 1] * (len(x) // 2), [fold]))}
+
+    assert "near_duplicates_uncertain" not in found(many)
+    lost = 0
+    for n in (2, 4, 8, 12):
+        few = many[:n]
+        lost += [0, 1] not in near_pairs(few).tolist()
+        findings = found(few)
+        assert "no_near_duplicates" not in findings
+        assert f"certain of {n} " in findings["near_duplicates_uncertain"].text
+        # No pair among so few loses more than the bound allows for.
+        assert n < 4 or [0, 1] in near_pairs(few, least_of_few(n)).tolist()
+    assert lost > 0
+    unlike = np.stack([array(picture(seed, 300, 240)) for seed in range(ENOUGH_IMAGES)])
+    assert found(unlike)["no_near_duplicates"].level == "info"
+    assert "cannot be told for certain" in found(unlike[:50])["near_duplicates_uncertain"].text
+    assert "0 pairs may" in found(unlike[:50])["near_duplicates_uncertain"].text
+    note = without_repeats(many[:12], np.zeros(12, int), "near")[1][0]
+    assert "some may have been missed" in note
+    assert "missed" not in without_repeats(many, np.zeros(len(many), int), "near")[1][0]
 
 
 def test_small_images_and_signals_are_not_compared() -> None:

@@ -189,6 +189,13 @@ def test_the_note_says_that_these_are_other_rows(records: dict[str, Path]) -> No
     assert "SUBSET: 5 of 549 records" in beats.notes[0]
 
 
+def test_a_signal_file_longer_than_its_header_is_refused(records: dict[str, Path]) -> None:
+    path = records["patient001/s0010_re.dat"]
+    path.write_bytes(path.read_bytes() + bytes(2))
+    with pytest.raises(InputError, match="2 bytes more than the 180,000 of its header"):
+        ptbdb_records.build_from_records(records, allow_subset=True)
+
+
 def test_records_are_counted_where_they_have_rows(records: dict[str, Path], tmp_path: Path) -> None:
     """One at 200 beats a minute, one shorter than a window, one with nothing but a slow beat."""
     where = tmp_path / "more"

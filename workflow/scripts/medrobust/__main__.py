@@ -7,6 +7,8 @@ writes is what the workflow would have written, and Snakemake takes it as done.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,22 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; prints errors that a user can act on, without a traceback."""
+    """Runs one command; prints errors that a user can act on, without a traceback.
+
+    Where what is printed is no longer read (``preflight | head``), it ends as other programs do.
+    """
+    try:
+        try:
+            _run_command(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # At its end Python writes out what is left: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _run_command(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
     try:
         graph = None
@@ -34,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 sources.refuse_without_data(graph)
     except InputError as error:
         sys.exit(f"medrobust: {error}")
-    run_logged(lambda: options.run(options, graph))
+    text = run_logged(lambda: options.run(options, graph))
+    if text is not None:
+        print(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,9 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    import yaml
-
-    from medrobust.data.registry import read_yaml
+    from medrobust.core.yaml_files import command_line_settings, overlaid, read_yaml
 
     if not Path("config/config.yaml").is_file():
         raise InputError(
@@ -95,13 +112,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
             where=str(Path.cwd()),
             remedy="run this in the project's folder.",
         )
-    values = read_yaml("config/config.yaml")
-    for setting in options.config:
-        key, separator, value = setting.partition("=")
-        if not separator:
-            raise InputError(f"Expected KEY=VALUE, found {setting!r}.", where="--config")
-        values[key] = yaml.safe_load(value)
-    return values
+    return overlaid(read_yaml("config/config.yaml") or {}, command_line_settings(options.config))
 
 
 def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
@@ -137,27 +148,27 @@ def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
     return cells[dataset, options.fold, options.replicate]
 
 
-def _plan(options: argparse.Namespace, graph: Graph) -> None:
+def _plan(options: argparse.Namespace, graph: Graph) -> str:
     from medrobust.experiment.plan import format_plan, make_plan
     from medrobust.experiment.telling import failed_trainings
 
-    print("\n".join([format_plan(make_plan(graph), graph), *failed_trainings(graph)]))
+    return "\n".join([format_plan(make_plan(graph), graph), *failed_trainings(graph)])
 
 
-def _preflight(options: argparse.Namespace, graph: Graph) -> None:
-    print(sources.preflight_text(graph, options.datasets, thorough=not options.quick))
+def _preflight(options: argparse.Namespace, graph: Graph) -> str:
+    return sources.preflight_text(graph, options.datasets, thorough=not options.quick)
 
 
-def _config_reference(options: argparse.Namespace, graph: None) -> None:
+def _config_reference(options: argparse.Namespace, graph: None) -> str:
     from medrobust.experiment.reference import config_reference
 
-    print(config_reference(), end="")
+    return config_reference().removesuffix("\n")
 
 
-def _data_reference(options: argparse.Namespace, graph: None) -> None:
+def _data_reference(options: argparse.Namespace, graph: None) -> str:
     from medrobust.experiment.data_reference import data_reference
 
-    print(data_reference(ROOT), end="")
+    return data_reference(ROOT).removesuffix("\n")
 
 
 def _run(graph: Graph, job: str, **wildcards: Any) -> None:
@@ -226,7 +237,7 @@ def _evidence(options: argparse.Namespace, graph: Graph) -> None:
 
     cell = _cell(options, graph)
     made = export_evidence(graph, cell.study, Path(options.to or f"docs/evidence/{cell.study}"))
-    print(f"{len(made)} files, {sum(p.stat().st_size for p in made):,} bytes: {made[0].parents[0]}")
+    return f"{len(made)} files, {sum(p.stat().st_size for p in made):,} bytes: {made[0].parents[0]}"
 
 
 def _chosen(items: list[Any], position: int | None) -> list[Any]:

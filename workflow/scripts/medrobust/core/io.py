@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.core.errors import InputError
+from medrobust.core.files import remove_left_files, temporary_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,23 +36,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept last: writers such as matplotlib choose a format by it.
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=f".part{path.suffix}"
-    )
-    os.close(handle)
-    temporary = Path(name)
+    prefix, suffix = f".{path.stem}.", f".part{path.suffix}"
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with temporary_file(path.parent, prefix, suffix) as temporary:
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or _silently_full(error, path):
             raise disk_full(path) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def remove_left_parts(folder: str | os.PathLike[str]) -> None:
+    """Removes what writers that were killed left in a folder (see :func:`atomic_path`)."""
+    remove_left_files(folder, ".*.part*")
 
 
 def disk_full(path: str | os.PathLike[str]) -> InputError:
@@ -202,18 +202,6 @@ def read_text_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-def file_state(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
-    """Returns what changes when a file is replaced or written to (inode, size, times), or None.
-
-    Equal before and after something was read: it was read from the same bytes.
-    """
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

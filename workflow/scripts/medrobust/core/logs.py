@@ -8,8 +8,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from medrobust.core.errors import InputError
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("medrobust")
 
@@ -28,15 +31,15 @@ def log_to(path: str | Path | None) -> None:
     logger.propagate = False
 
 
-def run_logged(work: Callable[[], object], log_path: str | Path | None = None) -> None:
-    """Runs ``work`` with its messages in ``log_path``; exits with 1 on failure.
+def run_logged(work: Callable[[], Result], log_path: str | Path | None = None) -> Result:
+    """Returns the result of ``work``, whose messages go to ``log_path``; exits with 1 on failure.
 
     An :class:`InputError` is printed as it is, anything else with its traceback in the log
     and one line on stderr, so that the last line a user sees tells what happened.
     """
     log_to(log_path)
     try:
-        work()
+        return work()
     except InputError as error:
         logger.error("%s", error)
         if log_path is not None:

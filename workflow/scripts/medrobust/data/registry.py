@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked, unknown_name
+from medrobust.core.yaml_files import read_yaml
 
 RESERVED_SOURCES = ("auto", "standin", "subset")
 """Names with a meaning of their own: the automatic choice, generated stand-ins, a part."""
@@ -359,40 +359,6 @@ def get_dataset(registry: Mapping[str, DatasetEntry], name: str) -> DatasetEntry
     if name not in registry:
         raise unknown_name("data set", name, sorted(registry), where="config/datasets.yaml")
     return registry[name]
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Reads a YAML file, refusing repeated keys (plain YAML would keep the last silently).
-
-    Raises:
-        InputError: the file is missing, is not UTF-8 or not YAML, or repeats a key.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        # A subclass of SafeLoader: plain data only, no object construction.
-        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
-    except FileNotFoundError:
-        raise InputError("This file does not exist.", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"This file is not UTF-8 text ({error}).", where=str(path)) from None
-    except yaml.YAMLError as error:
-        raise InputError(f"This is not valid YAML: {error}", where=str(path)) from None
-
-
-# Where PyYAML was built with libyaml, reading takes a fifth of the time.
-class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def _entry(name: str, values: dict[str, Any], path: Path, checksums_dir: Path) -> DatasetEntry:

@@ -9,14 +9,12 @@ below are the only definition of every key; config/README.md is generated from t
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, model_validator
 
 from medrobust.core.errors import InputError
@@ -24,7 +22,8 @@ from medrobust.core.grid import grid_variants
 from medrobust.core.io import sha256_of_json
 from medrobust.core.registry import parse_spec
 from medrobust.core.schema import Settings, checked, unknown_name
-from medrobust.data.registry import STANDIN, DatasetEntry, load_registry, read_yaml
+from medrobust.core.yaml_files import read_yaml, typed
+from medrobust.data.registry import STANDIN, DatasetEntry, load_registry
 from medrobust.experiment.amounts import differences
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.reporting.generic import GENERIC
@@ -314,7 +313,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
             file, the key, what is allowed, and the nearest valid name.
     """
     values = {
-        key: _typed(value) if key == "overrides" else _WORDS.get(str(value), value)
+        key: typed(value) if key == "overrides" else _WORDS.get(str(value), value)
         for key, value in values.items()
     }
     for key in ("studies", "include_extras", "leave_out", "also_prepare"):
@@ -741,23 +740,6 @@ def _choose_protocol(node: Any, protocol: str) -> Any:
 
 # Snakemake takes only "True" and "False" on its command line for what YAML writes so.
 _WORDS = {"true": True, "false": False, "null": None}
-
-
-def _typed(node: Any) -> Any:
-    """Returns ``node`` with text such as "3" as YAML reads it.
-
-    Snakemake hands over everything inside a mapping of ``--config`` as text.
-    """
-    if isinstance(node, dict):
-        return {key: _typed(value) for key, value in node.items()}
-    if not isinstance(node, str):
-        return node
-    value = yaml.safe_load(node)
-    if isinstance(value, str):
-        # YAML 1.1 takes 1e-4 for text.
-        with contextlib.suppress(ValueError):
-            return float(value)
-    return value
 
 
 def _overlay(

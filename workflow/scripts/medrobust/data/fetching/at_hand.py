@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medrobust.core.errors import InputError
-from medrobust.core.io import file_state
+from medrobust.core.files import file_state
 from medrobust.data.fetching.archives import contents, wanted_files
 from medrobust.data.fetching.fetch import Located, compared, enforced
 from medrobust.data.fetching.layouts import size_of

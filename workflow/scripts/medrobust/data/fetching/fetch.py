@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from medrobust.core.errors import InputError
-from medrobust.core.io import file_state
+from medrobust.core.files import file_state, remove_left_files
 from medrobust.core.logs import logger
 from medrobust.data.fetching.archives import (
     MAX_BYTES,
@@ -357,6 +357,8 @@ class _Fetch:
             self._note_archive(archive)
             require_space(self.folder, total, self.settings.free_bytes, f"unpacking {archive.name}")
 
+        for path in (self.folder, *self.folder.rglob("*/")):  # what a killed process unpacked
+            remove_left_files(path, ".*.part*")
         before = file_state(archive)
         extract(
             archive,

@@ -14,15 +14,12 @@ bits without a stated rule) are all listed by name in one error. Decoders of JPE
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,7 +28,9 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.core.files import remove_left_files, temporary_file
 from medrobust.core.logs import Progress
+from medrobust.data.formats.decoders import answers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -294,25 +293,14 @@ def _decoded(
     tasks = [(start, files[start : start + _FILES_PER_TASK], array_path, spec) for start in starts]
     workers = min(processes, len(tasks))
     if workers <= 1:
-        yield from map(_decode_files, tasks)
+        yield from map(decode_files, tasks)
         return
-    # "spawn" would run the job's script, which has no guard, once more in every process.
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(_decode_files, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise InputError(
-                "A process that was decoding images was killed.",
-                remedy="the machine may be short of memory: run with fewer threads.",
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    plain = [(*task[:3], asdict(spec)) for task in tasks]
+    for start, outcomes in answers("medrobust.data.formats.decode_files", plain, workers):
+        yield start, [one if isinstance(one, str) else tuple(one) for one in outcomes]
 
 
-def _decode_files(task: tuple[int, list[str], str, ImageSpec]) -> _Outcomes:
+def decode_files(task: tuple[int, list[str], str, ImageSpec]) -> _Outcomes:
     """Decodes the files of one task into their rows."""
     start, files, array_path, spec = task
     array = np.load(array_path, mmap_mode="r+", allow_pickle=False)
@@ -355,14 +343,13 @@ def _mapped(shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
 
     The file is removed at the end of the block; what is mapped stays.
     """
-    handle, path = tempfile.mkstemp(prefix="medrobust-images-", suffix=".npy")
-    os.close(handle)
-    try:
+    folder, prefix, suffix = tempfile.gettempdir(), "medrobust-images-", ".npy"
+    remove_left_files(folder, f"{prefix}*{suffix}")
+    with temporary_file(folder, prefix, suffix) as file:
+        path = str(file)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         _reserve(path)
         yield path, np.load(path, mmap_mode="r", allow_pickle=False)
-    finally:
-        Path(path).unlink(missing_ok=True)
 
 
 def _reserve(path: str) -> None:

@@ -5,6 +5,7 @@ wfdb raises many kinds of exception on damaged files; all mean the same to a use
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,8 +74,12 @@ def read_signal(stem: Path, channel: int, header: Any, *, where: Path, again: st
     try:
         # wfdb makes an array of the stated length first. No format here packs a sample into less
         # than a byte.
-        if header.sig_len * header.n_sig > Path(where).stat().st_size:
+        there = Path(where).stat().st_size
+        if header.sig_len * header.n_sig > there:
             raise ValueError("fewer bytes than samples")
+        stated = _stated_bytes(header, channel)
+        if stated is not None and there > stated:
+            raise ValueError(f"{there - stated:,} bytes more than the {stated:,} of its header")
         read = wfdb.rdrecord(str(stem), physical=False, channels=[channel])
         signal = read.d_signal[:, 0].astype(np.int64)
         if len(signal) != header.sig_len:
@@ -88,6 +93,25 @@ def read_signal(stem: Path, channel: int, header: Any, *, where: Path, again: st
             remedy=again,
         ) from error
     return signal
+
+
+_BYTES_PER_SAMPLE = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5}
+"""Of the formats that databases use; others are not checked."""
+
+
+def _stated_bytes(header: Any, channel: int) -> int | None:
+    """Returns how many bytes the signal file of a channel has by the header, None if unknown."""
+    name = header.file_name[channel]
+    signals = [k for k, file in enumerate(header.file_name) if file == name]
+    bytes_each = [_BYTES_PER_SAMPLE.get(header.fmt[k]) for k in signals]
+    if None in bytes_each:
+        return None
+    frame = sum(
+        size * (header.samps_per_frame[k] or 1)
+        for k, size in zip(signals, bytes_each, strict=True)
+        if size is not None
+    )
+    return (header.byte_offset[channel] or 0) + math.ceil(header.sig_len * frame)
 
 
 def matches_check_sum(signal: np.ndarray, header: Any, channel: int) -> bool:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from medrobust.data.prepared.near_duplicates import (
+    ENOUGH_IMAGES,
     SIMILAR,
     comparable,
     duplicate_groups,
+    least_of_few,
     near_pairs,
 )
 from medrobust.data.prepared.splits import SPLIT_TITLES, SPLITS
@@ -176,14 +178,18 @@ def _duplicates(data: Prepared) -> list[AuditFinding]:
 def _near_duplicates(data: Prepared) -> list[AuditFinding]:
     if not comparable(data.x):
         return []
-    pairs = near_pairs(data.x)
+    least = least_of_few(len(data.x))
+    candidates = near_pairs(data.x, least)
+    pairs = candidates if least == SIMILAR else near_pairs(data.x)
+    uncertain = _uncertain(len(data.x), least, candidates, len(pairs))
     if not len(pairs):
-        return [AuditFinding("no_near_duplicates", "info", "No two images look alike.")]
+        alone = AuditFinding("no_near_duplicates", "info", "No two images look alike.")
+        return uncertain or [alone]
     text = (
         f"Pairs of images that look alike (thumbnails correlate by {SIMILAR:g} or more; equal ones "
         f"included): {len(pairs):,}."
     )
-    findings = [_finding("near_duplicates", "warning", text, pairs)]
+    findings = [*uncertain, _finding("near_duplicates", "warning", text, pairs)]
     conflicting = pairs[data.y[pairs[:, 0]] != data.y[pairs[:, 1]]]
     if len(conflicting):
         text = f"Of the pairs that look alike, {len(conflicting):,} have different labels."
@@ -197,6 +203,19 @@ def _near_duplicates(data: Prepared) -> list[AuditFinding]:
             text = f"Fold {number}: {len(crossing):,} pairs that look alike lie in several splits."
             findings.append(_finding("near_duplicates_across_splits", "warning", text, crossing))
     return findings
+
+
+def _uncertain(n: int, least: float, candidates: np.ndarray, found: int) -> list[AuditFinding]:
+    """Returns a finding if there are too few images to tell which look alike."""
+    if n >= ENOUGH_IMAGES:
+        return []
+    more = len(candidates) - found
+    text = (
+        f"Whether two images look alike cannot be told for certain of {n} (from {ENOUGH_IMAGES} on "
+        f"it can): {more:,} {'more ' if found else ''}pairs may, whose thumbnails correlate by "
+        f"{max(least, 0):.2f} or more."
+    )
+    return [_finding("near_duplicates_uncertain", "warning", text, candidates)]
 
 
 def _file_modes(data: Prepared) -> list[AuditFinding]:

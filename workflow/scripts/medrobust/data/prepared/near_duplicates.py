@@ -7,6 +7,13 @@ quality 30, a fifth brighter or cut by 1 % at every side stays above 0.93 in nea
 the most alike of 500 chest X-rays of different people reach 0.84. Neighbouring slices of one CT
 scan and frames of one ultrasound examination can exceed the bound: for a split they are as good as
 copies. Nothing is said about pictures that were turned, mirrored or cut by more.
+
+The mean of few images is much like each of them, and taking it off hides what two have in common.
+Of the pairs that are found among 160 CT slices or 180 ultrasound images, one loses up to 0.005 of
+its correlation among the 150 of these that are most like it, 0.02 among 100, 0.05 among 50, 0.12
+among 20, 0.7 among 4 (of images drawn at random 0.003, 0.006, 0.015, 0.03, 0.4): always less than
+3 / n. Below ``ENOUGH_IMAGES`` it is therefore not said that no two images look alike, and pairs
+that may are told.
 """
 
 from __future__ import annotations
@@ -17,6 +24,9 @@ import numpy as np
 
 SIMILAR = 0.95
 """Least correlation of two near duplicates."""
+
+ENOUGH_IMAGES = 200
+"""Among fewer, pairs that look alike may be missed."""
 
 LEAST_SIDE = 64
 """Smaller images are not compared: too many of them look alike at 32 x 32."""
@@ -77,6 +87,11 @@ def near_pairs(x: np.ndarray, least: float = SIMILAR) -> np.ndarray:
     return np.concatenate(found) if found else np.empty((0, 2), np.int64)
 
 
+def least_of_few(n: int) -> float:
+    """Returns the least correlation, among ``n`` images, of pairs that may look alike."""
+    return SIMILAR - 3 / n if n < ENOUGH_IMAGES else SIMILAR
+
+
 def groups_of(pairs: np.ndarray, n: int) -> list[np.ndarray]:
     """Returns the groups of rows that pairs connect, directly or through others; ascending rows."""
     group = np.arange(n)
@@ -121,10 +136,12 @@ def without_repeats(x: np.ndarray, y: np.ndarray, drop: Drop) -> tuple[np.ndarra
         conflicts += differ
         stays[group if differ else group[1:]] = False
     kind = "equal" if drop == "exact" else "alike (thumbnails correlate by 0.95 or more)"
+    few = drop == "near" and len(x) < ENOUGH_IMAGES
     note = (
         f"Left out: {(~stays).sum():,} of {len(x):,} images, in {len(groups):,} groups that are "
         f"{kind}: all but the first of a group, and all of the {conflicts} groups whose labels "
         "differ."
+        + (f" Among fewer than {ENOUGH_IMAGES} images some may have been missed." if few else "")
     )
     return np.flatnonzero(stays), (note,)
 

@@ -196,6 +196,7 @@ def _write(folder: Path, data: Prepared, card: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Without its card a folder is no data set: an interrupted run leaves none behind.
     (folder / "card.json").unlink(missing_ok=True)
+    io.remove_left_parts(folder)
     io.write_array(folder / "x.npy", data.x)
     io.write_array(folder / "y.npy", data.y)
     io.write_table(folder / "ids.csv", data.ids)

@@ -117,6 +117,7 @@ def _emptied(folder: Path, data: VolumeSet) -> Path:
     """Returns the folder for nnU-Net, without files of an earlier run."""
     # Without its card a folder is no data set: an interrupted run leaves none behind.
     (folder / "card.json").unlink(missing_ok=True)
+    io.remove_left_parts(folder)
     raw = folder / RAW / data.folder
     if raw.exists():
         shutil.rmtree(raw)

@@ -15,6 +15,7 @@ from typing import Any
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.core.files import file_state
 from medrobust.data.registry import STANDIN
 
 AGAIN = (
@@ -46,13 +47,13 @@ def held_files(
             after: one was replaced or written to meanwhile.
     """
     records = _records(manifest, source)
-    before = [io.file_state(record["path"]) for record in records]
+    before = [file_state(record["path"]) for record in records]
     _raise_for(differing(records, read=True, processes=processes))
     yield raw_files(manifest, source)
     changed = [
         f"{record['path']}: it was replaced or written to while it was read"
         for record, state in zip(records, before, strict=True)
-        if io.file_state(record["path"]) != state
+        if file_state(record["path"]) != state
     ]
     _raise_for(changed)
 

@@ -140,10 +140,13 @@ def _chosen_rows(
     if options.balanced:
         before = np.bincount(found.y[rows])
         rows = rows[balanced_rows(found.y[rows], seed=seed, name="chest_xray")]
-        notes.append(
-            f"Balanced: {before.min():,} of each class; those of the larger one, which has "
-            f"{before.max():,}, were drawn at random (seed {seed})."
+        drawn = (
+            f"those of the larger one, which has {before.max():,}, were drawn at random (seed "
+            f"{seed})"
+            if before.max() > before.min()
+            else "none had to be left out"
         )
+        notes.append(f"Balanced: {before.min():,} of each class; {drawn}.")
     return rows, notes
 
 

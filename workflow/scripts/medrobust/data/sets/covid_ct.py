@@ -115,7 +115,7 @@ def split_sizes(count: np.ndarray, options: Options, complete: bool) -> dict[int
     if complete:
         return dict.fromkeys(range(len(CLASSES)), wanted)
     return {
-        label: tuple(max(n > 0, round(n * count[label] / RELEASE[label])) for n in wanted)
+        label: tuple(max(int(n > 0), round(n * count[label] / RELEASE[label])) for n in wanted)
         for label in range(len(CLASSES))
     }
 
