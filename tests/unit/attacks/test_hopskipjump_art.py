@@ -510,7 +510,7 @@ def test_a_model_that_answers_in_another_shape_is_refused():
             return super().predict(x)[:, None]
 
     x = points_in_the_box(6, 1)
-    with pytest.raises(ValueError, match="labels of shape"):
+    with pytest.raises(InputError, match="labels of shape"):
         attack(Broken(6), x, make_spec(), seeds_for(1, 1), y=np.array([0]))
 
 

@@ -14,6 +14,7 @@ from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
 from medrobust.evaluation.records import (
     KEY,
+    LATER,
     SCHEMA,
     minimum_over_restarts,
     read_records,
@@ -83,8 +84,8 @@ def made_records(result: AttackResult = RESULT, input_range=(0.0, 1.0)) -> pd.Da
 
 def test_every_column_of_every_kind_of_record():
     frame = made_records()
-    assert dict(frame.dtypes.astype(str)) == SCHEMA
-    assert list(frame.columns) == list(SCHEMA)
+    assert dict(frame.dtypes.astype(str)) == SCHEMA | LATER
+    assert list(frame.columns) == [*SCHEMA, *LATER]
     assert frame["point_id"].tolist() == [10, 10, 20, 20, 30, 30]
     assert frame["restart"].tolist() == [0, 1, 0, 1, 0, 1]
     assert frame["epsilon"].isna().all()
@@ -276,6 +277,7 @@ def test_null_is_null_in_the_file(tmp_path):
     counts = {name: table[name].null_count for name in table.column_names}
     assert {name for name, count in counts.items() if count} == {
         "epsilon", "loss", "adversarial_prediction", "l1", "l2", "linf", "l2_final_iterate",
+        "steps_without_gradient",
     }  # fmt: skip
     assert counts["l2"] == 2
     assert counts["epsilon"] == 6

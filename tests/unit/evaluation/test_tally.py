@@ -255,6 +255,7 @@ def test_the_job_writes_what_is_read_again(tmp_path):
         io.write_table(chunks[-1], part.reset_index(drop=True))
         io.write_json(timings[-1], {"device": "cpu", "hardware": "h", "versions": {}, "cpu_s": k})
     names = {"predictions": "clean.parquet", "out": "tally.csv", "made_with": "made.json"}
+    names["outcomes"] = "outcomes.parquet"
     files = {key: str(tmp_path / name) for key, name in names.items()}
     tally_attack(**files, chunks=chunks, timings=timings, subset_per_class=5)
     assert io.read_json(tmp_path / "made.json") == [

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from medrobust.core import io
 from medrobust.data.prepared.prepare import prepare
-from medrobust.evaluation.records import SCHEMA, read_records
+from medrobust.evaluation.records import LATER, SCHEMA, read_records
 from medrobust.evaluation.tally import SCHEMA as TALLY_SCHEMA
 from medrobust.jobs.attack import attack_chunk, gather_records
 from medrobust.jobs.evaluate import choose_cohort, evaluate_clean, join_margins
@@ -130,7 +130,7 @@ def test_nothing_is_counted_of_clean_points(failed, sound):
 def test_nothing_is_attacked(failed, sound):
     for name in ("c.parquet", "records.parquet"):
         frame = read_records(failed.at(name))
-        assert frame.empty and list(frame.columns) == list(SCHEMA)
+        assert frame.empty and list(frame.columns) == [*SCHEMA, *LATER]
         assert len(read_records(sound.at(name))) == 10
     assert io.read_json(failed.at("c.timing.json"))["units"] == 0
     for name in ("c", "arrays", "plane", "search"):
@@ -142,7 +142,7 @@ def test_the_tally_is_empty(failed, tmp_path):
     tally_attack(
         predictions=failed.at("clean.parquet"), chunks=[failed.at("c.parquet")],
         timings=[failed.at("c.timing.json")], out=str(tmp_path / "tally.csv"),
-        made_with=str(tmp_path / "counted_with.json"),
+        made_with=str(tmp_path / "counted_with.json"), outcomes=str(tmp_path / "o.parquet"),
     )  # fmt: skip
     assert (tmp_path / "tally.csv").read_text() == ",".join(TALLY_SCHEMA) + "\n"
 

@@ -17,10 +17,15 @@ import numpy as np
 
 from medrobust.attacks.contract import attack_of
 from medrobust.core.errors import InputError
+from medrobust.core.logs import logger
 from medrobust.core.schema import Settings
 
 if TYPE_CHECKING:
     from medrobust.runtime.journal import Journal
+
+
+#: Share of an attack's steps without a gradient beyond which its numbers are suspect.
+LARGEST_LOST_SHARE = 0.01
 
 
 class LabelModel(Protocol):
@@ -85,6 +90,9 @@ class AttackResult:
         init_ok: bool ``[n, r]``, False where no adversarial start was found.
         seeds: int64 ``[n, r]``.
         traces: of attacks that keep them.
+        steps_without_gradient: int64 ``[n, r]``, of the iterations those whose gradient, or its
+            estimate from scores, was 0 in all values or not finite in one: the attack could not
+            know where to go. -1, which is what None becomes, where it does not go along gradients.
     """
 
     x_adv: np.ndarray
@@ -95,6 +103,13 @@ class AttackResult:
     init_ok: np.ndarray
     seeds: np.ndarray
     traces: Traces | None = None
+    steps_without_gradient: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Fills in what attacks without gradients have no say in."""
+        if self.steps_without_gradient is None:
+            unknown = np.full(self.seeds.shape, -1, dtype=np.int64)
+            object.__setattr__(self, "steps_without_gradient", unknown)
 
 
 def run_attack(
@@ -139,7 +154,7 @@ def run_attack(
     _check_seeds(seeds, len(x))
     if x_start is not None:
         check_rows("starting points", x_start, (len(x), *model.input_shape))
-    return entry.attack(
+    result = entry.attack(
         model,
         x,
         np.asarray(y, dtype=np.int64),
@@ -149,6 +164,29 @@ def run_attack(
         journal=journal,
         progress=progress,
     )
+    _warn_of_lost_steps(name, result)
+    return result
+
+
+def _warn_of_lost_steps(name: str, result: AttackResult) -> None:
+    counted = result.steps_without_gradient >= 0
+    steps, lost = (
+        int(values[counted].sum()) for values in (result.iterations, result.steps_without_gradient)
+    )
+    if text := lost_steps_text(steps, lost):
+        logger.warning("%s: the gradient was 0 or not finite at %s", name, text)
+
+
+def lost_steps_text(steps: int, lost: int) -> str:
+    """Returns the share of steps without a gradient in words, "" up to :data:`LARGEST_LOST_SHARE`.
+
+    Args:
+        steps: all steps of an attack.
+        lost: of these, without a gradient.
+    """
+    if not steps or lost / steps <= LARGEST_LOST_SHARE:
+        return ""
+    return f"{lost / steps:.1%} of {steps:,} steps"
 
 
 def _check_points(model: LabelModel, x: np.ndarray, y: np.ndarray) -> None:

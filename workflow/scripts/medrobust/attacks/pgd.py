@@ -130,8 +130,9 @@ class _Gradients:
         """Returns whose logits are wrong; ``predict``, whose blocks round otherwise, decides."""
         shaped = rows.reshape(-1, *self._model.input_shape)
         logits, slopes = self._model.loss_gradients(shaped, labels, self._loss)
-        # Places without a run are no points that anyone asked about.
-        checked_scores(logits[taken], int(taken.sum()), self._model.n_classes)
+        if logits.shape != (len(rows), self._model.n_classes) or not np.isfinite(logits).all():
+            # Places without a run are no points that anyone asked about.
+            checked_scores(logits[taken], int(taken.sum()), self._model.n_classes)
         self._slopes = slopes.reshape(rows.shape)
         queries += taken
         return logits.argmax(axis=1) != labels

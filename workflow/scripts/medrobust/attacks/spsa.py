@@ -138,7 +138,7 @@ class Estimator:
         from medrobust.models.engine import loss_kernels
 
         answer = self._model.logits(rows.reshape(len(rows), *self._model.input_shape))
-        logits = checked_scores(answer, len(rows), self._model.n_classes)
+        logits = checked_scores(answer, len(rows), None)
         losses = np.empty(len(rows))
         loss_kernels.margins(logits, np.full(len(rows), label), losses)
         return losses

@@ -58,13 +58,16 @@ def attack(
     """
     check_attack(spec, seeds, x_start)
     # Drawing again is faster than reading what a journal of all draws would hold.
-    ledger = Ledger(x, y, seeds, spec, gradients=False, journal=None, progress=progress)
+    ledger = Ledger(
+        x, y, seeds, spec, gradients=False, steps=False, journal=None, progress=progress
+    )
     left = ledger.start(model)
     for first in range(0, len(left), _BATCH):
         runs = left[first : first + _BATCH]
         points = ledger.x[runs // ledger.restarts]
         rows, _, _ = starting_rows(points, ledger.seeds[runs], spec, random=True)
-        ledger.end(Ended(runs, rows, 1 + ledger.clean_queries(runs), np.ones_like(runs)))
+        queries = 1 + ledger.clean_queries(runs)
+        ledger.end(Ended(runs, rows, queries, np.ones_like(runs), np.zeros_like(runs)))
         ledger.tell()
     return ledger.result()
 

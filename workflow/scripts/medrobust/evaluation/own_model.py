@@ -104,7 +104,7 @@ def evaluate(
                 nearest.take(part, norm_of(spec))
                 frames.append(part.records)
         records = pd.concat(frames, ignore_index=True)
-        notes = _notes(adapted, x, labels, variants[0][1], records)
+        notes = _notes(adapted, variants[0][1], records)
     return summarise(
         records,
         nearest.x_adv,
@@ -323,9 +323,7 @@ def _told(
         logger.removeHandler(handler)
 
 
-def _notes(
-    model: Any, x: np.ndarray, y: np.ndarray, spec: Settings, records: pd.DataFrame
-) -> list[str]:
+def _notes(model: Any, spec: Settings, records: pd.DataFrame) -> list[str]:
     """Returns what a reader of the numbers must know of the model, in sentences."""
     notes = []
     if getattr(model, "probabilities", False) and model.logits_asked:
@@ -336,20 +334,12 @@ def _notes(
             f"There was no starting point for {lost:,} of {len(records):,} runs: no draw was "
             "adversarial." + advice * (getattr(spec, "start", "") == "random")
         )
-    if records["gradient_evaluations"].any():
-        notes += _vanishing_gradients(model, x, y, getattr(spec, "loss", "cross_entropy"))
+    lost = int(records["steps_without_gradient"].fillna(0).sum())
+    if lost:
+        steps = int(records.loc[records["steps_without_gradient"].notna(), "iterations"].sum())
+        notes.append(
+            f"The gradient was exactly 0, or not finite, at {lost:,} of {steps:,} steps of the "
+            "attack: it could not know where to go, and the model may be less robust than it "
+            "looks. Attack it with settings={'loss': 'margin'}, by spsa or by hopskipjump too."
+        )
     return notes
-
-
-def _vanishing_gradients(model: Any, x: np.ndarray, y: np.ndarray, loss: Any) -> list[str]:
-    """Tells of points at which the gradient is exactly 0."""
-    rows, labels = x[: model.gradient_block], y[: model.gradient_block]
-    _, gradients = model.loss_gradients(rows, labels, loss)
-    still = int((~gradients.reshape(len(rows), -1).any(axis=1)).sum())
-    if not still:
-        return []
-    return [
-        f"The gradient is exactly 0 at {still} of the first {len(rows)} points: an attack along it "
-        "cannot move there, and the model may be less robust than it looks. Attack it by spsa or "
-        "hopskipjump too."
-    ]

@@ -55,6 +55,9 @@ SCHEMA: dict[str, str] = {
     "init_ok": "bool",
     "box_violation": "bool",
 }
+#: Columns behind these that older records lack; null then, and where an attack has no such thing.
+LATER: dict[str, str] = {"steps_without_gradient": "Int64"}
+_TYPES = SCHEMA | LATER
 
 
 def records_from_result(
@@ -80,8 +83,9 @@ def records_from_result(
             outside (compared in float32) is a box violation.
 
     Returns:
-        The columns of ``SCHEMA``, n * restarts rows sorted by the key. ``l2_final_iterate`` is
-        null also where the last iterate is not adversarial, which no distance can excuse.
+        The columns of ``SCHEMA`` and ``LATER``, n * restarts rows sorted by the key.
+        ``l2_final_iterate`` is null also where the last iterate is not adversarial, which no
+        distance can excuse.
 
     Raises:
         InputError: ids repeat or shapes disagree.
@@ -117,15 +121,17 @@ def records_from_result(
         "seed": result.seeds.ravel(),
         "init_ok": result.init_ok.ravel(),
         "box_violation": _outside(x_adv, input_range),
+        "steps_without_gradient": pd.array(result.steps_without_gradient.ravel(), dtype="Int64"),
     }
     frame = pd.DataFrame(columns, index=pd.RangeIndex(n * restarts))
     frame.loc[predicted < 0, "adversarial_prediction"] = pd.NA
-    return _sorted(frame.astype(SCHEMA)[list(SCHEMA)])
+    frame.loc[frame["steps_without_gradient"] < 0, "steps_without_gradient"] = pd.NA
+    return _sorted(frame.astype(_TYPES)[list(_TYPES)])
 
 
 def no_records() -> pd.DataFrame:
     """Returns the columns of records without rows, of a model whose training failed."""
-    return pd.DataFrame(columns=list(SCHEMA)).astype(SCHEMA)
+    return pd.DataFrame(columns=list(_TYPES)).astype(_TYPES)
 
 
 def save_chunk(
@@ -345,7 +351,7 @@ def _checked(frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
         InputError: see :func:`read_records`.
     """
     missing = [name for name in SCHEMA if name not in frame.columns]
-    unknown = [name for name in frame.columns if name not in SCHEMA]
+    unknown = [name for name in frame.columns if name not in _TYPES]
     if missing or unknown:
         parts = [f"missing: {', '.join(missing)}"] if missing else []
         parts += [f"unknown: {', '.join(map(str, unknown))}"] if unknown else []
@@ -354,7 +360,8 @@ def _checked(frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
             where=where,
             remedy="run the attack again with this version of medrobust.",
         )
-    frame = pd.DataFrame({name: _typed(frame[name], name, where) for name in SCHEMA})
+    older = pd.Series(pd.NA, index=frame.index, dtype="Int64")
+    frame = pd.DataFrame({name: _typed(frame.get(name, older), name, where) for name in _TYPES})
     _refuse_duplicates(frame, where=where)
     for reason, rows in _contradictions(frame).items():
         if rows.any():
@@ -370,7 +377,7 @@ def _checked(frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
 
 def _typed(column: pd.Series, name: str, where: str) -> pd.Series:
     """Returns a column in its type, refusing any conversion that would change a value."""
-    wanted = SCHEMA[name]
+    wanted = _TYPES[name]
     if column.empty:
         return column.astype(wanted)
     kind = "empty" if column.isna().all() else column.dtype.kind
@@ -428,4 +435,10 @@ def _contradictions(frame: pd.DataFrame) -> dict[str, pd.Series]:
         | finite.any(axis=1),
         "linf <= l2 <= l1 does not hold": success & ((linf > l2 * slack) | (l2 > l1 * slack)),
         "a count is negative": (counts < 0).any(axis=1),
+        "more steps without a gradient than steps": (
+            (frame["steps_without_gradient"] < 0)
+            | (frame["steps_without_gradient"] > frame["iterations"])
+        )
+        .fillna(False)
+        .astype(bool),
     }

@@ -62,6 +62,9 @@ SCHEMA = {
     "test_points": "int64",  # of the test set, attacked or not
     "clean_mismatches": "int64",  # points whose clean prediction differs from the record's
 }
+#: Columns behind these, of attacks by gradients or their estimates, if a step had none: steps of
+#: all runs on these points, as ``queries``, and of these the steps without a gradient.
+LATER = {"iterations": "int64", "steps_without_gradient": "int64"}
 #: Largest share of points whose clean prediction may differ between evaluation and attack:
 #: rounding of another processor, not another model.
 LARGEST_MISMATCH = 0.001
@@ -72,7 +75,7 @@ class Tally:
     """A tally that was read.
 
     Attributes:
-        frame: the rows, as :data:`SCHEMA`.
+        frame: the rows, as :data:`SCHEMA` and, where the file has them, :data:`LATER`.
         levels: attacked radii, ascending, without 0.
         readings: those that the rows have.
         selection: :data:`TEST_SET` or :data:`FIRST_PER_CLASS`.
@@ -130,7 +133,8 @@ def make_tally(
         subset_per_class: marks the first so many test points of each class; None marks none.
 
     Returns:
-        The columns of :data:`SCHEMA`, sorted by :data:`KEY`.
+        The columns of :data:`SCHEMA`, sorted by :data:`KEY`; those of :data:`LATER` too if a step
+        had no gradient.
 
     Raises:
         InputError: the records are incomplete, have no level, are of other points, or
@@ -140,6 +144,7 @@ def make_tally(
 
     clean = _checked_clean(clean)
     runs = _complete(records)
+    records = _with_steps(records)
     ids = np.unique(records["point_id"].to_numpy())
     per_class = _selection(clean, ids)
     points = clean[clean["point_id"].isin(ids)].reset_index(drop=True)
@@ -159,8 +164,9 @@ def make_tally(
     frame["subset_per_class"] = subset_per_class or 0
     frame["test_points"] = len(clean)
     frame["clean_mismatches"] = mismatches
-    frame = frame.astype({n: kind for n, kind in SCHEMA.items() if kind != "str"})
-    return frame[list(SCHEMA)].sort_values(list(KEY), kind="stable", ignore_index=True)
+    types = SCHEMA | (LATER if frame["steps_without_gradient"].any() else {})
+    frame = frame.astype({n: kind for n, kind in types.items() if kind != "str"})
+    return frame[list(types)].sort_values(list(KEY), kind="stable", ignore_index=True)
 
 
 def no_tally() -> pd.DataFrame:
@@ -184,10 +190,11 @@ def read_tally(path: str | os.PathLike[str]) -> Tally:
     text = {name: str for name, kind in SCHEMA.items() if kind == "str"}
     frame = pd.read_csv(path, dtype=text, keep_default_na=False)
     again = "count the attack's records again (delete the file and run the same command)."
-    if list(frame.columns) != list(SCHEMA) or frame.empty:
+    if list(frame.columns) not in (list(SCHEMA), list(SCHEMA | LATER)) or frame.empty:
         raise InputError("This is not a tally of an attack.", where=str(path), remedy=again)
     try:
-        frame = frame.astype({n: kind for n, kind in SCHEMA.items() if kind != "str"})
+        types = {n: kind for n, kind in (SCHEMA | LATER).items() if n in frame and kind != "str"}
+        frame = frame.astype(types)
     except ValueError as error:
         raise InputError(
             f"A number of this tally is wrong ({error}).", where=str(path), remedy=again
@@ -239,6 +246,17 @@ def _complete(records: pd.DataFrame) -> int:
     return runs
 
 
+def _with_steps(records: pd.DataFrame) -> pd.DataFrame:
+    """Returns the records with whole numbers in :data:`LATER`; 0 where nobody counted."""
+    if "steps_without_gradient" not in records:
+        return records.assign(**dict.fromkeys(LATER, 0))
+    lost = records["steps_without_gradient"]
+    return records.assign(
+        iterations=records["iterations"].where(lost.notna(), 0),
+        steps_without_gradient=lost.fillna(0).astype("int64"),
+    )
+
+
 def _selection(clean: pd.DataFrame, ids: np.ndarray) -> int:
     """Returns the points per class that were attacked, 0 for all test points."""
     attacked = clean["point_id"].isin(ids)
@@ -276,6 +294,9 @@ def _clean_mismatches(points: pd.DataFrame, records: pd.DataFrame) -> int:
 # --- counting ---------------------------------------------------------------------------
 
 
+_SPENT = ("queries", "gradient_evaluations", *LATER)
+
+
 @dataclass(frozen=True)
 class _Outcomes:
     """What the attack reached, points in test order, levels ascending; arrays ``[n, levels]``."""
@@ -307,7 +328,7 @@ def _outcomes(points: pd.DataFrame, records: pd.DataFrame) -> _Outcomes:
         attacked=clean.loc[order].to_numpy() == label[:, 0],
         success=grid(success).astype(bool),
         prediction=np.where(np.isnan(known), label, np.nan_to_num(known)).astype(np.int64),
-        spent={name: grid(by_level[name].sum()) for name in ("queries", "gradient_evaluations")},
+        spent={name: grid(by_level[name].sum()) for name in _SPENT},
     )
 
 
@@ -354,8 +375,7 @@ def _each_run(
             epsilon=level,
             runs=runs,
             attacked=outcomes.attacked[place[rows]],
-            queries=records["queries"].to_numpy()[rows],
-            gradient_evaluations=records["gradient_evaluations"].to_numpy()[rows],
+            **{name: records[name].to_numpy()[rows] for name in _SPENT},
         )
         for level, rows in at.items()
     ]
@@ -363,7 +383,7 @@ def _each_run(
 
 def _block(points: pd.DataFrame, prediction: Any, **columns: Any) -> pd.DataFrame:
     """Counts points that agree in label, prediction, tile count and subset."""
-    sums = ("attacked", "non_monotone", "queries", "gradient_evaluations")
+    sums = ("attacked", "non_monotone", *_SPENT)
     facts = {"epsilon": 0.0, "loss": "", "runs": 1} | dict.fromkeys(sums, 0) | columns
     rows = points[["label", "tile_count", "in_subset"]].assign(
         prediction=np.asarray(prediction),

@@ -471,7 +471,11 @@ KINDS: dict[str, Kind] = {
         _gather_records,
     ),
     "tally_attack": Kind(
-        {"out": f"{_OF_ATTACK}/tally.csv", "made_with": f"{_OF_ATTACK}/counted_with.json"},
+        {
+            "out": f"{_OF_ATTACK}/tally.csv",
+            "made_with": f"{_OF_ATTACK}/counted_with.json",
+            "outcomes": f"{_OF_ATTACK}/outcomes.parquet",
+        },
         ("subset_per_class", "code"),
         _tally_attack,
     ),

@@ -29,6 +29,7 @@ KEPT = (
     "evaluations/**/clean.json",
     "evaluations/**/made_with.json",
     "evaluations/**/counted_with.json",
+    "evaluations/**/outcomes.parquet",
     "models/**/members_*.json",
     *(f"{folder}/*{suffix}" for folder in DRAWN_FOLDERS for suffix in KEPT_SUFFIXES),
 )

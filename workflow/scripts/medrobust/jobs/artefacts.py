@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.experiment.catalogue import artefacts_of, parts_of
+from medrobust.reporting.attack_checks import warnings_of
 from medrobust.reporting.catalogue import function_of
 from medrobust.reporting.failed import without_failed
 from medrobust.reporting.provenance import run_context
@@ -50,7 +51,9 @@ def build_artefact(
         entries=there,
         published=published,
         out_stem=str(Path(out).with_suffix("")),
-        context=dataclasses.replace(run_context(run, study), failed=failed),
+        context=dataclasses.replace(
+            run_context(run, study), failed=failed, warnings=warnings_of(there, attacks)
+        ),
         attack=attack,
         cohort=cohort,
         class_names=class_names,

@@ -12,6 +12,7 @@ def tally_attack(
     timings: Sequence[str],
     out: str,
     made_with: str,
+    outcomes: str | None = None,
     subset_per_class: int | None = None,
 ) -> None:
     """Counts clean predictions and attack records by level, class and prediction.
@@ -24,6 +25,8 @@ def tally_attack(
         timings: the timing files beside them.
         out: CSV file to write (:mod:`medrobust.evaluation.tally`).
         made_with: JSON file to write: on what the attacks ran, each combination once.
+        outcomes: parquet file to write: which points were broken
+            (:mod:`medrobust.evaluation.outcomes`); None: nobody will compare attacks.
         subset_per_class: marks the first so many test points of each class, so that attacks on
             all points can be read on those of an attack on a few; None marks none.
 
@@ -32,8 +35,11 @@ def tally_attack(
     """
     from pathlib import Path
 
+    import pandas as pd
+
     from medrobust.core import io
     from medrobust.core.errors import InputError
+    from medrobust.evaluation.outcomes import outcomes_of
     from medrobust.evaluation.records import read_records
     from medrobust.evaluation.tally import make_tally, no_tally
     from medrobust.jobs.shared import machines
@@ -43,11 +49,16 @@ def tally_attack(
     clean = io.read_table(predictions)
     if "prediction" in clean and clean["prediction"].isna().any():
         io.write_json(made_with, machines(timings))
+        if outcomes is not None:
+            io.write_table(outcomes, pd.DataFrame({"point_id": [], "correct": []}))
         io.write_table(out, no_tally())
         return
     try:
-        table = make_tally(clean, read_records(chunks), subset_per_class)
+        records = read_records(chunks)
+        table = make_tally(clean, records, subset_per_class)
     except InputError as error:
         raise InputError(error.what, where=error.where or chunks[0], remedy=error.remedy) from error
     io.write_json(made_with, machines(timings))
+    if outcomes is not None:
+        io.write_table(outcomes, outcomes_of(records))
     io.write_table(out, table)

@@ -78,6 +78,8 @@ class RunContext:
         command: the command that was given.
         unlike_the_paper: a sentence on the amounts that differ from the paper's, "" if none does.
         failed: trainings behind the artefact that failed; nothing of them is shown or counted.
+        warnings: what must be said of the attacks behind it, in sentences
+            (:mod:`medrobust.reporting.attack_checks`).
     """
 
     study: str
@@ -92,6 +94,7 @@ class RunContext:
     command: str
     unlike_the_paper: str = ""
     failed: tuple[FailedTraining, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def status_without_results(self, dataset: str, model: str) -> str:
         """Returns the status of a number that there is not: not run, or its training failed."""
@@ -227,8 +230,8 @@ def full_caption(
         f"seed {context.seed}. {shown}."
     )
     warning = f"{SYNTHETIC_NOTE} " if is_synthetic(sources) else ""
-    failed = f" {text}" if (text := failed_text(context.failed)) else ""
-    return f"{warning}{caption.strip()}{failed} {statement}"
+    parts = [caption.strip(), failed_text(context.failed), *context.warnings, statement]
+    return warning + " ".join(filter(None, parts))
 
 
 # --- tables -----------------------------------------------------------------------------
@@ -276,6 +279,7 @@ def write_table_artefact(
     synthetic = is_synthetic(sources)
     heading = f"{SYNTHETIC} DATA: {title}" if synthetic else title
     stated = full_caption(caption, context, sources, n, budget)
+    notes = [*notes, *context.warnings]
     shown = list(panels) or [Panel(_as_text(frame))]
     files = {suffix: _with_suffix(stem, suffix) for suffix in (".csv", ".md", ".html", ".tex")}
     io.write_table(files[".csv"], _with_data_column(frame, synthetic))
@@ -649,8 +653,9 @@ def write_provenance(
     """
     path = _with_suffix(stem, ".provenance.json")
     run = dataclasses.asdict(dataclasses.replace(context, versions=dict(context.versions)))
-    if not context.failed:
-        del run["failed"]
+    for name in ("failed", "warnings"):
+        if not run[name]:
+            del run[name]
     io.write_json(
         path,
         {

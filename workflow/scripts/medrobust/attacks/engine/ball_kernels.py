@@ -15,6 +15,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST_FACTOR, _SECOND_FACTOR = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _FIRST_SHIFT, _SECOND_SHIFT, _THIRD_SHIFT = np.uint64(30), np.uint64(27), np.uint64(31)
 
+# Words of float32 numbers: all bits but the sign's, and infinity.
+_WITHOUT_SIGN, _INFINITE = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
+
 SIGN, ADAM, ADAMAX = 0, 1, 2
 # Defaults of torch.optim.Adam and Adamax.
 FIRST_DECAY, SECOND_DECAY = 0.9, 0.999
@@ -159,3 +162,23 @@ def ascend(
                 move = mean / scale
             value = rows[i, j] + size * move
             rows[i, j] = min(max(value, least[i, j]), most[i, j])
+
+
+@compiled
+def count_unusable(active: np.ndarray, bits: np.ndarray, counts: np.ndarray) -> None:
+    """Adds 1 to the counts of rows whose slopes are all 0, or not all finite.
+
+    Args:
+        active: bool ``[k]``, the rows that count.
+        bits: uint32 ``[k, d]``, the slopes' float32 numbers as they lie in memory: without the
+            sign, larger words are larger numbers, and those of infinity and NaN the largest.
+        counts: int64 ``[k]``, changed.
+    """
+    for i in range(bits.shape[0]):
+        if not active[i]:
+            continue
+        largest = np.uint32(0)
+        for j in range(bits.shape[1]):
+            largest = max(largest, bits[i, j] & _WITHOUT_SIGN)
+        if largest == 0 or largest >= _INFINITE:
+            counts[i] += 1

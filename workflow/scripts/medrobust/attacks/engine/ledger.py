@@ -34,12 +34,14 @@ class Ended:
         runs: int64 ``[k]``, numbers of runs: ``point * restarts + restart``.
         rows: float32 ``[k, d]``, where they ended.
         queries, steps: int64 ``[k]``; one gradient per step where there are gradients.
+        lost: int64 ``[k]``, steps without a gradient to go along.
     """
 
     runs: np.ndarray
     rows: np.ndarray
     queries: np.ndarray
     steps: np.ndarray
+    lost: np.ndarray
 
 
 class Ledger:
@@ -53,6 +55,7 @@ class Ledger:
         seeds: int64 ``[n, restarts]``.
         spec: the attack's settings.
         gradients: whether a step takes a gradient.
+        steps: whether there are steps, so that some may lack a gradient (or its estimate).
         journal, progress: as ``medrobust.attacks.run_attack`` gets them.
     """
 
@@ -64,6 +67,7 @@ class Ledger:
         spec: Settings,
         *,
         gradients: bool,
+        steps: bool = True,
         journal: Journal | None,
         progress: ProgressSink | None,
     ) -> None:
@@ -71,10 +75,10 @@ class Ledger:
         runs = n * self.restarts
         self.x = np.ascontiguousarray(x).reshape(n, int(np.prod(x.shape[1:])))
         self.y, self.seeds = y, seeds.reshape(-1)
-        self._shape, self._gradients = x.shape[1:], gradients
+        self._shape, self._gradients, self._has_steps = x.shape[1:], gradients, steps
         self._journal, self._progress = journal, progress
         self._rows = np.empty((runs, self.x.shape[1]), dtype=np.float32)
-        self._queries, self._steps = np.zeros((2, runs), dtype=np.int64)
+        self._queries, self._steps, self._lost = np.zeros((3, runs), dtype=np.int64)
         self._done = np.zeros(runs, dtype=bool)
         self._waiting: list[Ended] = []
         self._last = time.monotonic()
@@ -97,10 +101,8 @@ class Ledger:
         labels = self.labels(model, self.x[points])
         wrong = points[labels != self.y[points]]
         over = left[np.isin(left // self.restarts, wrong)]
-        first = over % self.restarts == 0
-        self.end(
-            Ended(over, self.x[over // self.restarts], first.astype(np.int64), np.zeros_like(over))
-        )
+        first, none = (over % self.restarts == 0).astype(np.int64), np.zeros_like(over)
+        self.end(Ended(over, self.x[over // self.restarts], first, none, none))
         return left[~np.isin(left // self.restarts, wrong)]
 
     def labels(self, model: LabelModel, rows: np.ndarray) -> np.ndarray:
@@ -144,12 +146,14 @@ class Ledger:
             iterations=steps,
             init_ok=np.ones(shape, dtype=bool),
             seeds=self.seeds.reshape(shape),
+            steps_without_gradient=self._lost.reshape(shape) if self._has_steps else None,
         )
 
     def _note(self, ended: Ended) -> None:
         runs = ended.runs
         self._rows[runs] = ended.rows
         self._queries[runs], self._steps[runs] = ended.queries, ended.steps
+        self._lost[runs] = ended.lost
         self._done[runs] = True
 
     def _take_from(self, journal: Journal, spec: Settings) -> None:
@@ -161,11 +165,11 @@ class Ledger:
         for run, name in enumerate(self._names):
             numbers.setdefault(name, []).append(run)
         for group in journal.finished().values():
-            counts = zip(group["queries"], group["steps"], strict=True)
+            counts = zip(group["queries"], group["steps"], group["lost"], strict=True)
             names = (bytes(name) for name in group["names"])
-            for name, row, (queries, steps) in zip(names, group["rows"], counts, strict=True):
+            for name, row, of_run in zip(names, group["rows"], counts, strict=True):
                 runs = np.array(numbers.get(name, []), dtype=np.int64)
-                self._note(Ended(runs, row, queries, steps))
+                self._note(Ended(runs, row, *of_run))
 
     def _write(self) -> None:
         """Appends the waiting runs to the journal as one unit."""
@@ -178,6 +182,7 @@ class Ledger:
             "rows": np.concatenate([ended.rows for ended in self._waiting]),
             "queries": np.concatenate([ended.queries for ended in self._waiting]),
             "steps": np.concatenate([ended.steps for ended in self._waiting]),
+            "lost": np.concatenate([ended.lost for ended in self._waiting]),
         }
         # No run ends twice, so its name is one that no other group has.
         self._journal.append(self._names[runs[0]].hex(), arrays)

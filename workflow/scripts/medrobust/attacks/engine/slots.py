@@ -46,6 +46,8 @@ class Guide(Protocol):
     ) -> np.ndarray:
         """Returns what to climb, float32 ``[slots, d]``; of rows that are not active, anything.
 
+        A row that is all 0, or not all finite, leads nowhere: such steps are counted.
+
         Args:
             rows, labels, queries: as above, after the call of :meth:`suspects`.
             active: bool ``[slots]``, the rows that will move.
@@ -83,7 +85,9 @@ class Slots:
         self._spec, self._ledger = spec, ledger
         self._waiting, self._next = waiting, 0
         self._taken = np.zeros(size, dtype=bool)
-        self._runs, self._labels, self._steps, self._queries = np.zeros((4, size), dtype=np.int64)
+        self._runs, self._labels, self._steps, self._queries, self._lost = np.zeros(
+            (5, size), dtype=np.int64
+        )
         self._rows = np.zeros((size, d), dtype=np.float32)
         self._fill(np.arange(size))
 
@@ -103,6 +107,7 @@ class Slots:
         if active.any():
             seeds = self._ledger.seeds[self._runs]
             slopes = self._guide.slopes(rows, labels, queries, active, seeds, self._steps)
+            _count_unusable(active, slopes, self._lost)
             self._moves.step(active, self._steps, slopes, rows)
             self._steps += active
         if over.any():
@@ -124,7 +129,8 @@ class Slots:
     def _end(self, places: np.ndarray) -> None:
         runs = self._runs[places]
         queries = self._queries[places] + self._ledger.clean_queries(runs)
-        self._ledger.end(Ended(runs, self._rows[places], queries, self._steps[places]))
+        ended = Ended(runs, self._rows[places], queries, self._steps[places], self._lost[places])
+        self._ledger.end(ended)
         self._taken[places] = False
         self._steps[places] = 0
 
@@ -139,5 +145,16 @@ class Slots:
         points = runs // ledger.restarts
         self._rows[places] = self._moves.start(places, ledger.x[points], ledger.seeds[runs])
         self._runs[places], self._labels[places] = runs, ledger.y[points]
-        self._queries[places] = self._steps[places] = 0
+        self._queries[places] = self._steps[places] = self._lost[places] = 0
         self._taken[places] = True
+
+
+def _count_unusable(active: np.ndarray, slopes: np.ndarray, counts: np.ndarray) -> None:
+    """Adds 1 to the counts of active rows whose slopes are all 0, or not all finite."""
+    if slopes.dtype == np.float32:
+        from medrobust.attacks.engine import ball_kernels
+
+        ball_kernels.count_unusable(active, slopes.view(np.uint32), counts)
+    else:  # a user's own model may give float64
+        largest = np.abs(slopes).max(axis=1)
+        counts += active & ~((largest > 0) & np.isfinite(largest))
