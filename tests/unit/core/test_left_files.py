@@ -107,16 +107,12 @@ def test_the_array_of_a_killed_decoder_is_removed(tmp_path: Path, monkeypatch) -
 )
 def test_a_reader_that_stops_reading_gives_no_traceback(root: Path, arguments: list[str]) -> None:
     """As ``preflight | head``: the reader is gone when the text is written."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medrobust", *arguments],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root / "workflow/scripts")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    process.stdout.close()
-    said = process.stderr.read()
+    command = [sys.executable, "-m", "medrobust", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(root / "workflow/scripts")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=root, env=environment, **pipes) as process:
+        process.stdout.close()
+        said = process.stderr.read()
     # argparse, which prints the help, takes no notice.
-    assert process.wait() == (0 if "--help" in arguments else 128 + signal.SIGPIPE)
+    assert process.returncode == (0 if "--help" in arguments else 128 + signal.SIGPIPE)
     assert "Traceback" not in said and "Broken" not in said

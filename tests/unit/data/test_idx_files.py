@@ -36,10 +36,16 @@ def test_pictures_and_labels_are_read_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_idx(write(tmp_path, idx(labels)), (), most=10), labels)
 
 
+def test_a_file_that_somebody_unpacked_is_read_too(tmp_path: Path) -> None:
+    read = read_idx(write(tmp_path, idx(PICTURES), packed=False), (4, 5), most=7)
+    np.testing.assert_array_equal(read, PICTURES)
+
+
 DAMAGE = {
     "zero bytes": (b"", False, "ends within its header, after 0 bytes"),
-    "not packed": (idx(PICTURES), False, "no complete gzip file"),
-    "a web page": (b"<html>sign in</html>", False, "no complete gzip file"),
+    "a web page": (b"<html>sign in, please</html>", False, "begins with 3c 68 74 6d"),
+    "not packed, cut off": (idx(PICTURES)[:-1], False, "announces 140 values, but it holds 139"),
+    "not packed, too long": (idx(PICTURES) + b"x", False, "it holds more"),
     "cut off": (gzip.compress(idx(PICTURES))[:-20], False, "no complete gzip file"),
     "wrong checksum": (gzip.compress(idx(PICTURES))[:-8] + bytes(8), False, "no complete gzip"),
     "labels, renamed": (idx(np.arange(9, dtype=np.uint8)), True, "no IDX header .* 3 dim"),
