@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from medrobust.runtime.devices import MKL_MODE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,6 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ["MKL_CBWR"] = MKL_MODE
+
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,8 @@ def test_every_attack_goes_to_the_table_that_can_show_it(graph_of):
     assert entry["attack_records"] == {
         name: f"{place}/{name}/records.parquet" for name in ("near", "cohort")
     }
-    assert entry_files([entry]) == {"attack_records": list(entry["attack_records"].values())}
+    files = {"attack_records": list(entry["attack_records"].values())}
+    assert entry_files([entry]) == files | {"states": [f"{place}/clean.json"]}
     call = call_of(graph, "build_artefact", study="mine", run="smoke-code", artefact="distances")
     assert call.inputs["attack_records"] == list(entry["attack_records"].values())
 
