@@ -54,7 +54,9 @@ def draw_artefact(study, name):
             name:
                 artefact.alias
             input:
+                # All its files: one that got lost is drawn again.
                 main,
+                *outputs.values(),
             message:
                 f"{study}, {artefact.label} is made: {{input}}"
 

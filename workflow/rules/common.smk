@@ -122,6 +122,12 @@ def comparison_files(study):
     return [f"{folder}/comparison.csv", f"{folder}/comparison.html", *printed]
 
 
+def artefact_files(study):
+    # All formats, the main ones first: a file that got lost is drawn again.
+    calls_ = [calls.artefact_outputs(GRAPH, study, name) for name in GRAPH.study(study).artefacts]
+    return GRAPH.artefacts(study) + [file for outputs in calls_ for file in outputs.values()]
+
+
 def study_files(*studies):
     # Asked for when the targets are known: what is missing can be told without any data.
     def files(_):
@@ -132,7 +138,7 @@ def study_files(*studies):
         return [
             file
             for study in studies
-            for file in (*GRAPH.artefacts(study), *comparison_files(study))
+            for file in (*artefact_files(study), *comparison_files(study))
         ]
 
     return files

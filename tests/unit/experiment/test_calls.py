@@ -68,6 +68,15 @@ def given(job):
     return run_job.given_by(job)
 
 
+def test_a_lost_file_of_an_artefact_is_asked_for(graph, snakemake_jobs):
+    """Else a figure without its SVG counts as made."""
+    asked = {str(file) for job in snakemake_jobs if job.name == "all" for file in job.input}
+    for study in graph.resolved.studies:
+        for name in graph.study(study).artefacts:
+            outputs = calls.artefact_outputs(graph, study, name)
+            assert set(outputs.values()) <= asked, (study, name)
+
+
 def test_every_job_is_a_kind_and_the_other_way_round():
     assert set(calls.KINDS) == set(JOBS)
 

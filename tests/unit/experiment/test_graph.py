@@ -368,3 +368,15 @@ def test_parts_that_are_left_out_leave_their_attacks(root, elsewhere):
     assert entries_of(graph, "nsr", artefacts_of("nsr")["figure6"]) == []
     entries = entries_of(graph, "nsr", artefacts_of("nsr")["figure1"])
     assert len(entries) == 8 and "MLP:ce" not in {entry["model"] for entry in entries}
+
+
+def test_what_is_drawn_from_committed_records_says_so(root, elsewhere):
+    from medrobust.experiment import captions
+
+    of_study = {"scale": "laptop", "studies": ["signnet"]}
+    own = captions.run_facts(build_graph(of_study, root), "signnet")
+    assert own["drawn_from"] == "" and "records_from" not in own["command"]
+    folder = f"{root}/docs/evidence/signnet"
+    facts = captions.run_facts(build_graph(of_study | {"records_from": folder}, root), "signnet")
+    assert facts["drawn_from"] == folder
+    assert f"records_from={folder}" in facts["command"] and "scale=laptop" in facts["command"]

@@ -18,7 +18,9 @@ from medrobust.reporting.catalogue import Artefact
 def run_facts(graph: Graph, study: str) -> dict[str, Any]:
     """Returns what every file of a study states of the run that made it."""
     config = graph.resolved.config
-    settings = changed_settings(config, without=NOT_IN_CAPTIONS)
+    # What was drawn from committed records is drawn again from these alone.
+    left_out = [name for name in NOT_IN_CAPTIONS if name != "records_from"]
+    settings = changed_settings(config, without=left_out)
     return {
         "run": graph.resolved.run,
         "scale": config.scale,
@@ -27,6 +29,7 @@ def run_facts(graph: Graph, study: str) -> dict[str, Any]:
         "config_hash": graph.study_hash(study),
         "command": f"snakemake --cores 8 --use-conda {study}{settings}",
         "unlike_the_paper": graph.resolved.unlike_the_paper(study),
+        "drawn_from": config.records_from or "",
     }
 
 

@@ -181,7 +181,7 @@ def gather_records(
     joined_arrays: str,
     made_with: str,
 ) -> None:
-    """Joins the chunks of an attack into one table and one file of arrays.
+    """Joins the chunks of an attack into one table and one file of arrays, both by point.
 
     Args:
         chunks, arrays: the files that :func:`attack_chunk` wrote, in the order of points.
@@ -196,11 +196,14 @@ def gather_records(
 
     io.write_table(records, read_records(chunks))
     parts = [io.read_tensors(file) for file in arrays]
-    io.write_tensors(
-        joined_arrays,
-        {
-            name: values if name in BY_VARIANT else np.concatenate([part[name] for part in parts])
-            for name, values in parts[0].items()
-        },
-    )
+    joined = {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+        if name not in BY_VARIANT
+    }
+    if joined:
+        # Chunks are ordered each by itself; how points were divided into them may change nothing.
+        order = np.argsort(joined["point_id"], kind="stable")
+        joined = {name: values[order] for name, values in joined.items()}
+    io.write_tensors(joined_arrays, {**parts[0], **joined})
     io.write_json(made_with, machines(timings))

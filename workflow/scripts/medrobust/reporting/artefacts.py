@@ -70,13 +70,14 @@ class RunContext:
         scale: "paper", "laptop" or "smoke".
         protocol: "code" or "text".
         run: name of the run's folder, ``<scale>-<protocol>``.
-        commit: version of the code (empty if unknown).
+        commit: version of the code that draws (empty if unknown).
         config_hash: hash of the validated configuration.
         versions: package name to version.
         hardware: the machine in words.
         seed: root seed.
-        command: the command that was given.
+        command: one that makes it again.
         unlike_the_paper: a sentence on the amounts that differ from the paper's, "" if none does.
+        drawn_from: folder of the committed records that it is drawn from; "": of this run's own.
         failed: trainings behind the artefact that failed; nothing of them is shown or counted.
         warnings: what must be said of the attacks behind it, in sentences
             (:mod:`medrobust.reporting.attack_checks`).
@@ -93,6 +94,7 @@ class RunContext:
     seed: int
     command: str
     unlike_the_paper: str = ""
+    drawn_from: str = ""
     failed: tuple[FailedTraining, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -548,6 +550,7 @@ def write_figure_artefact(
         plotting.footer(figure, _small_print(context, sources, n, budget))
         if synthetic:
             plotting.mark_synthetic(figure)
+        plotting.settle(figure)
         for suffix, path in files.items():
             with io.atomic_path(path) as temporary:
                 figure.savefig(
@@ -574,7 +577,9 @@ def write_figure_artefact(
 
 def _small_print(context: RunContext, sources: Mapping[str, str], n: str, budget: str) -> str:
     data = "; ".join(f"{dataset} ({SOURCES[source]})" for dataset, source in sources.items())
-    code = f", commit {context.commit[:10]}" if context.commit else ""
+    # Committed records were made by other commits than the one that draws them.
+    by = "drawn from committed records by" if context.drawn_from else "commit"
+    code = f", {by} {context.commit[:10]}" if context.commit else ""
     shown = f"{data or 'Published numbers'}. n: {n}. {budget}"
     if failed := dict.fromkeys(one.model for one in context.failed):
         shown += f". {TRAINING_FAILED}: {', '.join(failed)}"
@@ -653,7 +658,7 @@ def write_provenance(
     """
     path = _with_suffix(stem, ".provenance.json")
     run = dataclasses.asdict(dataclasses.replace(context, versions=dict(context.versions)))
-    for name in ("failed", "warnings"):
+    for name in ("drawn_from", "failed", "warnings"):
         if not run[name]:
             del run[name]
     io.write_json(

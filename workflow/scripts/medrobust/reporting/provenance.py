@@ -17,8 +17,8 @@ def run_context(run: Mapping[str, Any], study: str) -> RunContext:
     """Returns the context that every artefact of a run states.
 
     Args:
-        run: ``scale, protocol, run, seed, config_hash, command, unlike_the_paper`` as the workflow
-            knows them.
+        run: ``scale, protocol, run, seed, config_hash, command, unlike_the_paper, drawn_from`` as
+            the workflow knows them.
         study: name of the study.
     """
     return RunContext(study=study, commit=commit(), versions=versions(), hardware=hardware(), **run)
