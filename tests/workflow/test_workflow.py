@@ -14,6 +14,7 @@ import pytest
 import yaml
 from medrobust.core.errors import InputError
 
+from tests.unit.raw_manifest import manifest_of
 from tests.workflow.conftest import LEFT_OUT, TINY, start, tiny, wait_for
 
 pytestmark = pytest.mark.workflow
@@ -362,13 +363,13 @@ def test_files_that_only_look_complete_leave_no_data_set(make_project, tmp_path)
     from medrobust.jobs.data import prepare
 
     row = ",".join(["0.0", "1.0", *["0.5"] * 185])
-    files = []
+    files = {}
     for name in ("mitbih_train.csv", "mitbih_test.csv"):
         path = tmp_path / name
         path.write_text("".join(f"{row},{label}.0\n" for label in range(5)))
-        files.append({"name": name, "path": str(path), "bytes": 1, "sha256": "0" * 64})
+        files[name] = path
     manifest = tmp_path / "raw.json"
-    manifest.write_text(json.dumps({"dataset": "mitbih", "source": "kaggle", "files": files}))
+    manifest.write_text(json.dumps({"dataset": "mitbih", "source": "kaggle"} | manifest_of(files)))
     common = {
         "dataset": "mitbih", "source": "kaggle", "manifest": str(manifest), "seed": 0,
         "standin": None, "allow_subset": True, "processes": 1,
