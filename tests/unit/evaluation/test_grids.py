@@ -92,10 +92,10 @@ def test_records_of_all_epsilons_stand_in_one_table(made):
 
 def test_kept_arrays_are_of_the_restart_that_succeeded(made):
     arrays = io.read_tensors(made / "arrays.safetensors")
-    assert arrays["point_id"].tolist() == [7, 3, 9]
+    assert arrays["point_id"].tolist() == [3, 7, 9]
     assert arrays["epsilon"].tolist() == [0.1, 0.3]
     # Point 3: its second restart succeeded (a value of 1 more); of point 7 the first counts.
-    assert arrays["x_adv"][..., 0].tolist() == [[0, 5], [1, 6], [10, 15]]
+    assert arrays["x_adv"][..., 0].tolist() == [[1, 6], [0, 5], [10, 15]]
     assert arrays["x"][:, 0].tolist() == [0, 0, 1]
 
 
