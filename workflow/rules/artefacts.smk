@@ -58,7 +58,7 @@ def draw_artefact(study, name):
                 main,
                 *outputs.values(),
             message:
-                f"{study}, {artefact.label} is made: {{input}}"
+                f"{study}, {artefact.label} is made: {{input[0]}}"
 
 
 for STUDY in GRAPH.resolved.studies:

@@ -115,17 +115,23 @@ def data_cards():
 
 
 def comparison_files(study):
-    folder = f"results/{RUN}/{study}/comparison"
     if GRAPH.study(study).published is None:
         return []
-    printed = [f"{folder}/printed.csv"] if parts_of(study).printed_averages else []
-    return [f"{folder}/comparison.csv", f"{folder}/comparison.html", *printed]
+    jobs = ["compare", *(["check_published"] if parts_of(study).printed_averages else [])]
+    return [
+        file.format(run=RUN, study=study)
+        for job in jobs
+        for file in calls.KINDS[job].outputs.values()
+    ]
 
 
 def artefact_files(study):
-    # All formats, the main ones first: a file that got lost is drawn again.
-    calls_ = [calls.artefact_outputs(GRAPH, study, name) for name in GRAPH.study(study).artefacts]
-    return GRAPH.artefacts(study) + [file for outputs in calls_ for file in outputs.values()]
+    # All formats: a file that got lost is drawn again.
+    return [
+        file
+        for name in GRAPH.study(study).artefacts
+        for file in calls.artefact_outputs(GRAPH, study, name).values()
+    ]
 
 
 def study_files(*studies):
@@ -136,9 +142,7 @@ def study_files(*studies):
         except InputError as error:
             raise WorkflowError(str(error)) from None
         return [
-            file
-            for study in studies
-            for file in (*artefact_files(study), *comparison_files(study))
+            file for study in studies for file in (*artefact_files(study), *comparison_files(study))
         ]
 
     return files

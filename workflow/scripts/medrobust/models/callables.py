@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ _MANY = 2**31
 _LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
-class OwnModel:
+class OwnModel(ABC):
     """What the kinds of a user's model have in common.
 
     Args:
@@ -99,8 +100,9 @@ class OwnModel:
     def _labels(self, rows: np.ndarray) -> np.ndarray:
         return self._scores(rows).argmax(axis=1)
 
+    @abstractmethod
     def _scores(self, rows: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Returns the checked scores of one whole block."""
 
     def _blocks(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         """Yields copies of blocks, padded by their last row, and how many of their rows count."""
