@@ -25,6 +25,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
+from medrobust.core.io import sha256_of_file
 from medrobust.data.formats.images import ImageSpec, read_images
 from medrobust.data.prepared.prepare import prepare
 
@@ -71,8 +72,8 @@ def prepare_x_rays(paths: list[Path], out: Path, processes: int) -> None:
         name = (
             f"PNEUMONIA/person{index}_virus_{index}" if index % 4 else f"NORMAL/IM-{index:04d}-0001"
         )
-        file = {"name": f"{folder}/{name}.jpeg", "path": str(path), "bytes": 1, "sha256": ""}
-        files.append(file)
+        known = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+        files.append({"name": f"{folder}/{name}.jpeg", "path": str(path)} | known)
     options = {"split": "official", "balanced": False}
     prepare(
         "chest_xray",

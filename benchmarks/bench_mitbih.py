@@ -22,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
+from medrobust.core.io import sha256_of_file
 from medrobust.data.prepared.audit import audit
 from medrobust.data.prepared.prepare import prepare
 from medrobust.data.sets import mitbih
@@ -68,7 +69,12 @@ def bench_records(folder: Path, repeat: int) -> None:
     plain = measure("48 records, rebuilt (loop over beats)", lambda: plain_rows(folder), repeat)
     print(f"    the same rows: {np.array_equal(beats.x, plain)}")
     listed = [
-        {"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": ""}
+        {
+            "name": name,
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "sha256": sha256_of_file(path),
+        }
         for name, path in files.items()
     ]
     with tempfile.TemporaryDirectory() as out:
