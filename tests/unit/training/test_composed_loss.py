@@ -177,7 +177,9 @@ def plain_training(architecture: str, name: str, initial, x, y, seed: int) -> di
             size = spec.adversary.epsilon
             start = torch.empty(len(rows), x.shape[1]).uniform_(-size, size, generator=draws)
             pairs = zip(x[rows], y[rows], start, strict=True)
-            each = [plain_pgd(spec.adversary, network, p[None], int(k), s[None]) for p, k, s in pairs]
+            each = [
+                plain_pgd(spec.adversary, network, p[None], int(k), s[None]) for p, k, s in pairs
+            ]
             found = torch.cat(each)
         if spec.normalise_kernels:
             with torch.no_grad():

@@ -97,10 +97,14 @@ class Spec(Settings):
         description="draw those kernels anew that had no gradient in the epoch before",
     )
     l1_decay: float = Field(
-        default=0.0, ge=0, description="learning_rate * l1_decay * sign(p) is taken off before every move"
+        default=0.0,
+        ge=0,
+        description="learning_rate * l1_decay * sign(p) is taken off before every move",
     )
     l2_decay: float = Field(
-        default=0.0, ge=0, description="learning_rate * l2_decay * p is taken off before every move"
+        default=0.0,
+        ge=0,
+        description="learning_rate * l2_decay * p is taken off before every move",
     )
     class_balanced: bool = Field(
         default=False, description="classes alternate, each repeated to the size of the largest"
