@@ -33,6 +33,7 @@ from medrobust.reporting.levels import (
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
 from medrobust.reporting.rows import (
+    STARS,
     attack_in_words,
     dataset_sources,
     plain,
@@ -100,7 +101,7 @@ def draw_robust_accuracy(request: Request) -> list[Path]:
             "Share of the test points that are classified correctly, by the radius ε of the attack "
             "(0: without attack). A point counts as misclassified if any run of the attack at this "
             "ε fools the model, or if it is misclassified without attack."
-            f"{interval_text(frame)}"
+            f"{interval_text(frame)}{_star_text(frame)}"
         ),
         context=request.context,
         sources=dataset_sources(request.entries, ()),
@@ -237,6 +238,10 @@ def _robust_panels(frame: pd.DataFrame, printed: Printed) -> list[Panel]:
             panel = level_panel(part, cell, title, corner="noise level ε")
             panels.append(panel if kind else _with_trainings(panel, part))
     return panels
+
+
+def _star_text(frame: pd.DataFrame) -> str:
+    return f" Difference: reproduced minus published; {STARS}." if frame["published"].any() else ""
 
 
 def _with_trainings(panel: Panel, part: pd.DataFrame) -> Panel:
