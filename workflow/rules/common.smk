@@ -7,6 +7,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+# What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
+# again took a tenth of a dry run. Garbage is still looked for, but seldom.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
+
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
@@ -61,11 +66,6 @@ wildcard_constraints:
     last=r"\d+",
     chunk=r"\d+",
 
-
-# A plan of 1,000 jobs is millions of objects that stay: looking through them for garbage again and
-# again is a tenth of a dry run. It is still looked for, a hundred times less often.
-gc.freeze()
-gc.set_threshold(100_000, 50, 100)
 
 CALLS = {}
 

@@ -641,6 +641,14 @@ def _of_protocol(
     return used
 
 
+def _check_division(attack: Attack, study: Study, where: str) -> None:
+    known = {model.architecture["name"] for model in study.models.values()}
+    named = attack.points_per_job
+    for architecture in named if isinstance(named, dict) else ():
+        if architecture not in known:
+            raise unknown_name("architecture", architecture, sorted(known), where=where)
+
+
 def _check_names(
     name: str, study: Study, file: str, registry: Mapping[str, DatasetEntry], scale: Scale
 ) -> None:
@@ -653,6 +661,7 @@ def _check_names(
     for attack_name, attack in study.attacks.items():
         place = f"attacks.{attack_name}"
         attack_spec(attack, file=file, prefix=place)
+        _check_division(attack, study, f"{file}, key {place}.points_per_job")
         for model_name in attack.models or []:
             if model_name not in study.models:
                 where = f"{file}, key {place}.models"
