@@ -36,7 +36,7 @@ from medrobust.reporting.rows import (
     attack_in_words,
     dataset_sources,
     plain,
-    published_outside,
+    star,
     with_synthetic_mark,
 )
 
@@ -226,7 +226,7 @@ def _range_text(row: Mapping[str, Any]) -> str:
 def _robust_panels(frame: pd.DataFrame, printed: Printed) -> list[Panel]:
     panels = []
     decimals = max((digits for _, _, digits in printed.values()), default=DECIMALS)
-    stars = partial(_star, decimals=decimals)
+    stars = partial(star, decimals=decimals)
     for (dataset, attack), part in frame.groupby(["dataset", "attack"], sort=False):
         kinds = {"": partial(reproduced_text, decimals=DECIMALS)}
         if part["published"].notna().any():
@@ -242,10 +242,6 @@ def _robust_panels(frame: pd.DataFrame, printed: Printed) -> list[Panel]:
 def _with_trainings(panel: Panel, part: pd.DataFrame) -> Panel:
     first = part.drop_duplicates("method")
     return Panel(panel.frame.join(_cells(first, _trained).drop(columns="model")), panel.title)
-
-
-def _star(row: Mapping[str, Any], decimals: int) -> str:
-    return "*" if published_outside(row, decimals) else ""
 
 
 def _distance_cells(part: pd.DataFrame) -> pd.DataFrame:
