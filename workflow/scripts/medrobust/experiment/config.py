@@ -24,7 +24,7 @@ from medrobust.core.registry import parse_spec
 from medrobust.core.schema import Settings, checked, unknown_name
 from medrobust.core.yaml_files import read_yaml, typed
 from medrobust.data.registry import STANDIN, DatasetEntry, load_registry
-from medrobust.experiment.amounts import differences
+from medrobust.experiment.amounts import TRAINED_OTHERWISE, differences, trained_otherwise
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.reporting.generic import GENERIC
 from medrobust.training.contract import method_of
@@ -298,7 +298,11 @@ class Resolved:
             unlike, whose = differences(settings, printed, "its file"), "those of the study's file"
         else:
             unlike, whose = differences(settings, printed), "the paper's"
-        return f"Amounts unlike {whose}, over all that ran: {unlike}." if unlike else ""
+        if not unlike:
+            return ""
+        sentence = f"Amounts unlike {whose}, over all that ran: {unlike}."
+        less = trained_otherwise(settings, printed)
+        return f"{sentence} {TRAINED_OTHERWISE}" if less else sentence
 
 
 def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
