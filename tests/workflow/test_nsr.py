@@ -116,3 +116,17 @@ def test_the_text_protocol_is_complete(made, scale):
         "-n", "nsr", "--config", f"scale={scale}", "protocol=text", "studies=[nsr]"
     )
     assert "train" in output and "nsr_table12" in output
+
+
+def test_a_training_that_diverges_has_failed_and_the_other_is_reported(make_project):
+    project = make_project()
+    rate = "overrides={nsr: {models: {mlp_ce: {method: {learning_rate: 1.0e+30}}}}}"
+    output = project.snakemake("nsr_tab1", *SETTINGS, rate)
+    assert "TRAINING FAILED: nsr, mlp_ce" in output
+    (path,) = project.folder.glob("results/smoke-code-*/nsr/tables/table1.csv")
+    table = pd.read_csv(path).set_index("method")
+    assert table.loc["MLP:ce", "status"].str.match(r"training failed \(loss not finite in e").all()
+    assert table.loc["MLP:ce", ["reproduced", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert table.loc["MLP:loss2", "reproduced"].between(0, 1).all()
+    text = path.with_suffix(".md").read_text()
+    assert "| ce | training failed | training failed |" in text

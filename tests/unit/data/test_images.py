@@ -47,17 +47,20 @@ def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG file that promises a picture and holds none of it."""
+def png(width: int, height: int, rows: bytes, *, bits=8, colour=2, interlaced=0, piece=0) -> bytes:
+    """A PNG file whose data are ``rows``, each behind its filter, whatever the header says."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + data
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
+    if colour == 3:
+        header += chunk(b"PLTE", bytes(range(256)) * 3 if bits == 8 else bytes(range(3 << bits)))
+    packed = zlib.compress(rows)
+    piece = piece or len(packed)
+    data = [chunk(b"IDAT", packed[at : at + piece]) for at in range(0, len(packed), piece)]
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(data) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(
@@ -173,9 +176,9 @@ def spoilt(folder: Path) -> dict[str, str]:
         (folder / f"cut_{name}").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.png").write_bytes(b"")
     (folder / "page.jpeg").write_text("<!doctype html><title>Sign in</title>")
-    (folder / "giant.png").write_bytes(png_header(60_000, 60_000))
-    (folder / "large.png").write_bytes(png_header(10_000, 7_000))
-    (folder / "hollow.png").write_bytes(png_header(60, 60))
+    (folder / "giant.png").write_bytes(png(60_000, 60_000, b""))
+    (folder / "large.png").write_bytes(png(10_000, 7_000, b""))
+    (folder / "hollow.png").write_bytes(png(60, 60, b""))
     Image.new("I;16", (5, 5), 3000).save(folder / "deep.png")
     Image.new("CMYK", (5, 5)).save(folder / "ink.tif")
     pages = [Image.new("L", (5, 5), value) for value in (1, 2)]
@@ -240,27 +243,121 @@ def png_of_16_bits(values: np.ndarray) -> bytes:
     """A PNG of uint16 ``[height, width, channels]``, which Pillow cannot write."""
     height, width, channels = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return png(width, height, rows, bits=16, colour={1: 0, 2: 4, 3: 2, 4: 6}[channels])
 
 
-def tiff_of_16_bits(values: np.ndarray) -> bytes:
-    """An uncompressed TIFF of uint16 ``[height, width, 3]``."""
+#: Colour type and bits of a channel, for every kind of PNG that is read; channels of the type.
+KINDS = [(0, 1), (0, 2), (0, 4), (0, 8), (2, 8), (3, 1), (3, 2), (3, 4), (3, 8), (4, 8), (6, 8)]
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+#: Pass of each pixel of a square of 8 (PNG, third edition, figure 8.1).
+ADAM7 = (
+    "16462646",
+    "77777777",
+    "56565656",
+    "77777777",
+    "36463646",
+    "77777777",
+    "56565656",
+    "7" * 8,
+)
+
+
+def rows_of(width: int, height: int, colour: int, bits: int, interlaced: int) -> list[int]:
+    """Returns the bytes of each row of a PNG, in the order of the file."""
+    sizes = []
+    for step in "1234567" if interlaced else "0":
+        for y in range(height):
+            n = sum(not interlaced or ADAM7[y % 8][x % 8] == step for x in range(width))
+            sizes += [1 + (n * bits * CHANNELS[colour] + 7) // 8] if n else []
+    return sizes
+
+
+@pytest.mark.parametrize(("piece", "black"), [(0, False), (0, True), (7, True)])
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("colour", "bits"), KINDS)
+def test_a_png_with_fewer_rows_than_its_header_says_is_named(
+    tmp_path: Path, colour: int, bits: int, interlaced: int, black: bool, piece: int
+) -> None:
+    """Pillow leaves them black, without a word."""
+    kind = {"bits": bits, "colour": colour, "interlaced": interlaced, "piece": piece}
+    whole, cut = [], {}
+    for width, height in ((13, 11), (16, 8), (1, 1), (3, 1), (1, 6)):
+        sizes = rows_of(width, height, colour, bits, interlaced)
+        rows = [b"\0" + (b"\0" if black else b"\xc9") * (size - 1) for size in sizes]
+        for missing in sorted({0, 1, len(rows) // 2, len(rows)}):
+            path = tmp_path / f"{width}x{height}-{missing}.png"
+            held = b"".join(rows[: len(rows) - missing])
+            path.write_bytes(png(width, height, held, **kind))
+            if missing:
+                cut[path] = f"its data end after {len(held)} of {sum(sizes)} bytes of pixels"
+            else:
+                whole.append(path)
+    assert len(read_images(whole, RGB).x) == 5
+    with pytest.raises(InputError, match=f"{len(cut)} of {len(cut)} images cannot") as caught:
+        read_images(list(cut), RGB)
+    for line, (path, ends) in zip(str(caught.value).splitlines()[1:], cut.items(), strict=False):
+        assert str(path) in line
+        # Of no row, and where the stream ends in a chunk of its own, Pillow tells itself.
+        assert ends in line or ((piece or "after 0 of" in ends) and "file is truncated" in line)
+
+
+def test_a_png_is_counted_where_its_last_row_is_black(tmp_path: Path, monkeypatch) -> None:
+    """Counting costs half as much as decoding."""
+    counted = []
+    found = images._png_found
+    monkeypatch.setattr(images, "_png_found", lambda *of: counted.append(1) or found(*of))
+    bright = np.full((40, 30), 9, np.uint8)
+    for last, times in ((9, 0), (0, 1)):
+        bright[-1] = last
+        Image.fromarray(bright).save(tmp_path / "x.png")
+        read_images([tmp_path / "x.png"], RGB)
+        assert len(counted) == times
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+def test_an_uncompressed_tiff_with_fewer_rows_than_its_header_says_is_named(
+    tmp_path: Path, planes: int
+) -> None:
+    whole = tiff(np.full((20, 30, 3), 90, np.uint8), rows=5, planes=planes)
+    cut = tiff(np.full((20, 30, 3), 90, np.uint8), rows=5, planes=planes, strips_missing=1)
+    (tmp_path / "whole.tif").write_bytes(whole)
+    (tmp_path / "cut.tif").write_bytes(cut)
+    assert (read_images([tmp_path / "whole.tif"], RGB).x == 90).all()
+    with pytest.raises(InputError, match=r"cut.tif: the file is damaged: it holds \d+ of 600 pixe"):
+        read_images([tmp_path / "cut.tif"], RGB)
+
+
+def tiff(values: np.ndarray, rows: int = 0, planes: int = 1, strips_missing: int = 0) -> bytes:
+    """An uncompressed TIFF of ``[height, width, 3]``, in strips of so many rows (0: in one).
+
+    ``planes`` is 1 with the channels of a pixel side by side, 2 with each in strips of its own.
+    """
     height, width, _ = values.shape
-    data = values.astype("<u2").tobytes()
+    rows = rows or height
+    layers = [values] if planes == 1 else [values[..., channel] for channel in range(3)]
+    strips = [layer[y : y + rows] for layer in layers for y in range(0, height, rows)]
+    data = [strip.astype(values.dtype.newbyteorder("<")).tobytes() for strip in strips]
+    data = data[: len(data) - strips_missing]
     short, long = 3, 4
-    entries = [(256, short, 1, width), (257, short, 1, height), (258, short, 3, 134)]
-    entries += [(259, short, 1, 1), (262, short, 1, 2), (273, long, 1, 140), (277, short, 1, 3)]
-    entries += [(278, short, 1, height), (279, long, 1, len(data)), (284, short, 1, 1)]
+    bits = 8 * values.dtype.itemsize
+    # Values that are longer than four bytes lie behind the table, then the strips.
+    after = 8 + 2 + 12 * 10 + 4
+    places = after + 6 + 8 * len(data)
+    starts = [places + sum(map(len, data[:n])) for n in range(len(data))]
+    lengths = [len(strip) for strip in data]
+
+    def longs(numbers: list[int], place: int) -> tuple[int, int, int]:
+        return long, len(numbers), numbers[0] if len(numbers) == 1 else place
+
+    entries = [(256, short, 1, width), (257, short, 1, height), (258, short, 3, after)]
+    entries += [(259, short, 1, 1), (262, short, 1, 2), (273, *longs(starts, after + 6))]
+    entries += [(277, short, 1, 3), (278, short, 1, rows)]
+    entries += [(279, *longs(lengths, after + 6 + 4 * len(data))), (284, short, 1, planes)]
     table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + table + bytes(4)
-    return head + struct.pack("<3H", 16, 16, 16) + data
+    extra = struct.pack("<3H", bits, bits, bits)
+    extra += struct.pack(f"<{2 * len(data)}I", *starts, *lengths)
+    return head + extra + b"".join(data)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -270,7 +367,7 @@ def test_more_than_8_bits_are_no_picture(tmp_path: Path, channels: int) -> None:
     (tmp_path / "x.png").write_bytes(png_of_16_bits(values))
     paths = [tmp_path / "x.png"]
     if channels == 3:
-        (tmp_path / "x.tif").write_bytes(tiff_of_16_bits(values))
+        (tmp_path / "x.tif").write_bytes(tiff(values))
         paths.append(tmp_path / "x.tif")
     with pytest.raises(InputError) as caught:
         read_images(paths, RGB)

@@ -244,6 +244,19 @@ def test_two_sizes_of_a_voxel_are_a_finding(heart, tmp_path: Path) -> None:
     assert "case_000" in finding["text"] and "pixdim" in finding["text"]
 
 
+def test_two_positions_are_a_finding(heart, tmp_path: Path) -> None:
+    """The qform of one mask is mirrored, its sform is not."""
+    entry, files, raw = heart
+    volume = nibabel.Nifti1Image.from_bytes(gzip.decompress(files[LABEL]))
+    volume.set_sform(AFFINE, 1)
+    volume.set_qform(AFFINE * [-1, 1, 1, 1], 1)
+    files[LABEL] = gzip.compress(volume.to_bytes())
+    card = prepared(entry, laid_out(raw, files), tmp_path / "out")
+    (finding,) = [f for f in card["audit"] if f["code"] == "volume_position"]
+    assert finding["level"] == "warning" and finding["rows"] == [0]
+    assert finding["text"].startswith("In 1 case the header states two positions")
+
+
 @pytest.mark.parametrize(("shear", "refused"), [(3e-4, True), (0.3, True), (5e-5, False)])
 def test_axes_that_nnunets_reader_refuses_stop(heart, tmp_path: Path, shear, refused) -> None:
     """SimpleITK 2.5.7 opened a file with a cosine of 0.0001 between its axes, and not 0.0003."""

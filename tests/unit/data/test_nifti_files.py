@@ -110,3 +110,17 @@ def test_damaged_bytes_give_a_volume_or_a_clear_error(tmp_path: Path, changes, k
     except InputError:
         return
     assert volume.data.nbytes <= 8 * len(value) and np.isfinite(volume.data).all()
+
+
+@pytest.mark.parametrize(("unit", "size"), [("mm", 1.5), ("meter", 0.0015), ("micron", 1500.0)])
+def test_sizes_are_millimetres_whatever_the_header_counts_in(tmp_path: Path, unit, size) -> None:
+    affine = np.diag([size, size, size, 1.0])
+    affine[:3, 3] = 4 * size
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    volume = read_volume(tmp_path / "x.nii.gz")
+    np.testing.assert_allclose(volume.spacing, 1.5, rtol=1e-6)
+    np.testing.assert_allclose(volume.affine[:3, :3], 1.5 * np.eye(3), rtol=1e-6)
+    np.testing.assert_allclose(volume.affine[:3, 3], 6, rtol=1e-6)
+    assert volume.one_position

@@ -280,7 +280,10 @@ class _Inspection:
         at_hand = bool(located.files or any(located.trees.values()))
         if at_hand and located.archive is None and not self.allow_subset:
             text = _at_hand(located) + _lacking(located)
-            yield PreflightItem("note", study, subject, text, "`allow_subset: true` uses a part")
+            # Of a few named files, such as images and their labels, each is needed.
+            parts = located.source.trees or located.source.kind == "physionet"
+            remedy = "`allow_subset: true` uses a part" if parts else _BESIDE
+            yield PreflightItem("note", study, subject, text, remedy)
         for text in unused_files(dataset, self.folders, list(self.registry.values())):
             yield PreflightItem("note", study, subject, text)
         if any(source.account == "kaggle" for source in dataset.sources.values()):
@@ -390,6 +393,9 @@ def _renamed(located: Located) -> str:
         other = [p for p in located.trees[tree.pattern] if not p.match(tree.pattern)]
         names += [f"{len(other):,} like {other[0].name} as {tree.pattern}"] if other else []
     return f" ({', '.join(names)})" if names else ""
+
+
+_BESIDE = "put the missing files beside it, or they are downloaded"
 
 
 def _lacking(located: Located) -> str:

@@ -8,15 +8,18 @@ size asked for. Rows depend on the files and their order alone, not on the numbe
 Memory is bounded: a process holds one picture at a time, and the array is a memory-mapped file.
 Files that cannot be read (damaged, cut short, empty, no image, too large, of a mode or a number of
 bits without a stated rule) are all listed by name in one error. Decoders of JPEG repair in silence
-(what is missing becomes grey), so each JPEG is first decoded by one that refuses. Orientation tags
-(EXIF) are applied: a picture is read as a viewer shows it.
+(what is missing becomes grey), so each JPEG is first decoded by one that refuses. Rows that a PNG
+or an uncompressed TIFF promises and does not hold would stay black; they are looked for.
+Orientation tags (EXIF) are applied: a picture is read as a viewer shows it.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -51,6 +54,8 @@ REDUCING_GAP = 2.0
 """A JPEG is decoded at least this many times larger than the final size, then averaged."""
 
 _TIFF_BITS = 258
+_TIFF_SAMPLES = 277
+_TIFF_PLANES = 284
 _EXIF_ORIENTATION = 274
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
@@ -63,6 +68,21 @@ _TURNS = {
 }
 """What makes a picture of this EXIF orientation upright (TIFF 6.0, tag 274)."""
 _SIDEWAYS = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Channels of each colour type (PNG, third edition, 11.2.1)."""
+_PNG_WHOLE = ((0, 0, 1, 1),)
+_PNG_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""First column and row of each pass of an interlaced picture, and the steps to the next (8.1)."""
+_INFLATED_AT_ONCE = 1 << 20
 
 _FILES_PER_TASK = 32
 _NAMES_SHOWN = 100
@@ -191,6 +211,8 @@ def decode(path: str | Path, spec: ImageSpec) -> tuple[np.ndarray, tuple[int, in
         _check(image)
         if image.format == "JPEG":
             _check_jpeg(content)
+        elif image.format == "PNG":
+            _check_png(image, content)
         orientation = _orientation(image)
         # Pillow turns pictures of TIFF files itself.
         turn = _TURNS.get(orientation) if image.format != "TIFF" else None
@@ -226,6 +248,7 @@ def _check(image: Image) -> None:
         raise _UnreadableError(f"no rule for pictures of mode {image.mode}")
     if (bits := _bits(image)) > BITS:
         raise _UnreadableError(f"no rule for {bits} bits per channel")
+    _check_strips(image)
 
 
 def _bits(image: Image) -> int:
@@ -235,6 +258,21 @@ def _bits(image: Image) -> int:
     # The decoder's name of the raw bytes, such as "RGB;16B"; other formats have no more than 8.
     wide = image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile)
     return 16 if wide else BITS
+
+
+def _check_strips(image: Image) -> None:
+    """Raises where the strips of an uncompressed picture are fewer than its pixels (TIFF)."""
+    raw = [extents for codec, extents, *_ in image.tile if codec == "raw"]
+    if image.format != "TIFF" or not raw:
+        return
+    tags = image.tag_v2
+    planes = tags.get(_TIFF_SAMPLES, 1) if tags.get(_TIFF_PLANES, 1) == 2 else 1
+    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in raw)
+    width, height = image.size
+    if covered < width * height * planes:
+        raise _UnreadableError(
+            f"the file is damaged: it holds {covered // planes:,} of {width * height:,} pixels"
+        )
 
 
 def _orientation(image: Image) -> int:
@@ -256,6 +294,55 @@ def _check_jpeg(content: bytes) -> None:
     except ValueError as error:
         if "extraneous bytes" not in str(error):
             raise _UnreadableError(f"the file is damaged: {error}") from None
+
+
+def _check_png(image: Image, content: bytes) -> None:
+    """Loads the picture; raises where the compressed stream ends before it, which stays black.
+
+    Pillow checks the header and the checksum of the stream. It gives whole rows, in order, so a
+    last row that is not all 0 says that none is missing; counting the bytes of the stream, which
+    takes up to half as long as decoding, is for the others.
+    """
+    image.load()
+    width, height = image.size
+    last = image.crop((0, height - 1, width, height))
+    if not image.info.get("interlace") and last.getbbox():
+        return
+    promised = _png_promised(content)
+    found = _png_found(content, promised)
+    if found < promised:
+        raise _UnreadableError(
+            f"the file is damaged: its data end after {found:,} of {promised:,} bytes of pixels"
+        )
+
+
+def _png_promised(content: bytes) -> int:
+    """Returns the bytes of pixels, and of each row's filter, that a PNG's header promises."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(
+        ">IIBBBBB", content, content.index(b"IHDR") + 4
+    )
+    total = 0
+    for column, row, across, down in _PNG_ADAM7 if interlaced else _PNG_WHOLE:
+        columns = max(0, -(-(width - column) // across))
+        rows = max(0, -(-(height - row) // down))
+        # A pass without pixels has no filters either.
+        total += rows * (1 + -(-columns * bits * _PNG_CHANNELS[colour] // 8)) if columns else 0
+    return total
+
+
+def _png_found(content: bytes, enough: int) -> int:
+    """Returns the bytes that the data chunks of a PNG unpack to, counted until there are enough."""
+    stream, total, place = zlib.decompressobj(), 0, 8
+    while place + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, place)
+        packed = content[place + 8 : place + 8 + size] if kind == b"IDAT" else b""
+        while total < enough:
+            unpacked = stream.decompress(packed, _INFLATED_AT_ONCE)
+            total, packed = total + len(unpacked), stream.unconsumed_tail
+            if not unpacked and not packed:
+                break
+        place += 12 + size
+    return total
 
 
 def _in_mode(image: Image, mode: str) -> Image:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 2**30
 """No unpacked volume of these data sets has more; the largest have about 100 MB."""
 
+_MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""Of each unit of length that a header can state; where it states none they are millimetres."""
+
 _GZIP = b"\x1f\x8b"
 _AGAIN = "get the release again."
 
@@ -37,14 +40,17 @@ class Volume:
     Attributes:
         data: ``[x, y, z]`` or ``[x, y, z, channels]``, scaled as the header says; finite.
         affine: ``[4, 4]`` float64, from voxel to millimetres (right, anterior, superior).
-        spacing: size of a voxel along x, y, z in millimetres, as the header states it.
+        spacing: size of a voxel along x, y, z in millimetres, as the header states it (``pixdim``).
         orientation: direction of each axis, such as "RAS".
+        one_position: whether the header's two affines, if it has both (qform, sform), are the same;
+            ``affine`` is the sform then.
     """
 
     data: np.ndarray
     affine: np.ndarray
     spacing: tuple[float, float, float]
     orientation: str
+    one_position: bool = True
 
 
 def read_volume(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Volume:
@@ -62,8 +68,10 @@ def read_volume(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Volume:
     image = _parsed(_unpacked(path, max_bytes), path)
     try:
         data = np.asanyarray(image.dataobj)
-        spacing = tuple(float(size) for size in image.header.get_zooms()[:3])
-        orientation = _orientation(image.affine)
+        scale = _MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 1.0)
+        spacing = tuple(scale * float(size) for size in image.header.get_zooms()[:3])
+        affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, np.float64)
+        orientation = _orientation(affine)
     except (ValueError, TypeError, OverflowError, IndexError, np.linalg.LinAlgError) as error:
         raise _damaged(path, str(error)) from None
     if data.dtype.kind not in "iuf":
@@ -72,7 +80,7 @@ def read_volume(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Volume:
         raise _damaged(path, "some voxels are not finite numbers")
     if not np.isfinite(image.affine).all() or not all(size > 0 for size in spacing):
         raise _damaged(path, "the position or the size of a voxel is not a finite number")
-    return Volume(data, np.asarray(image.affine, np.float64), spacing, orientation)
+    return Volume(data, affine, spacing, orientation, _one_position(image.header, data.shape))
 
 
 def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray) -> None:
@@ -160,6 +168,20 @@ def _orientation(affine: np.ndarray) -> str:
     import nibabel
 
     return "".join(axis or "?" for axis in nibabel.aff2axcodes(affine))
+
+
+def _one_position(header: Any, shape: tuple[int, ...]) -> bool:
+    """Tells whether no corner of the volume lies apart by more than a tenth of a voxel's side."""
+    try:
+        forms = [form for form, code in (header.get_qform(True), header.get_sform(True)) if code]
+    except ValueError:  # a quaternion that is none
+        return int(header["sform_code"]) == 0
+    if len(forms) < 2:
+        return True
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], float).T
+    corners[:3] *= np.array(shape[:3])[:, None] - 1
+    apart = np.abs((forms[0] - forms[1]) @ corners).max()
+    return bool(apart <= 0.1 * min(np.linalg.norm(forms[1][:3, :3], axis=0)))
 
 
 def _damaged(path: Path, reason: str) -> InputError:

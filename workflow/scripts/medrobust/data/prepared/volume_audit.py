@@ -64,6 +64,7 @@ def case_facts(
         "grid": _same_grid(image, label),
         "axes": _at_right_angles(image) and _at_right_angles(label),
         "voxel_size": _one_voxel_size(image) and _one_voxel_size(label),
+        "position": image.one_position and label.one_position,
     }
     values = np.ascontiguousarray(image.data)
     return CaseFacts(
@@ -155,6 +156,11 @@ _TEXTS = {
         "the header states two sizes of a voxel, in pixdim and in its affine; nnU-Net and the "
         "volumes in millilitres here go by pixdim",
     ),
+    "position": (
+        "warning",
+        "the header states two positions, in its qform and its sform; programs differ in which "
+        "they read, and left may be right",
+    ),
 }
 
 
@@ -163,7 +169,9 @@ def _problems(cases: Sequence[CaseFacts]) -> list[AuditFinding]:
     for problem, (level, text) in _TEXTS.items():
         rows = [row for row, case in enumerate(cases) if problem in case.problems]
         if rows:
-            sentence = f"In {len(rows)} cases {text}, such as {cases[rows[0]].name}."
+            sentence = (
+                f"In {len(rows)} case{'s' * (len(rows) > 1)} {text}, such as {cases[rows[0]].name}."
+            )
             findings.append(_finding(f"volume_{problem}", level, sentence, rows))
     return findings
 
