@@ -88,11 +88,13 @@ class HopSkipJumpSpec(Settings):
     clip_max: Finite | None = Field(
         default=None, description="upper end of that box; null: the largest training value"
     )
-    start: Literal["random", "blended", "fixed"] = Field(
+    start: Literal["random", "blended", "outward", "fixed"] = Field(
         default="random",
-        description="random: uniform in the box; blended: where none of these is adversarial, "
-        "init_size points more, among them blends of the point with noise; fixed: given by the "
-        "caller for each point",
+        description="random: uniform in the box, as published; blended: where none of these is "
+        "adversarial, init_size points more, among them blends of the point with noise; outward: "
+        "the nearest adversarial point on lines from the point, searched outwards with at most "
+        "init_size queries, and where there is none, a start as blended and the line to it; fixed: "
+        "given by the caller for each point",
     )
     refinement: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
         default=0.0,
