@@ -36,9 +36,14 @@ class Effort:
     halvings: int
 
     @classmethod
-    def within(cls, queries: int) -> Effort:
-        """Returns about as many lines as queries on each; together at most ``queries`` (>= 1)."""
-        lines = math.isqrt(queries)
+    def within(cls, queries: int, lines: int | None = None) -> Effort:
+        """Returns an effort of at most ``queries`` (>= 1).
+
+        Args:
+            queries: of a run.
+            lines: by default about as many as there are queries on each.
+        """
+        lines = math.isqrt(queries) if lines is None else lines
         each = queries // lines
         halvings = min(_MOST_HALVINGS, each // 4)
         return cls(lines, each - halvings, halvings)

@@ -127,21 +127,21 @@ def find_starts(
         seeds: of the runs.
         spec: settings that ask for starts to be drawn.
         asks: given rows, float32 ``[k, *shape]``, and their runs, int64 ``[k]``: which rows are
-            adversarial. All rows count as queries.
+            adversarial, bool ``[k]``. All rows count as queries.
     """
     starts: list[np.ndarray | None] = [None] * len(points)
-    if spec.start == "outward":
+    if spec.start == "outward" and len(points):
         effort = Effort.within(spec.init_size)
-        group = max(min(spec.batch_size, _LINE_BYTES // (4 * points[0].size)) // effort.lines, 1)
+        rows = min(spec.batch_size, _LINE_BYTES // (4 * points[0].size))
+        group = max(rows // effort.lines, 1)
         for first in range(0, len(points), group):
             runs = np.arange(first, min(first + group, len(points)))
             ends = [line_ends(points[i], seeds[i], effort.lines, spec.box()) for i in runs]
-            for i, start in zip(runs, _on_lines(points, runs, ends, spec, asks), strict=True):
-                starts[i] = start
-    for i, start in enumerate(starts):
-        if start is None:
-            starts[i] = _drawn_start(points, i, seeds[i], spec, asks)
-    return starts
+            starts[first : first + group] = _on_lines(points, runs, ends, effort, spec, asks)
+    return [
+        _drawn_start(points, i, seeds[i], spec, asks) if start is None else start
+        for i, start in enumerate(starts)
+    ]
 
 
 def _drawn_start(
@@ -152,7 +152,8 @@ def _drawn_start(
     start = first_adversarial(candidates, lambda rows: asks(rows, np.full(len(rows), run)))
     if start is None or spec.start != "outward":
         return start
-    nearer = _on_lines(points, np.array([run]), [start[None]], spec, asks)[0]
+    effort = Effort.within(min(spec.init_size, DRAWS), lines=1)
+    nearer = _on_lines(points, np.array([run]), [start[None]], effort, spec, asks)[0]
     return start if nearer is None else nearer
 
 
@@ -160,6 +161,7 @@ def _on_lines(
     points: np.ndarray,
     runs: np.ndarray,
     ends: list[np.ndarray],
+    effort: Effort,
     spec: HopSkipJumpSpec,
     asks: RunAsks,
 ) -> list[np.ndarray | None]:
@@ -167,8 +169,8 @@ def _on_lines(
     shape = points.shape[1:]
     found, rows = nearest_on_lines(
         points[runs].reshape(len(runs), -1),
-        np.stack(ends).reshape(len(runs), len(ends[0]), -1),
-        Effort.within(spec.init_size),
+        np.stack(ends).reshape(len(runs), effort.lines, -1),
+        effort,
         spec.norm,
         spec.box(),
         lambda rows, owners: asks(rows.reshape(-1, *shape), runs[owners]),
