@@ -60,9 +60,7 @@ def test_one_restart_ends_at_the_nearest_of_several_ways_out(name, most_median, 
     assert found.max() <= most
 
 
-@pytest.mark.parametrize(
-    ("d", "gap"), [(2, 1e-2), (2, 1e-3), (2, 1e-4), (20, 1e-3), (20, 1e-4)]
-)
+@pytest.mark.parametrize(("d", "gap"), [(2, 1e-2), (2, 1e-3), (2, 1e-4), (20, 1e-3), (20, 1e-4)])
 def test_at_the_edge_of_a_checkerboard_however_near(d, gap):
     """Where Foolbox's start ends 2.6 times too far, and a random one hundreds of times."""
     model = Checkerboard(d, 8, gap)

@@ -221,6 +221,7 @@ def test_table4_is_the_mean_of_minima(tmp_path, published):
     text = (tmp_path / "table4.md").read_text()
     assert "MIT-BIH: 3 points here, 21 in the paper" in text
     assert ATTACK in text
+    assert text.count(statistics.upper_bound_text([2])) == 1
 
 
 def test_table4_combines_only_complete_pairs(tmp_path, published):
@@ -389,6 +390,7 @@ def test_figure2_draws_the_last_iterate_of_the_first_point(tmp_path):
     assert "Test point 40 (class N), the first of the cohort" in provenance["caption"]
     assert "120 samples per second" in provenance["caption"]
     assert "Not run: SCD01, SCDCE, BNN, CNN." in provenance["caption"]
+    assert provenance["caption"].count(statistics.upper_bound_text([1, 2])) == 1
     assert provenance["n"] == "1 of 3 attacked points"
 
 

@@ -29,6 +29,7 @@ from medrobust.evaluation.statistics import (
     distances_of_points,
     mean_estimate,
     median_estimate,
+    upper_bound_text,
 )
 from medrobust.evaluation.tally import ATTACK, WORST_CASE, make_tally
 
@@ -201,7 +202,7 @@ class Evaluation:
             + ("(Wilson)." if self.robust_accuracy else f"(Wilson; {RESAMPLES:,} resamples)."),
             "Robust accuracies are upper bounds: a stronger attack may break more points."
             if self.robust_accuracy
-            else "Distances are upper bounds: a stronger attack may come nearer.",
+            else upper_bound_text(self.records.groupby("point_id")["restart"].nunique()),
             f"Settings: {', '.join([*_settings(self.settings), f'seed {self.seed}'])}.",
         ]
         if self.classes is not None:
