@@ -1,4 +1,4 @@
-"""Models with several ways out, whose exact distances are known: tests and a benchmark of starts."""
+"""Models with several ways out and known distances, for tests and a benchmark of starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts searched outwards: the nearest of all that was asked about, counted, whatever the group."""
+"""Starts searched outwards: the nearest of all rows asked about, counted, in any group."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.evaluation import effort, statistics
-from medrobust.reporting.artefacts import RunContext
 from medrobust.evaluation.statistics import upper_bound_text
+from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.effort_table import build_effort
 from medrobust.reporting.request import Entry, Request
 

@@ -279,7 +279,8 @@ def _begin(
     if spec.targeted:
         queries.goal = np.full(len(wave), spec.target, dtype=np.int64)
     right = np.array([i for i, item in enumerate(wave) if labels[i] == item.y], dtype=np.int64)
-    found = dict(zip(right, _starts([wave[i] for i in right], x[right], right, queries, spec)))
+    drawn = _starts([wave[i] for i in right], x[right], right, queries, spec)
+    found = dict(zip(right, drawn, strict=True))
     chosen, starts, ended = [], [], []
     for i, item in enumerate(wave):
         if i not in found:
