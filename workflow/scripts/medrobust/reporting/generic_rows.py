@@ -220,8 +220,9 @@ def distance_rows(request: Request, printed: Printed) -> pd.DataFrame:
         The columns :data:`medrobust.reporting.rows.ROW_COLUMNS`, then ``interval``, ``folds``,
         ``restarts`` (the fewest of a point), ``censored`` (points at which the attack failed),
         ``lower_bound`` (the least that a number can be which is not defined for them),
-        ``misclassified`` (points at distance 0) and the queries per point; counts are summed over folds and trainings. Distances are in the attack's
-        norm and the units of the data.
+        ``misclassified`` (points at distance 0) and the queries per point; counts
+        are summed over folds and trainings. Distances are in the attack's norm and the units of the
+        data.
 
     Raises:
         InputError: records are missing or wrong, or few trainings attacked different points.

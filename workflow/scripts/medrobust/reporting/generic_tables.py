@@ -134,8 +134,8 @@ def draw_distances(request: Request) -> list[Path]:
         title="Distance to the nearest adversarial example",
         caption=(
             "Of each point the smallest distance that any restart of the attack found, in the "
-            "units of the data. A point that is misclassified without attack counts as 0, one at which "
-            "every restart failed as farther than all others."
+            "units of the data. A point that is misclassified without attack counts as 0, one at "
+            "which every restart failed as farther than all others."
             f"{interval_text(frame)} {upper_bound_text(frame['restarts'])}"
         ).rstrip(),
         context=request.context,
