@@ -1,9 +1,16 @@
 # What rules take from the library: the checked configuration, and what each job is called with.
 # Every remote job parses these files again: no heavy import here.
+import gc
+import inspect
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+
+# What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
+# again took a tenth of a dry run. Garbage is still looked for, but seldom.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
@@ -74,8 +81,15 @@ def call_of(job, wildcards):
     return CALLS[key]
 
 
+def inspected(function):
+    # Snakemake inspects what a function takes whenever it calls it, several times per job: this
+    # is where Python looks first.
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def inputs_of(job):
-    return lambda wildcards: call_of(job, wildcards).inputs
+    return inspected(lambda wildcards: call_of(job, wildcards).inputs)
 
 
 def outputs_of(job, **shown):
@@ -90,21 +104,27 @@ def params_of(job, call=call_of):
         params = call(job, wildcards).params
         return {name: value for name, value in params.items() if name != "about"}
 
-    params = {"job": job, "call": without_captions}
+    params = {"job": job, "call": inspected(without_captions)}
     if "about" in calls.KINDS[job].params:
-        params["about"] = lambda wildcards: call(job, wildcards).params["about"]
+        params["about"] = inspected(lambda wildcards: call(job, wildcards).params["about"])
     return params
 
 
+@inspected
 def data_mb(wildcards, attempt):
     return needs.memory_mb(GRAPH, wildcards.dataset, attempt)
 
 
 def minutes_of(job):
-    return lambda wildcards, attempt: needs.minutes(GRAPH, job, dict(wildcards.items()), attempt)
+    def minutes(wildcards, attempt):
+        return needs.minutes(GRAPH, job, dict(wildcards.items()), attempt)
+
+    return inspected(minutes)
 
 
 def gpus_of(job):
+    if CONFIG.device != "cuda":
+        return 0  # nothing to ask for each job
     return lambda wildcards: needs.gpus(GRAPH, job, wildcards.study, wildcards.model)
 
 

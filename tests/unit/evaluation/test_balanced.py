@@ -4,10 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
-from medrobust.evaluation import balanced, statistics
+from medrobust.evaluation import balanced, intervals
 from medrobust.evaluation.balanced import Cells
 
 CLASSES = 5
@@ -61,10 +62,12 @@ def test_a_class_without_test_points_is_in_no_mean(absent):
     matrix = balanced.confusion(cells, CLASSES)
     for of in (*balanced.METRICS.values(), balanced.recall):
         assert float(of(matrix)) == 1.0
-    draws = balanced.metric_draws([cells], CLASSES, np.random.default_rng(0), 50)
     for name in balanced.METRICS:
-        found = balanced.metric_estimate([cells], name, CLASSES, draws[name])
-        assert (found.value, found.ci_low, found.ci_high) == (1.0, 1.0, 1.0)
+        found = balanced.metric_estimate([cells], name, CLASSES, np.random.default_rng(0))
+        assert (found.value, found.ci_high) == (1.0, 1.0)
+        # 7 points of a class, all correct, do not show that it always is.
+        alone = len(set(labels)) == 1 and name == "PREC"
+        assert 0.5 < found.ci_low < 0.97 or alone
     # A class that does occur and is never predicted still counts as 0.
     if len(set(labels)) > 1:
         wrong = np.where(labels == labels[-1], labels[0], labels)
@@ -119,7 +122,7 @@ def made(seed=3, sizes=(400, 60, 130, 25, 90)):
     return labels, predictions
 
 
-def test_the_bootstrap_agrees_with_the_stratified_normal_interval():
+def test_the_interval_agrees_with_the_stratified_normal_interval():
     labels, predictions = made()
     weights = balanced.tile_counts(labels)
     cells = cells_of(labels, predictions, weights)
@@ -131,9 +134,9 @@ def test_the_bootstrap_agrees_with_the_stratified_normal_interval():
         w, r = weights[mine], right[mine]
         mean = (w * r).sum() / w.sum()
         variance += (1 / 5) ** 2 * (w**2 * (r - mean) ** 2).sum() / w.sum() ** 2
-    estimate = balanced.metric_estimate([cells], "ACC", CLASSES, draws)
+    estimate = balanced.metric_estimate([cells], "ACC", CLASSES, np.random.default_rng(0))
     assert estimate.value == pytest.approx((weights * right).sum() / weights.sum())
-    assert draws.mean() == pytest.approx(estimate.value, abs=0.002)
+    assert draws.mean() == pytest.approx(estimate.value, abs=0.004)
     assert draws.std() == pytest.approx(np.sqrt(variance), rel=0.04)
     half = 1.96 * np.sqrt(variance)
     assert estimate.ci_low == pytest.approx(estimate.value - half, abs=0.1 * half)
@@ -141,7 +144,7 @@ def test_the_bootstrap_agrees_with_the_stratified_normal_interval():
     assert (estimate.n, estimate.replicates) == (705, 1)
 
 
-def test_the_bootstrap_of_precision_agrees_with_one_that_draws_points():
+def test_draws_of_precision_agree_with_a_bootstrap_of_points():
     labels, predictions = made(4)
     weights = balanced.tile_counts(labels)
     cells = cells_of(labels, predictions, weights)
@@ -155,7 +158,7 @@ def test_the_bootstrap_of_precision_agrees_with_one_that_draws_points():
         matrix = np.zeros((5, 5))
         np.add.at(matrix, (labels[picks], predictions[picks]), weights[picks])
         slow.append(float(balanced.precision(matrix)))
-    assert draws.mean() == pytest.approx(np.mean(slow), abs=0.002)
+    assert draws.mean() == pytest.approx(np.mean(slow), abs=0.004)
     assert draws.std() == pytest.approx(np.std(slow), rel=0.08)
 
 
@@ -181,16 +184,57 @@ def test_several_runs_of_a_point_make_no_more_points():
     assert spread[0] == pytest.approx(np.sqrt(0.6 * 0.4 / 100), rel=0.05)
 
 
-def test_replicates_are_drawn_from_three_on():
+def test_from_three_trainings_on_their_spread_is_joined():
     shares = [30, 50, 80]
     cells = [Cells(*(np.array(v) for v in ([0, 0], [0, 1], [1, 1], [s, 100 - s]))) for s in shares]
-    draws = balanced.metric_draws(cells, 2, np.random.default_rng(0))["ACC"]
-    estimate = balanced.metric_estimate(cells, "ACC", 2, draws)
-    assert set(np.round(draws * 300).astype(int)) <= {
-        a + b + c for a in shares for b in shares for c in shares
-    }
-    assert estimate.value == pytest.approx(160 / 300)
-    assert (estimate.replicates, estimate.basis) == (3, "3 trainings, bootstrap over 3 replicates")
+    points = balanced.metric_draws(cells, 2, np.random.default_rng(0))
+    values = [share / 100 for share in shares]
+    error = np.std(values, ddof=1) / np.sqrt(3)
+    for metric in balanced.METRICS:
+        found = balanced.metric_estimate(cells, metric, 2, np.random.default_rng(0))
+        assert found.replicates == 3 and found.sd is not None
+        assert found.basis.startswith("3 trainings, over points (")
+        assert found.basis.endswith(") and trainings (t)")
+    accuracy = balanced.metric_estimate(cells, "ACC", 2, np.random.default_rng(0))
+    assert accuracy.value == pytest.approx(160 / 300)
+    low, high = intervals.share_interval(160 / 3, 100)
+    wanted = intervals.over_trainings(160 / 300, (low, high), values, limits=(0.0, 1.0))
+    assert (accuracy.ci_low, accuracy.ci_high) == pytest.approx(wanted)
+    draws = balanced.with_trainings(points["ACC"], cells, "ACC", 2, np.random.default_rng(1))
+    half = scipy.stats.t(2).ppf(0.75) * error  # the tails are cut at 0 and 1
+    assert np.quantile(draws, 0.75) == pytest.approx(160 / 300 + half, abs=0.02)
+    assert draws.min() >= 0 and draws.max() <= 1
+    two = balanced.with_trainings(points["ACC"], cells[:2], "ACC", 2, np.random.default_rng(1))
+    assert two is points["ACC"]
+
+
+@pytest.mark.parametrize(
+    "right", [(0.98, 0.6, 0.9, 0.99, 1.0), (0.02, 0.0, 0.01, 0.0, 0.05), (0.5,) * 5]
+)
+def test_both_metrics_are_covered_with_few_points_of_each_class(right):
+    """The first 12 test points of each class, as SPSA takes them; nearly none or all correct."""
+    sizes, share = np.full(5, 12), np.array(right)
+    expected = np.zeros((5, 5))
+    for label in range(5):
+        expected[label] = (1 - share[label]) / 4
+        expected[label, label] = share[label]
+    truth = {name: float(of(expected)) for name, of in balanced.METRICS.items()}
+    hits = {name: [] for name in balanced.METRICS}
+    for trial in range(600):
+        random = np.random.default_rng(trial)
+        counts = np.stack([random.multinomial(n, p) for n, p in zip(sizes, expected, strict=True)])
+        label, prediction = np.nonzero(counts)
+        cells = Cells(label, prediction, np.ones_like(label), counts[label, prediction])
+        for name, inside in hits.items():
+            found = balanced.metric_estimate([cells], name, 5, random, 800)
+            inside.append(found.ci_low <= truth[name] <= found.ci_high)
+    for name, inside in hits.items():
+        assert np.mean(inside) >= 0.93 - 2.5 * np.sqrt(0.93 * 0.07 / 600), name
+
+
+def test_two_trainings_share_their_points():
+    shares = [30, 50]
+    cells = [Cells(*(np.array(v) for v in ([0, 0], [0, 1], [1, 1], [s, 100 - s]))) for s in shares]
     # Two share their points: the interval is as wide as if they moved together.
     two = balanced.metric_draws(cells[:2], 2, np.random.default_rng(0))["ACC"]
     alone = [
@@ -206,10 +250,13 @@ def test_classes_out_of_range_are_refused():
     with pytest.raises(InputError, match="outside the 5 classes"):
         balanced.confusion(cells, 5)
     with pytest.raises(InputError, match="outside the 5 classes"):
-        balanced.resampled_confusions(cells, 5, np.random.default_rng(0))
+        balanced.drawn_confusions(cells, 5, np.random.default_rng(0))
 
 
 def test_the_resamples_are_the_projects():
     cells = Cells(*(np.array(v) for v in ([0], [0], [1], [3])))
     draws = balanced.metric_draws([cells], 2, np.random.default_rng(0))["ACC"]
-    assert draws.shape == (statistics.RESAMPLES,) and (draws == 1).all()
+    assert draws.shape == (intervals.RESAMPLES,)
+    # Jeffreys' posterior of 3 of 3, of which one is taken off.
+    wanted = scipy.stats.beta(2.5, 0.5).ppf(0.025)
+    assert np.quantile(draws, 0.025) == pytest.approx(wanted, rel=0.05)

@@ -7,11 +7,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
-from medrobust.evaluation import effort, statistics
+from medrobust.evaluation import effort, intervals, statistics
 from medrobust.evaluation.statistics import upper_bound_text
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.effort_table import build_effort
@@ -97,41 +96,46 @@ def test_numbers_of_iterations_shown(max_iter, shown):
 
 def test_the_gain_is_relative_and_its_interval_paired():
     before = random().lognormal(0, 1, 30)
-    gain, low, high = effort.relative_gain([before], [0.8 * before], generator=random())
-    # All points gain alike: what differs between points does not widen the interval.
-    assert (gain, low, high) == pytest.approx((0.2, 0.2, 0.2))
+    found = effort.relative_gain([before], [0.8 * before], generator=random())
+    # All points gain alike: there is no spread to tell an interval from.
+    assert found == (pytest.approx(0.2), None, None)
+    after = 0.8 * before * random().uniform(0.99, 1.01, 30)
+    gain, low, high = effort.relative_gain([before], [after], generator=random())
+    assert low < gain < high and high - low < 0.01  # what differs between points drops out
     gain, low, high = effort.relative_gain([before], [before + 0.1], generator=random())
     assert gain == pytest.approx(-0.1 / before.mean())
     assert low < gain < high < 0
 
 
-def test_the_gains_interval_agrees_with_scipys_paired_bootstrap():
+def test_the_gains_interval_is_that_of_a_ratio():
     before = random().lognormal(0, 0.5, 25)
     after = before * random().uniform(0.7, 1.0, 25)
     found = effort.relative_gain([before], [after], generator=random())
-    result = scipy.stats.bootstrap(
-        (before, after),
-        lambda b, a, axis: 1 - a.mean(axis=axis) / b.mean(axis=axis),
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        n_resamples=9999,
-        rng=np.random.default_rng(7),
-    )
-    width = found[2] - found[1]
-    assert found[0] == pytest.approx(1 - after.mean() / before.mean())
-    assert found[1:] == pytest.approx(result.confidence_interval, abs=0.05 * width)
+    low, high = intervals.ratio_interval(after, before, generator=random())
+    assert found == pytest.approx((1 - after.mean() / before.mean(), 1 - high, 1 - low))
 
 
 def test_gains_of_replicates():
-    before = [np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([2.0, 3.0])]
-    after = [np.array([0.5, 1.0]), np.array([3.0, 4.0]), np.array([1.0, 1.5])]
+    before = [random().lognormal(0, 0.5, 25) * k for k in (1.0, 1.4, 0.8)]
+    after = [
+        each * np.random.default_rng(k).uniform(0.6, 0.8 + 0.1 * k, 25)
+        for k, each in enumerate(before)
+    ]
     gain, low, high = effort.relative_gain(before, after, generator=random())
-    assert gain == pytest.approx(1 - (0.75 + 3.5 + 1.25) / (1.5 + 3.5 + 2.5))
-    assert (low, high) == pytest.approx((0.0, 0.5))  # the replicates' extremes
-    gain, low, high = effort.relative_gain(before[:2], after[:2], generator=random())
-    assert gain == pytest.approx(0.15)  # below three: points, of both replicates together
-    assert (low, high) == pytest.approx((1 - 1.75 / 2, 1 - 2.5 / 3))
+    start, end = (np.mean([one.mean() for one in side]) for side in (before, after))
+    assert gain == pytest.approx(1 - end / start)
+    gains = [1 - a.mean() / b.mean() for a, b in zip(after, before, strict=True)]
+    points = intervals.ratio_interval(
+        np.mean(after, axis=0), np.mean(before, axis=0), generator=random()
+    )
+    wanted = intervals.over_trainings(gain, (1 - points[1], 1 - points[0]), gains)
+    assert (low, high) == pytest.approx(wanted)
+    # Below three trainings: over points alone, of both together.
+    two = effort.relative_gain(before[:2], after[:2], generator=random())
+    low, high = intervals.ratio_interval(
+        np.mean(after[:2], axis=0), np.mean(before[:2], axis=0), generator=random()
+    )
+    assert two[1:] == pytest.approx((1 - high, 1 - low))
 
 
 def test_no_gain_where_there_is_none_to_tell():
@@ -140,10 +144,9 @@ def test_no_gain_where_there_is_none_to_tell():
     assert effort.relative_gain([np.array([1, INF])], [one], generator=random()) == nothing
     assert effort.relative_gain([np.zeros(2)], [np.zeros(2)], generator=random()) == nothing
     assert effort.relative_gain([one[:1]], [one[:1] / 2], generator=random()) == (0.5, None, None)
-    gain, low, high = effort.relative_gain(
-        [np.array([0.0, 1.0])], [np.array([0.0, 0.5])], generator=random()
-    )
-    assert (gain, low, high) == pytest.approx((0.5, 0.0, 0.5))
+    few = [np.array([1.0, 2.0]), np.array([1.0]), np.array([2.0, 3.0])]
+    halved = [each / 2 for each in few]
+    assert effort.relative_gain(few, halved, generator=random()) == (0.5, None, None)
     with pytest.raises(InputError, match="not of the same points"):
         effort.relative_gain([one], [one[:1]], generator=random())
 

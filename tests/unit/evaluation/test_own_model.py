@@ -76,7 +76,7 @@ def test_distances_to_a_plane_are_found():
     for name in ("median_distance", "mean_distance"):
         ours, wide = (getattr(one, name) for one in (narrow, result))
         assert ours.value == wide.value
-        assert ours.ci_high - ours.ci_low < 0.6 * (wide.ci_high - wide.ci_low)
+        assert ours.ci_high - ours.ci_low < 0.8 * (wide.ci_high - wide.ci_low)
     assert (result.n, result.misclassified, result.failed_points, result.norm) == (12, 1, 0, "l2")
     assert result.clean_accuracy.value == 11 / 12 and not result.robust_accuracy
     assert result.queries == result.records["queries"].sum() > 12 * 2 * 25
@@ -160,7 +160,7 @@ def test_noise_breaks_a_point_as_often_as_probability_says():
 # --- estimates --------------------------------------------------------------------------
 
 
-def test_intervals_are_wilsons_and_the_worst_case_counts_smaller_radii():
+def test_intervals_are_of_shares_and_the_worst_case_counts_smaller_radii():
     from statsmodels.stats.proportion import proportion_confint
 
     def ring(x):  # wrong in a ring around the points only: a large step jumps over it
@@ -182,7 +182,7 @@ def test_intervals_are_wilsons_and_the_worst_case_counts_smaller_radii():
     ):  # fmt: skip
         for level in (0.1, 0.8):
             one, right = accuracies[level], int(counts[level].sum())
-            low, high = proportion_confint(right, 30, alpha=0.1, method="wilson")
+            low, high = proportion_confint(right, 30, alpha=0.1, method="agresti_coull")
             assert (one.value, one.ci_low, one.ci_high) == pytest.approx((right / 30, low, high))
     assert "worst case up to epsilon" in str(result) and "90 % interval" in str(result)
     table = result.table()
@@ -513,7 +513,7 @@ def test_the_text_says_what_the_numbers_rest_on():
     for said in (
         "pgd, 1 restart: 30 points of 6 values",
         "Misclassified without attack: 1 of 30 points, counted as broken at every epsilon.",
-        "over the 30 points given; one model, no training repeated (Wilson)",
+        "over the 30 points given; one model, not trained again.",
         f"Spent: {result.queries:,} queries and {result.gradient_evaluations:,} gradients",
         "the range of the points (`clip` was not given)",
         "loss cross_entropy, seed 3.",

@@ -5,107 +5,40 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-# --- proportions ---
+# --- accuracies ---
 
 
-@given(st.integers(1, 30000), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
-@settings(max_examples=80, deadline=None)
-def test_wilson_equals_statsmodels(n, share, level):
-    from statsmodels.stats.proportion import proportion_confint
-
-    successes = round(share * n)
-    expected = proportion_confint(successes, n, alpha=1 - level, method="wilson")
-    low, high = statistics.wilson_interval(successes, n, level)
-    assert (low, high) == pytest.approx(expected, abs=1e-12)
-    assert 0 <= low <= successes / n <= high <= 1
-
-
-@pytest.mark.parametrize("successes, n", [(1, 0), (3, 2), (-1, 5)])
-def test_wilson_refuses_impossible_counts(successes, n):
-    with pytest.raises(InputError, match="impossible"):
-        statistics.wilson_interval(successes, n)
-
-
-def test_accuracy_is_wilson_below_three_replicates_and_a_bootstrap_from_there():
-    two = statistics.accuracy_estimate([90, 94], 100, generator=rng())
-    assert (two.ci_low, two.ci_high) == statistics.wilson_interval(92, 100)
+def test_below_three_trainings_an_accuracy_has_the_interval_over_points():
+    two = statistics.accuracy_estimate([90, 94], 100)
+    assert (two.ci_low, two.ci_high) == intervals.share_interval(92, 100)
     assert two.value == pytest.approx(0.92)
-    assert "2 seeds" in two.basis
-    three = statistics.accuracy_estimate([90, 92, 97], 100, generator=rng())
-    assert three.replicates == 3
-    assert "3 replicates" in three.basis
-    assert 0.90 <= three.ci_low < 0.93 < three.ci_high <= 0.97 + 1e-12
+    assert two.basis == "2 trainings, over points alone (Agresti-Coull)"
+    assert two.sd == pytest.approx(np.std([0.9, 0.94], ddof=1))
+    assert two.further_low is two.further_high is None
+    one = statistics.accuracy_estimate([90], 100)
+    assert one.basis == "one training, over points alone (Agresti-Coull)" and one.sd is None
 
 
-# --- bootstrap ---
-
-
-@pytest.mark.parametrize("statistic", ["mean", "median"])
-@pytest.mark.parametrize("method", ["bca", "percentile"])
-@pytest.mark.parametrize("n", [5, 21, 60])
-def test_bootstrap_equals_scipy_draw_for_draw(statistic, method, n):
-    from scipy.stats import bootstrap
-
-    values = rng(n).lognormal(size=n)
-    expected = bootstrap(
-        (values,),
-        np.mean if statistic == "mean" else np.median,
-        n_resamples=999,
-        method=method,
-        rng=rng(3),
-        vectorized=True,
-        axis=-1,
-    ).confidence_interval
-    found = statistics.bootstrap_interval(
-        values, statistic, generator=rng(3), resamples=999, method=method
-    )
-    assert found == pytest.approx((expected.low, expected.high), rel=1e-9)
-
-
-def test_blocks_draw_what_one_call_draws(monkeypatch):
-    values = rng(1).normal(size=30) ** 2
-    whole = statistics.bootstrap_interval(values, generator=rng(5), resamples=500)
-    monkeypatch.setattr(statistics, "_BLOCK", 30 * 7)
-    assert statistics.bootstrap_interval(values, generator=rng(5), resamples=500) == whole
-
-
-def test_defaults_are_bca_for_means_and_percentile_for_medians():
-    values = rng(2).lognormal(size=15)
-    for statistic, method in [("mean", "bca"), ("median", "percentile")]:
-        default = statistics.bootstrap_interval(values, statistic, generator=rng(1))
-        assert default == statistics.bootstrap_interval(
-            values, statistic, generator=rng(1), method=method
-        )
-    assert statistics.bootstrap_interval(
-        values, "mean", generator=rng(1), method="bca"
-    ) != statistics.bootstrap_interval(values, "mean", generator=rng(1), method="percentile")
-
-
-def test_bootstrap_of_one_point_and_of_equal_points():
-    assert statistics.bootstrap_interval(np.array([2.0]), generator=rng()) == (None, None)
-    assert statistics.bootstrap_interval(np.full(4, 2.0), generator=rng()) == (2.0, 2.0)
-    with pytest.raises(InputError, match="finite"):
-        statistics.bootstrap_interval(np.array([1.0, np.inf]), generator=rng())
-
-
-def test_mean_interval_covers_the_truth_about_as_often_as_it_says():
-    hits = 0
-    for trial in range(300):
-        values = rng([trial, 9]).gamma(2.0, size=30)
-        low, high = statistics.bootstrap_interval(values, generator=rng(trial), resamples=400)
-        hits += low <= 2.0 <= high
-    assert 0.88 <= hits / 300 <= 0.98
+def test_from_three_trainings_on_an_accuracy_covers_trainings_too():
+    three = statistics.accuracy_estimate([80, 92, 97], 100)
+    assert three.basis == "3 trainings, over points (Agresti-Coull) and trainings (t)"
+    low, _ = intervals.share_interval(269 / 3, 100)
+    half = scipy.stats.t(2).ppf(0.975) * np.std([0.8, 0.92, 0.97], ddof=1) / np.sqrt(3)
+    assert three.ci_low == pytest.approx(three.value - np.hypot(three.value - low, half))
+    assert three.ci_high == 1.0  # not beyond what an accuracy can be
+    assert three.further_low < three.ci_low and three.further_high == 1.0
 
 
 # --- distances ---
@@ -117,10 +50,8 @@ def test_mean_without_censoring():
     assert estimate.value == pytest.approx(values.mean())
     assert (estimate.n, estimate.replicates, estimate.censored) == (12, 1, 0)
     assert estimate.lower_bound is None
-    assert "one seed" in estimate.basis
-    assert (estimate.ci_low, estimate.ci_high) == statistics.bootstrap_interval(
-        values, generator=rng(1)
-    )
+    assert estimate.basis == "one training, over points alone (bootstrap t)"
+    assert (estimate.ci_low, estimate.ci_high) == intervals.mean_interval(values, generator=rng(1))
 
 
 def test_a_censored_mean_is_undefined_and_bounded_from_below():
@@ -134,39 +65,67 @@ def test_a_censored_mean_is_undefined_and_bounded_from_below():
 
 
 def test_a_median_outlives_censoring_up_to_one_half():
-    below = statistics.median_estimate([np.array([1.0, 2.0, np.inf])], generator=rng())
-    assert below.value == 2.0
-    assert below.ci_high == np.inf
+    values = np.array([1.0, 2.0, 2.5, 3.0, 4.0, np.inf, np.inf])
+    below = statistics.median_estimate([values], generator=rng())
+    assert below.value == 3.0
+    assert (below.ci_low, below.ci_high) == (1.0, np.inf)
     beyond = statistics.median_estimate([np.array([1.0, np.inf, np.inf])], generator=rng())
     assert beyond.value is None
     assert beyond.lower_bound == 1.0
 
 
-def test_three_replicates_are_bootstrapped_over_replicates():
-    replicates = [np.array([1.0, 1.1]), np.array([2.0, 2.1, 2.2]), np.array([3.0])]
-    estimate = statistics.mean_estimate(replicates, generator=rng())
-    assert estimate.value == pytest.approx((1.05 + 2.1 + 3.0) / 3)
-    assert estimate.basis == "bootstrap over 3 replicates"
-    assert (estimate.ci_low, estimate.ci_high) == statistics.bootstrap_interval(
-        np.array([array.mean() for array in replicates]), generator=rng(), method="percentile"
-    )
+def test_three_trainings_on_the_same_points_join_points_and_trainings():
+    point = rng(4).exponential(size=20)
+    replicates = [point, 1.2 * point, 0.7 * point]
+    found = statistics.mean_estimate(replicates, generator=rng())
+    means = [each.mean() for each in replicates]
+    assert found.value == pytest.approx(np.mean(means))
+    assert found.basis == "3 trainings, over points (bootstrap t) and trainings (t)"
+    low, high = intervals.mean_interval(np.mean(replicates, axis=0), generator=rng())
+    half = scipy.stats.t(2).ppf(0.975) * np.std(means, ddof=1) / np.sqrt(3)
+    assert found.ci_high == pytest.approx(found.value + np.hypot(high - found.value, half))
+    assert found.ci_low == max(0.0, found.value - np.hypot(found.value - low, half))
+    assert found.sd == pytest.approx(np.std(means, ddof=1))
 
 
-def test_many_replicates_take_plain_percentiles():
-    values = rng(8).lognormal(size=8)
-    estimate = statistics.mean_estimate([np.array([value]) for value in values], generator=rng(2))
-    assert (estimate.ci_low, estimate.ci_high) == statistics.bootstrap_interval(
-        values, generator=rng(2), method="percentile"
-    )
+def test_trainings_with_points_of_their_own_are_independent():
+    replicates = [rng(k).exponential(size=8 + k) for k in range(3)]
+    found = statistics.mean_estimate(replicates, generator=rng())
+    ends = [intervals.mean_interval(each, generator=random) for random in [rng()]
+            for each in replicates]  # fmt: skip
+    above = [(high - each.mean()) / 3 for each, (_, high) in zip(replicates, ends, strict=True)]
+    half = scipy.stats.t(2).ppf(0.975) * found.sd / np.sqrt(3)
+    wanted = found.value + np.sqrt(sum(part**2 for part in above) + half**2)
+    assert found.ci_high == pytest.approx(wanted)
+    single = statistics.mean_estimate([*replicates[:2], np.array([3.0])], generator=rng())
+    assert single.value is not None and single.ci_low is None
+
+
+def test_medians_of_one_training_and_of_several():
+    values = rng(8).lognormal(size=21)
+    one = statistics.median_estimate([values], generator=rng())
+    assert (one.ci_low, one.ci_high) == intervals.median_interval(values)
+    assert one.basis == "one training, over points alone (order statistics)"
+    replicates = [values, 1.5 * values, 1.1 * values]
+    found = statistics.median_estimate(replicates, generator=rng())
+    points = intervals.mean_of_medians_interval(replicates, generator=rng())
+    medians = [float(np.median(each)) for each in replicates]
+    wanted = intervals.over_trainings(found.value, points, medians, limits=(0.0, np.inf))
+    assert (found.ci_low, found.ci_high) == wanted
+    assert found.value == pytest.approx(np.mean(medians))
+    cut = [np.where(each > 4, np.inf, each) for each in replicates]
+    unbounded = statistics.median_estimate(cut, generator=rng())
+    assert unbounded.censored > 0 and unbounded.value == found.value
+    beyond = statistics.median_estimate([*cut[:2], np.full(21, np.inf)], generator=rng())
+    assert (beyond.value, beyond.ci_low, beyond.sd) == (None, None, None)
 
 
 def test_two_replicates_cover_points_only_and_must_match():
     a, b = rng(1).lognormal(size=8), rng(2).lognormal(size=8)
     estimate = statistics.mean_estimate([a, b], generator=rng(3))
-    assert (estimate.ci_low, estimate.ci_high) == statistics.bootstrap_interval(
-        (a + b) / 2, generator=rng(3)
-    )
-    assert estimate.basis == "2 seeds, bootstrap over points"
+    low, high = intervals.mean_interval((a + b) / 2, generator=rng(3))
+    assert (estimate.ci_low, estimate.ci_high) == (max(0.0, low), high)
+    assert estimate.basis == "2 trainings, over points alone (bootstrap t)"
     with pytest.raises(InputError, match="different numbers"):
         statistics.mean_estimate([a, b[:5]], generator=rng())
 
@@ -182,9 +141,12 @@ def test_mean_of_means_weighs_groups_equally():
     estimate = statistics.mean_of_means_estimate([[small], [large]], generator=rng())
     assert estimate.value == pytest.approx((2.0 + large.mean()) / 2)
     assert estimate.n == 102
-    # The small group dominates: its mean is 1, 2 or 3, so the combined one spans about +- 1/2.
-    assert estimate.ci_low == pytest.approx((1 + large.mean()) / 2, abs=0.15)
-    assert estimate.ci_high == pytest.approx((3 + large.mean()) / 2, abs=0.15)
+    # Half of each group's own interval, added in squares; of two points that is very wide.
+    parts = [statistics.mean_estimate([each], generator=rng()) for each in (small, large)]
+    above = np.hypot(*[(part.ci_high - part.value) / 2 for part in parts])
+    assert estimate.ci_high == pytest.approx(estimate.value + above, abs=0.01)
+    below = np.hypot(*[(part.value - part.ci_low) / 2 for part in parts])
+    assert estimate.ci_low == pytest.approx(estimate.value - below, abs=0.01)
     censored = statistics.mean_of_means_estimate(
         [[small], [np.array([4.0, np.inf])]], generator=rng()
     )

@@ -15,7 +15,6 @@ from medrobust.experiment.config import (
     Config,
     _choose_protocol,
     _overlay,
-    chunk_size,
     resolve,
 )
 
@@ -104,6 +103,11 @@ WRONG = [
         ["datasets.mitbih.points", "21892", "ask for at most"],
     ),
     (overriding(attacks={"hopskipjump": {"points_per_job": 0}}), ["points_per_job"]),
+    (overriding(attacks={"hopskipjump": {"points_per_job": {"mlp": 0}}}), ["points_per_job"]),
+    (
+        overriding(attacks={"hopskipjump": {"points_per_job": {"mpl": 9}}}),
+        ["attacks.hopskipjump.points_per_job", "Did you mean 'mlp'"],
+    ),
 ]
 
 
@@ -189,15 +193,6 @@ def test_overrides_go_to_a_run_of_their_own(root):
     two = resolve(overriding(datasets={"mitbih": {"points": 6}}), root)
     assert one.run != two.run and one.run.startswith("paper-code-")
     assert one.studies["signnet"].datasets["mitbih"].points == 5
-
-
-@given(st.integers(1, 100_000))
-def test_automatic_chunks_cover_the_points_in_few_jobs(points):
-    from medrobust.experiment.config import Attack
-
-    size = chunk_size(Attack(name="hopskipjump"), points)
-    assert -(-points // size) <= 64
-    assert size == 1 or points > 64
 
 
 trees = st.recursive(

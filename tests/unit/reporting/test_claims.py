@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 from medrobust.reporting import claims
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.claims import (
@@ -120,10 +120,17 @@ def test_a_mean_is_above_zero_if_test_and_interval_say_so():
     found = mean_above_zero("a above b", differences, rng(), decimals=2)
     p, _ = statistics.signed_rank_p(differences)
     assert (found.p_for, found.p_against) == (p, 1.0) and p < 0.001
-    low, high = statistics.bootstrap_interval(differences, generator=rng())
+    low, high = intervals.mean_interval(differences, generator=rng())
     assert f"{differences.mean():.2f} [{low:.2f}, {high:.2f}]" in found.figures
     other = mean_above_zero("b above a", -differences, rng(), decimals=2)
     assert (other.p_for, other.p_against) == (1.0, p)
+
+
+def test_differences_that_are_all_equal_are_judged_by_the_test_alone():
+    found = mean_above_zero("a above b", np.full(12, 0.25), rng(), decimals=2)
+    assert found.p_for == statistics.smallest_p(12) and found.p_against == 1.0
+    few = mean_above_zero("a above b", np.full(4, 0.25), rng(), decimals=2)
+    assert few.undecided
 
 
 def test_an_outlier_alone_decides_nothing():

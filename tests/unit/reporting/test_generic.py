@@ -123,16 +123,18 @@ def t_ends(values) -> list[float]:
 # --- shares ---
 
 
-def test_one_training_has_wilsons_interval_over_points(tmp_path):
+def test_one_training_has_an_interval_over_points(tmp_path):
     frame = drawn(tmp_path, "robust_accuracy", robust_entries(tmp_path))
     row = frame.set_index(["method", "attack", "epsilon"]).loc["plain", "pgd", "0.2"]
-    assert row["reproduced"] == 12 / 20 and row["n"] == 20 and row["interval"].endswith("points")
-    assert row[["ci_low", "ci_high"]].tolist() == pytest.approx([0.3866, 0.7812], abs=1e-4)
+    assert (
+        row["reproduced"] == 12 / 20 and row["n"] == 20 and "over points alone" in row["interval"]
+    )
+    assert row[["ci_low", "ci_high"]].tolist() == pytest.approx([0.3860, 0.7817], abs=1e-4)
     assert list(frame.groupby("attack")["norm"].first()) == ["Linf", "L2"]
     assert row["data"] == "real" and row["attacked"] == 18 and np.isnan(row["lowest"])
     text = (tmp_path / "robust_accuracy.md").read_text(encoding="utf-8")
-    assert "0.600 \\[0.387, 0.781\\]" in text and "images, pgd\\_l2 (L2)" in text
-    assert "one seed, Wilson over points. An interval over points says" in text
+    assert "0.600 \\[0.386, 0.782\\]" in text and "images, pgd\\_l2 (L2)" in text
+    assert "one training, over points alone (Agresti-Coull). An interval over points says" in text
     assert "Bengio" not in text
 
 
@@ -141,7 +143,9 @@ def test_three_trainings_have_an_interval_over_trainings(tmp_path):
     row = drawn(tmp_path, "robust_accuracy", entries).iloc[2]
     assert row["reproduced"] == pytest.approx(np.mean([12, 11, 10]) / 20)
     assert (row["lowest"], row["highest"], row["replicates"]) == (0.5, 0.6, 3)
-    assert row["interval"] == "bootstrap over 3 replicates"
+    assert row["interval"] == "3 trainings, over points (Agresti-Coull) and trainings (t)"
+    assert row["sd"] == pytest.approx(0.05)
+    assert row["further_low"] < row["ci_low"] < 0.55 - 4.303 * 0.05 / np.sqrt(3)
     text = (tmp_path / "robust_accuracy.md").read_text(encoding="utf-8")
     assert "An interval over points" not in text
 
@@ -158,7 +162,7 @@ def test_folds_are_averaged_whatever_their_size(tmp_path, trainings):
     found = row[["reproduced", "ci_low", "ci_high"]].tolist()
     assert found == pytest.approx(t_ends(shares))
     each = f", mean of {trainings} trainings each" if trainings > 1 else ""
-    assert row["interval"] == f"t over 4 folds{each}"
+    assert row["interval"] == f"t over 4 folds{each}, at least as wide as over points"
     assert row[["n", "folds", "replicates"]].tolist() == [20 + 22 + 24 + 26, 4, trainings]
     text = (tmp_path / "robust_accuracy.md").read_text(encoding="utf-8")
     assert "t over 4 folds" in text and "Bengio and Grandvalet 2004" in text
@@ -174,7 +178,7 @@ def test_one_fold_of_several_has_an_interval_over_points(tmp_path):
     entries = [entry for entry in robust_entries(tmp_path, folds=2) if entry.fold == 1]
     for name in ("accuracy", "robust_accuracy"):
         frame = drawn(tmp_path, name, entries)
-        assert set(frame["interval"]) == {"one seed, Wilson over points"}
+        assert set(frame["interval"]) == {"one training, over points alone (Agresti-Coull)"}
         assert set(frame["folds"]) == {1}
 
 
@@ -226,7 +230,12 @@ def test_published_numbers_stand_beside_those_of_the_run(tmp_path):
     assert row["difference"] == pytest.approx(0.6 - 0.95)
     assert (frame["origin"] == "paper").sum() == 1
     text = (tmp_path / "robust_accuracy.md").read_text(encoding="utf-8")
-    assert "−0.350\\*" in text and "published, images, pgd (L∞)" in text
+    # One training: that print is another one may be all that differs, so nothing is marked.
+    assert "−0.350 |" in text and "published, images, pgd (L∞)" in text
+    several = robust_entries(tmp_path, trainings=MIN_REPLICATES)
+    drawn(tmp_path, "robust_accuracy", several, published=published)
+    text = (tmp_path / "robust_accuracy.md").read_text(encoding="utf-8")
+    assert "−0.400\\*" in text and "with fewer than three trainings nothing is marked" in text
     clean = drawn(tmp_path, "accuracy", entries, published=published).iloc[0]
     assert (clean["table"], clean["published"]) == ("1", 0.85)
     drawn(tmp_path, "robust_curves", entries, published=published)
@@ -269,7 +278,7 @@ def test_distances_of_one_training(tmp_path):
     assert median["reproduced"] == pytest.approx(np.median(expected))
     assert mean["reproduced"] == pytest.approx(np.mean(expected))
     assert mean["ci_low"] < mean["reproduced"] < mean["ci_high"]
-    assert mean["interval"] == "one seed, bootstrap over points"
+    assert mean["interval"] == "one training, over points alone (bootstrap t)"
     assert (mean["norm"], mean["misclassified"], mean["queries_per_point"]) == ("L2", 1, 10)
     assert mean["restarts"] == 1
     text = (tmp_path / "distances.md").read_text(encoding="utf-8")

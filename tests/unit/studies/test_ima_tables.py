@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
-from medrobust.reporting import comparison, plotting
+from medrobust.evaluation import intervals
+from medrobust.reporting import comparison, plotting, rows
 from medrobust.reporting.request import Entry
 from medrobust.studies.ima import results as ima_results
 from medrobust.studies.ima import tables as ima
@@ -180,7 +180,7 @@ def test_a_number_is_the_plain_share_of_test_points(tmp_path, published, printed
         row = frame.loc[f"{level:g}"]
         right = int((reached == labels).sum())
         assert row["reproduced"] == pytest.approx(right / labels.size)
-        low, high = statistics.wilson_interval(right, labels.size)
+        low, high = intervals.share_interval(right, labels.size)
         assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
         assert row["attacked"] == (0 if level == 0 else (clean == labels).sum())
     assert (frame["n"] == labels.size).all() and (
@@ -202,23 +202,27 @@ def test_replicates_are_averaged_and_their_range_stands_beside(tmp_path, publish
         assert (row["lowest"], row["highest"]) == pytest.approx((min(values), max(values)))
         assert row["sd"] == pytest.approx(np.std(values, ddof=1))
         assert row["status"] == "reproduced, mean of 3 trainings" and row["replicates"] == 3
-        assert row["lowest"] <= row["ci_low"] <= row["reproduced"] <= row["ci_high"]
+        # Three numbers do not span where their mean lies: Student's t goes beyond them.
+        wanted = 4.303 * row["sd"] / np.sqrt(3)
+        assert row["reproduced"] - row["ci_low"] >= min(wanted, row["reproduced"]) - 1e-3
+        assert row["further_low"] <= row["ci_low"] <= row["reproduced"] <= row["ci_high"]
     # The first of the made trainings has the printed accuracy, rounded to whole points.
     assert frame.loc[("IMA", "0.2"), "published_in_spread"] in ("yes", "no")
     text = (tmp_path / "table8.md").read_text()
     build(tmp_path, published, entries, 8)
     text = (tmp_path / "table8.md").read_text()
-    assert "Lowest to highest training" in text and "one training each" in text
+    assert "Lowest to highest training" in text and "one further training" in text
     two = build(tmp_path, published, entries[:2], 8).set_index(["method", "epsilon"])
-    assert "2 seeds" in two.loc[("IMA", "0.1"), "interval"]
+    assert "2 trainings, over points alone" in two.loc[("IMA", "0.1"), "interval"]
 
 
-def test_stars_tell_an_interval_from_a_range():
+def test_stars_mark_what_another_training_does_not_explain():
     row = {"published": 0.9, "reproduced": 0.95, "ci_low": 0.94, "ci_high": 0.96}
-    assert ima.stars(row | {"published_in_spread": "no"}, 4) == "**"
-    assert ima.stars(row | {"published_in_spread": "yes"}, 4) == "*"
-    assert ima.stars(row | {"published_in_spread": ""}, 4) == "*"
-    assert ima.stars(row | {"published": 0.94, "published_in_spread": "no"}, 4) == ""
+    three = row | {"further_low": 0.92, "further_high": 0.98}
+    assert rows.star(three, 4) == "*"
+    assert rows.star(three | {"published": 0.93}, 4) == ""  # outside the mean's interval alone
+    assert rows.star(three | {"published": 0.92}, 2) == ""
+    assert rows.star(row | {"further_low": None, "further_high": None}, 4) == ""
 
 
 def test_what_was_not_run_is_never_a_number(tmp_path, published, entries):
@@ -334,7 +338,7 @@ def test_the_matrix_has_every_number_on_classification(tmp_path, published, entr
     assert len(frame) == 633 and facts["title"].startswith("All 633 numbers")
     ran = frame["reproduced"].notna()
     within = int((ran & ~frame["outside"]).sum())
-    assert f"({within} of {int(ran.sum())} that were run)" in facts["caption"]
+    assert f"({within} of {int(ran.sum())} that ran)" in facts["caption"]
     assert "pgd_svhn_l2: norm l2" in facts["attack"]
     # In the order of their numbers, and with a key.
     picture = (tmp_path / "matrix.svg").read_text()
@@ -349,11 +353,13 @@ def test_a_share_has_a_width_at_its_ends(published, tmp_path):
     assert draws.min() >= 0 and 0.001 < np.quantile(draws, 0.975) < 0.01
     half = ima_results.share_draws([(200, 400)], random, 20000)
     assert np.quantile(half, (0.025, 0.975)) == pytest.approx(
-        statistics.wilson_interval(200, 400), abs=0.003
+        intervals.share_interval(200, 400), abs=0.003
     )
-    # From three trainings on these are drawn, and nothing else.
-    three = ima_results.share_draws([(1, 10), (3, 10), (8, 10)], random, 20000)
-    assert three.min() == pytest.approx(0.1) and three.max() == pytest.approx(0.8)
-    assert three.mean() == pytest.approx(0.4, abs=0.01)
+    # From three trainings on their spread is added, by Student's t of two degrees of freedom.
+    shares = [0.45, 0.5, 0.55]
+    three = ima_results.share_draws([(4e6 * s, 4_000_000) for s in shares], random, 20000)
+    half = 4.303 * 0.05 / np.sqrt(3)
+    assert np.quantile(three, (0.025, 0.975)) == pytest.approx((0.5 - half, 0.5 + half), abs=0.01)
+    assert three.min() >= 0 and three.max() <= 1
     results = read_results(made_request(tmp_path, "x", published, []))
     assert results.estimate(MOONS, "IMA", "pgd_moons", 0.1) is None

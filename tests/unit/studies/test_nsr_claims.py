@@ -201,7 +201,7 @@ def test_almost_all_allows_one_exception(printed):
 
 
 def test_the_artefact_lists_every_claim(tmp_path, published, printed):
-    one = entry(tmp_path, "MLP:ce", [0.5, 0.4, 0.3, 0.1, 0.1, 0.1], clean=0.9)
+    one = entry(tmp_path, "MLP:ce", [0.5, 0.3, 0.1, 0.1, 0.1, 0.1], clean=0.9)
     draw("nsr", "claims", made_request(tmp_path, "claims", published, [one]))
     frame = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
     assert len(frame) == len(nsr_claims.claims(printed)) == len(set(frame.index))

@@ -229,7 +229,15 @@ def test_replicates_are_averaged(tmp_path, published):
     ]
     assert np.allclose(frame["reproduced"], np.mean(single, axis=0))
     assert set(frame["replicates"]) == {3}
-    assert set(frame["interval"]) == {"3 trainings, bootstrap over 3 replicates"}
+    assert set(frame["interval"]) == {
+        "3 trainings, over points (Agresti-Coull within classes) and trainings (t)"
+    }
+    spread = np.std(single, axis=0, ddof=1)
+    assert np.allclose(frame["sd"], spread)
+    assert (frame["further_low"] <= frame["ci_low"]).all()
+    build(tmp_path, published, entries, 1)
+    text = (tmp_path / "table1.md").read_text()
+    assert "Standard deviation between trainings" in text and "one further training" in text
 
 
 def test_a_class_without_test_points_is_named_and_in_no_mean(tmp_path, published):
@@ -241,8 +249,9 @@ def test_a_class_without_test_points_is_named_and_in_no_mean(tmp_path, published
     note = f"{DATASET}: no test point of class F; precision (PREC) is the mean over the other 4"
     for number in (1, 2):
         frame = build(tmp_path, published, [entry], number).query("method == 'MLP:ce'")
-        for column in ("reproduced", "ci_low", "ci_high", "worst_case"):
+        for column in ("reproduced", "ci_high", "worst_case"):
             assert set(frame[column]) == {1.0}
+        assert frame["ci_low"].between(0.8, 0.99).all()
         assert note in (tmp_path / f"table{number}.md").read_text()
     request = made_request(tmp_path, "figure1", published, [entry])
     draw("nsr", "figure1", request)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals
 from medrobust.reporting import artefacts, comparison, plotting
 from medrobust.reporting.artefacts import RunContext
 from medrobust.studies.signnet import figure2 as signnet_figure2
@@ -124,7 +124,7 @@ def test_table3_has_the_papers_cells_and_says_not_run(tmp_path, published):
     row = frame.loc[("MIT-BIH", "MLP")]
     assert row["published"] == 97.1
     assert row["reproduced"] == pytest.approx(97.1)
-    low, high = statistics.wilson_interval(971, 1000)
+    low, high = intervals.share_interval(971, 1000)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((100 * low, 100 * high))
     assert (row["member_accuracy_mean"], row["n"], row["members"]) == (95.5, 1000, 100)
     rest = frame.drop(index=[("MIT-BIH", "MLP"), ("MIT-BIH", "RandomForest")])
@@ -175,7 +175,10 @@ def test_table3_replicates(tmp_path, published):
     row = table(tmp_path, "table3").loc[("MIT-BIH", "MLP")]
     assert row["reproduced"] == pytest.approx(96)
     assert row["replicates"] == 3
-    assert row["interval"] == "bootstrap over 3 replicates"
+    assert row["interval"] == "3 trainings, over points (Agresti-Coull) and trainings (t)"
+    assert row["sd"] == pytest.approx(1)
+    # 96 +- 4.303 / sqrt(3) over trainings alone.
+    assert row["ci_low"] < 96 - 2.48 and row["further_low"] < 96 - 4.97 < row["ci_low"]
     with pytest.raises(InputError, match="given twice"):
         signnet.build_table3([inputs[0], inputs[0]], published, tmp_path / "t", CONTEXT)
 

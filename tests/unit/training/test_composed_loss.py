@@ -109,7 +109,7 @@ class Network(nn.Module):
         return F.linear(F.relu(F.linear(h.flatten(1), own["w8"], own["b8"])), own["w9"], own["b9"])
 
 
-def plain_loss(spec: composed_loss.Spec, network: Network, x, y, start) -> torch.Tensor:
+def plain_loss(spec: composed_loss.Spec, network: Network, x, y, found) -> torch.Tensor:
     """The loss of a batch, point by point and class by class, with autograd for all gradients."""
     points, margins, penalties, jacobian, adversarial = [], [], [], [], []
     for i in range(len(x)):
@@ -130,8 +130,7 @@ def plain_loss(spec: composed_loss.Spec, network: Network, x, y, start) -> torch
             r2 = torch.log(1 + w.abs().sum() / (z[label].abs() + spec.r2_offset))
             penalties.append(spec.r1_weight * r1 + spec.r2_weight * r2)
         if spec.adversary is not None:
-            found = plain_pgd(spec.adversary, network, x[i : i + 1], label, start[i : i + 1])
-            adversarial.append(loss_of_a_point(spec, network(found)[0], label))
+            adversarial.append(loss_of_a_point(spec, network(found[i : i + 1])[0], label))
     total = spec.clean_weight * sum(points) / len(x)
     total = total + spec.jacobian_weight * sum(jacobian) / len(x)
     if adversarial:
@@ -172,6 +171,16 @@ def plain_training(architecture: str, name: str, initial, x, y, seed: int) -> di
     layers = architecture_of(architecture).normalised_kernels(SPECS[architecture])
     for batch, first in enumerate(range(0, len(order), spec.batch_size)):
         rows = torch.from_numpy(order[first : first + spec.batch_size])
+        draws = torch.Generator().manual_seed(derive_seed(seed, "batch", 0, batch))
+        found = torch.empty(0)
+        if spec.adversary is not None:
+            size = spec.adversary.epsilon
+            start = torch.empty(len(rows), x.shape[1]).uniform_(-size, size, generator=draws)
+            pairs = zip(x[rows], y[rows], start, strict=True)
+            each = [
+                plain_pgd(spec.adversary, network, p[None], int(k), s[None]) for p, k, s in pairs
+            ]
+            found = torch.cat(each)
         if spec.normalise_kernels:
             with torch.no_grad():
                 for layer in layers:
@@ -180,20 +189,17 @@ def plain_training(architecture: str, name: str, initial, x, y, seed: int) -> di
                         norm = weights[row].norm()
                         weights[row] /= norm
                         biases[row] /= norm
-        draws = torch.Generator().manual_seed(derive_seed(seed, "batch", 0, batch))
-        size = spec.adversary.epsilon if spec.adversary else 1
-        start = torch.empty(len(rows), x.shape[1]).uniform_(-size, size, generator=draws)
         optimizer.zero_grad()
-        plain_loss(spec, network, x[rows], y[rows], start).backward()
+        plain_loss(spec, network, x[rows], y[rows], found).backward()
         for parameter in network.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        for _ in range(spec.updates_per_batch):
-            optimizer.step()
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter -= spec.learning_rate * spec.l1_decay * parameter.sign()
                 parameter -= spec.learning_rate * spec.l2_decay * parameter
+        for _ in range(spec.updates_per_batch):
+            optimizer.step()
     return {name: p.detach().numpy() for name, p in network.named_parameters()}
 
 
@@ -246,7 +252,7 @@ def loss_of(name: str, flip: bool, **changes):
     loss = composed_loss._Gradient(
         settings(name, **changes), relu_mlp.ARCHITECTURE, SPECS["relu_mlp"], work
     )
-    gradient, value, right = loss(member, points, y, torch.Generator().manual_seed(0))
+    gradient, value, right = loss(member, points, y, torch.Generator())
     assert int(right) == (0 if flip else len(x))
     return value.item(), gradient.clone()
 
@@ -338,6 +344,39 @@ def test_dead_kernels_are_drawn_anew_after_the_first_epoch_and_counted(monkeypat
     drawn = train("relu_mlp", "ce", max_epochs=2, **options)
     assert drawn.history[0]["revived"] >= 1
     assert not np.allclose(drawn.parameters["w1"][0, 1], first, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "free"), [("relu_mlp", ["5"]), ("kachuee_cnn", ["6", "7"])]
+)
+def test_the_kernels_that_are_never_rescaled_are_never_drawn_anew(architecture, free, monkeypatch):
+    """The output of the MLP and the last block of the CNN (nsr, authors' code)."""
+    entry = architecture_of(architecture)
+    module = {"relu_mlp": relu_mlp, "kachuee_cnn": kachuee_cnn}[architecture]
+
+    def nothing_moves(spec, network, architecture_spec, work):
+        zero = torch.zeros(())
+        return lambda member, *rest: (torch.zeros_like(member.flat), zero, zero.long())
+
+    monkeypatch.setattr(composed_loss, "_Gradient", nothing_moves)
+    options = {"l1_decay": 0.0, "l2_decay": 0.0, "normalise_kernels": False}
+    trained = train(architecture, "ce", max_epochs=2, **options)
+    first = module.initial_parameters(SPECS[architecture], (45,), 5, [4])
+    same = {n[1:] for n, v in first.items() if n[0] == "w" and (v == trained.parameters[n]).all()}
+    assert same == set(free)
+    drawn = [len(v[0]) for n, v in first.items() if n[0] == "w" and n[1:] not in free]
+    assert trained.history[0]["revived"] == sum(drawn)
+    assert not set(free) & set(entry.normalised_kernels(SPECS[architecture]))
+
+
+@pytest.mark.parametrize("key", ["normalise_kernels", "revive_kernels"])
+def test_an_architecture_that_does_not_name_its_kernels_is_refused(key):
+    spec = settings("ce", **{"normalise_kernels": False, "revive_kernels": False, key: True})
+    x, y = problem()
+    work = Work(x, y, 5, [0], [0], input_range=(0.0, 1.0))
+    network = architecture_of("layer_norm_mlp")
+    with pytest.raises(InputError, match=f"(?s)method.{key}.*relu_mlp"):
+        composed_loss.descent(spec, network, None, work)
 
 
 def test_a_kernel_that_one_point_moves_late_in_the_epoch_is_not_drawn_anew(monkeypatch):

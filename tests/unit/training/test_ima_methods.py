@@ -8,7 +8,7 @@ import torch
 from medrobust.core.errors import InputError
 from medrobust.core.registry import parse_spec
 from medrobust.core.seeds import derive_seed, generator
-from medrobust.experiment import plan
+from medrobust.experiment import costs
 from medrobust.models import instance_norm_cnn, layer_norm_mlp, resnet18
 from medrobust.models.contract import architecture_of
 from medrobust.runtime.journal import Checkpoint
@@ -480,11 +480,11 @@ def test_the_plan_counts_passes(name, passes):
 
 
 def test_the_plan_knows_the_networks_whatever_the_method():
-    assert plan.training_unit_seconds("ima", "layer_norm_mlp") == 5e-6
-    assert plan.training_unit_seconds("mma", "layer_norm_mlp") == 5e-6
+    assert costs.training_unit_seconds("ima", "layer_norm_mlp") == 5e-6
+    assert costs.training_unit_seconds("mma", "layer_norm_mlp") == 5e-6
     measured = {"train:ima:layer_norm_mlp": 3.0}
-    assert plan.training_unit_seconds("ima", "layer_norm_mlp", measured) == 3.0
-    assert plan.training_unit_seconds("composed_loss", "relu_mlp") == 7e-6
-    assert plan.training_unit_seconds("ima", "forest") == plan.UNKNOWN_TRAINING
-    assert plan.attack_unit_seconds("spsa", "mlp") == plan.UNKNOWN_QUERY
-    assert plan.attack_unit_seconds("pgd", "mlp", {"attack:pgd:mlp": 2.0}) == 2.0
+    assert costs.training_unit_seconds("ima", "layer_norm_mlp", measured) == 3.0
+    assert costs.training_unit_seconds("composed_loss", "relu_mlp") == 7e-6
+    assert costs.training_unit_seconds("ima", "forest") == costs.UNKNOWN_TRAINING
+    assert costs.attack_unit_seconds("spsa", "mlp") == costs.UNKNOWN_QUERY
+    assert costs.attack_unit_seconds("pgd", "mlp", {"attack:pgd:mlp": 2.0}) == 2.0

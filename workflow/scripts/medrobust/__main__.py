@@ -225,7 +225,7 @@ def _attack(options: argparse.Namespace, graph: Graph) -> None:
     if select != "cohort":
         _run(graph, "select_points", **vars(cell), attack=options.attack)
     of_attack = {**vars(cell), "model": options.model, "attack": options.attack}
-    chunks = graph.chunks(cell.study, cell.dataset, options.attack)
+    chunks = graph.chunks(cell.study, cell.dataset, options.model, options.attack)
     for number in _chosen(list(range(len(chunks))), options.chunk):
         _run(graph, "attack_chunk", **of_attack, chunk=number)
     if options.chunk is None:

@@ -22,8 +22,9 @@ class Attack(Contract):
     Attributes:
         attack: ``(model, x, y, spec, seeds, *, x_start, journal, progress) -> AttackResult``: see
             :func:`medrobust.attacks.run_attack`, which checks what it is given.
-        unit_seconds: for the plan: architecture to the seconds of one query or gradient on one
-            core, of the ensemble, or of one member where members are computed one by one.
+        unit_seconds: for the plan and the division into jobs: architecture to the seconds of one
+            query or gradient on one core, of the ensemble, or of one member where members are
+            computed one by one.
     """
 
     attack: Function

@@ -12,10 +12,13 @@ such a class that is never predicted has precision 0 (the authors' code prints N
 0). A class without test points is in no mean: nothing can be said of it, and 0 would be wrong of a
 perfect model.
 
-Intervals come from a bootstrap over test points within their classes: the repeats of a point
-are no points of their own, so a tiled class of 162 points counts as 162. Only counts of points
-that agree in label, tile count and prediction are needed: how many of each a resample holds has
-a multinomial distribution, which is drawn directly.
+Intervals over test points are stratified by class: the repeats of a point are no points of their
+own, so a tiled class of 162 points counts as 162. That of the accuracy joins the intervals of the
+classes' shares (:func:`medrobust.evaluation.intervals.share_interval`). Precision mixes the
+classes: its draws come from the posterior of each class's predictions, a Dirichlet distribution.
+Jeffreys' prior gives it a width also where all predictions of a class agree, as a bootstrap of
+them has not, and draws it away from 0 and 1; the interval takes in what no prior at all gives.
+From three trainings on the spread between trainings is joined to both.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 
 
 @dataclass(frozen=True)
@@ -130,40 +133,51 @@ def _mean_over_classes(matrices: np.ndarray, out_of: np.ndarray) -> np.ndarray:
 METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"ACC": accuracy, "PREC": precision}
 
 
-def resampled_confusions(
+def drawn_confusions(
     cells: Cells,
     n_classes: int,
     generator: np.random.Generator,
-    resamples: int = statistics.RESAMPLES,
+    resamples: int = intervals.RESAMPLES,
+    prior: float = 0.5,
 ) -> np.ndarray:
-    """Returns confusion matrices of bootstrap samples, float64 ``[resamples, c, c]``.
+    """Returns draws of the confusion matrix, float64 ``[resamples, c, c]``.
 
-    Points are drawn with replacement within their class. Where several predictions of each
-    point are counted, a resample draws as many predictions as there are points: as if the
-    predictions of one point were all equal, which makes the interval too wide, not too narrow.
+    The shares of a class's predictions have the posterior that follows from ``prior`` points of its
+    own class and as many of the others beforehand. One half is Jeffreys' prior for the share that
+    is correct (Brown, Cai and DasGupta 2001); with 0, what was not predicted never is. A class of n
+    points weighs n - 1, as in a sample's variance. Where several predictions of each point are
+    counted, a point has the weight of one: as if its predictions were all equal, which makes
+    intervals too wide, not too narrow.
 
     Args:
         cells: the counted points.
         n_classes: number of classes.
-        generator: randomness; equal generators give equal resamples.
-        resamples: number of resamples.
+        generator: randomness; equal generators give equal draws.
+        resamples: number of draws.
+        prior: points of the own class, and of all others together, beforehand.
 
     Raises:
         InputError: a label or a prediction is not in [0, ``n_classes``).
     """
-    _check_classes(cells, n_classes)
-    matrices = np.zeros((resamples, n_classes, n_classes))
-    for label in range(n_classes):
-        mine = (cells.label == label) & (cells.count > 0)
-        total = int(cells.count[mine].sum())
-        if not total:
+    matrix = confusion(cells, n_classes)
+    draws = np.zeros((resamples, n_classes, n_classes))
+    for label, points in enumerate(_class_sizes(cells, n_classes)):
+        if not points:
             continue
-        to_class = np.zeros((int(mine.sum()), n_classes))
-        to_class[np.arange(len(to_class)), cells.prediction[mine]] = cells.weight[mine]
-        shares = cells.count[mine] / total
-        drawn = generator.multinomial(total // cells.runs, shares, size=resamples)
-        matrices[:, label] = drawn @ to_class
-    return matrices
+        before = np.full(n_classes, prior / max(1, n_classes - 1))
+        before[label] = prior
+        total = matrix[label].sum()
+        weights = generator.standard_gamma(
+            max(points - 1, 0.5) * matrix[label] / total + before, (resamples, n_classes)
+        )
+        draws[:, label] = total * weights / weights.sum(axis=1, keepdims=True)
+    return draws
+
+
+def _class_sizes(cells: Cells, n_classes: int) -> np.ndarray:
+    """Returns the number of test points of each class, each counted once, ``[n_classes]``."""
+    counts = np.bincount(cells.label, weights=cells.count, minlength=n_classes)
+    return np.rint(counts / cells.runs).astype(np.int64)
 
 
 def merged_mean(draws: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
@@ -185,51 +199,96 @@ def metric_draws(
     replicates: Sequence[Cells],
     n_classes: int,
     generator: np.random.Generator,
-    resamples: int = statistics.RESAMPLES,
+    resamples: int = intervals.RESAMPLES,
+    prior: float = 0.5,
 ) -> dict[str, np.ndarray]:
-    """Returns bootstrap draws of each metric's mean over replicates, float64 ``[resamples]``.
+    """Returns draws of each metric's mean over replicates, float64 ``[resamples]``, over points.
 
-    Below :data:`medrobust.evaluation.statistics.MIN_REPLICATES` replicates test points are
-    drawn (:func:`merged_mean` joins two replicates, which share their points); from there on
-    replicates are. All metrics are of the same resamples.
+    :func:`merged_mean` joins replicates, which share their points. All metrics are of the same
+    draws. What trainings add: :func:`with_trainings`.
 
     Args:
         replicates: the counted points of each trained model, at least one.
         n_classes: number of classes.
         generator: randomness.
         resamples: number of draws.
+        prior: see :func:`drawn_confusions`.
     """
-    if len(replicates) >= statistics.MIN_REPLICATES:
-        matrices = np.stack([confusion(cells, n_classes) for cells in replicates])
-        chosen = generator.integers(len(replicates), size=(resamples, len(replicates)))
-        return {name: of(matrices)[chosen].mean(axis=1) for name, of in METRICS.items()}
-    drawn = [resampled_confusions(c, n_classes, generator, resamples) for c in replicates]
+    drawn = [drawn_confusions(c, n_classes, generator, resamples, prior) for c in replicates]
     return {name: merged_mean([of(m) for m in drawn], generator) for name, of in METRICS.items()}
 
 
-def metric_estimate(
-    replicates: Sequence[Cells], metric: str, n_classes: int, draws: np.ndarray
-) -> statistics.Estimate:
-    """Returns a metric's mean over replicates with its 95 % percentile interval.
+def with_trainings(
+    draws: np.ndarray,
+    replicates: Sequence[Cells],
+    metric: str,
+    n_classes: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Returns draws over points and, from three trainings on, trainings; in [0, 1].
 
     Args:
-        replicates, n_classes: as for :func:`metric_draws`.
-        metric: a key of :data:`METRICS`.
-        draws: those of the metric.
+        draws: of the metric, over points (:func:`metric_draws`).
+        replicates, metric, n_classes: as for :func:`metric_estimate`.
+        generator: randomness.
     """
-    values = [float(METRICS[metric](confusion(cells, n_classes))) for cells in replicates]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    k = len(replicates)
-    over = "points within classes" if k < statistics.MIN_REPLICATES else f"{k} replicates"
-    trained = "one training" if k == 1 else f"{k} trainings"
-    return statistics.Estimate(
-        value=float(np.mean(values)),
-        ci_low=float(low),
-        ci_high=float(high),
-        n=replicates[0].points,
-        replicates=k,
-        basis=f"{trained}, bootstrap over {over}",
+    if len(replicates) < intervals.MIN_REPLICATES:
+        return draws
+    values = _values(replicates, metric, n_classes)
+    return intervals.training_draws(draws, values, generator).clip(0, 1)
+
+
+def metric_estimate(
+    replicates: Sequence[Cells],
+    metric: str,
+    n_classes: int,
+    generator: np.random.Generator,
+    resamples: int = intervals.RESAMPLES,
+) -> statistics.Estimate:
+    """Returns a metric's mean over replicates with its 95 % interval.
+
+    Args:
+        replicates: the counted points of each trained model, at least one.
+        metric: a key of :data:`METRICS`.
+        n_classes: number of classes.
+        generator: randomness of the interval of precision.
+        resamples: number of its draws.
+    """
+    values = _values(replicates, metric, n_classes)
+    value = float(np.mean(values))
+    if metric == "ACC":
+        points, method = _accuracy_interval(replicates, n_classes), "Agresti-Coull within classes"
+    else:
+        ends = [
+            intervals.quantiles(
+                metric_draws(replicates, n_classes, generator, resamples, prior)[metric]
+            )
+            for prior in (0.5, 0.0)
+        ]
+        lows, highs = zip(*ends, strict=True)
+        points, method = (min(*lows, value), max(*highs, value)), "Dirichlet within classes"
+    return statistics.trained_estimate(
+        value, points, values, n=replicates[0].points, method=method, limits=(0.0, 1.0)
     )
+
+
+def _values(replicates: Sequence[Cells], metric: str, n_classes: int) -> list[float]:
+    """Returns the metric of each training."""
+    return [float(METRICS[metric](confusion(cells, n_classes))) for cells in replicates]
+
+
+def _accuracy_interval(replicates: Sequence[Cells], n_classes: int) -> tuple[float, float]:
+    """Returns the interval over points of the mean accuracy, joined from those of the classes."""
+    matrix = np.mean([confusion(cells, n_classes) for cells in replicates], axis=0)
+    value, parts = float(accuracy(matrix)), []
+    for label, points in enumerate(_class_sizes(replicates[0], n_classes)):
+        if points:
+            total = matrix[label].sum()
+            share, weight = matrix[label, label] / total, total / matrix.sum()
+            low, high = intervals.share_interval(min(share, 1.0) * points, int(points))
+            parts.append((value + weight * (low - share), value + weight * (high - share)))
+    low, high = intervals.joined(value, parts)
+    return max(0.0, low), min(1.0, high)
 
 
 def _check_classes(cells: Cells, n_classes: int) -> None:

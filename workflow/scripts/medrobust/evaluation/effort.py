@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 from medrobust.evaluation.statistics import Estimate
 
 #: Numbers of restarts that are shown where there are so many.
@@ -98,14 +98,14 @@ def relative_gain(
     after: Sequence[np.ndarray],
     *,
     generator: np.random.Generator,
-    resamples: int = statistics.RESAMPLES,
+    resamples: int = intervals.RESAMPLES,
     level: float = 0.95,
 ) -> tuple[float | None, float | None, float | None]:
     """Returns by which part the mean distance became smaller, with its paired interval.
 
-    That is 1 - mean(after) / mean(before). The percentile bootstrap resamples pairs: points, or
-    replicates from :data:`medrobust.evaluation.statistics.MIN_REPLICATES` on, so that what the
-    two have in common does not widen the interval.
+    That is 1 - mean(after) / mean(before). The interval is of pairs, so that what the two have in
+    common does not widen it; it covers what :func:`medrobust.evaluation.statistics.mean_estimate`'s
+    does.
 
     Args:
         before, after: for each replicate ``[n]`` distances of the same points; +inf where
@@ -117,29 +117,31 @@ def relative_gain(
     Returns:
         The gain and the ends of its interval, as fractions (0.1: a tenth smaller, negative:
         larger). All None where a distance is censored or nothing is left to gain (mean 0); no
-        interval for fewer than two pairs.
+        interval where the gain is the same at every point, or replicates have different points.
 
     Raises:
         InputError: before and after do not match.
     """
     if [len(array) for array in before] != [len(array) for array in after] or not before:
         raise InputError("Distances before and after are not of the same points.")
-    pairs = np.stack([_resampled(before), _resampled(after)])
-    if not np.isfinite(pairs).all() or pairs[0].sum() == 0:
+    finite = all(np.isfinite(array).all() for array in (*before, *after))
+    if not finite or not sum(float(np.sum(array)) for array in before):
         return None, None, None
-    gain = float(1 - pairs[1].sum() / pairs[0].sum())
-    n = pairs.shape[1]
-    if n < 2:
+    pairs = list(zip(before, after, strict=True))
+    start, end = (float(np.mean([array.mean() for array in side])) for side in (before, after))
+    gain = 1 - end / start
+    if len({array.size for array in before}) > 1:
         return gain, None, None
-    sums = pairs[:, generator.integers(0, n, (resamples, n))].sum(axis=2)
-    # A resample of points that are all at distance 0 has nothing to gain.
-    draws = 1 - np.divide(sums[1], sums[0], out=np.ones(resamples), where=sums[0] > 0)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return gain, float(low), float(high)
-
-
-def _resampled(replicates: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns what a bootstrap resamples: means of replicates, or of points over replicates."""
-    if len(replicates) >= statistics.MIN_REPLICATES:
-        return np.array([array.mean() for array in replicates])
-    return np.mean(replicates, axis=0)
+    low, high = intervals.ratio_interval(
+        np.mean(after, axis=0), np.mean(before, axis=0),
+        generator=generator, resamples=resamples, level=level,
+    )  # fmt: skip
+    if low is None or high is None:
+        return gain, None, None
+    ends: intervals.Ends = (1 - high, 1 - low)
+    if len(pairs) >= intervals.MIN_REPLICATES:
+        gains = [1 - float(a.mean() / b.mean()) for b, a in pairs if b.any()]
+        if len(gains) < len(pairs):
+            return gain, None, None
+        ends = intervals.over_trainings(gain, ends, gains, level=level)
+    return gain, *ends

@@ -1,9 +1,9 @@
 """What :func:`medrobust.evaluate` returns: records, estimates with intervals, a table of them.
 
-Estimates are those of the workflow's tables. Accuracies: share of the points given, Wilson's
-interval; an attacked point counts as broken if any of its runs (losses, restarts) succeeded
+Estimates are those of the workflow's tables. Accuracies: share of the points given, Agresti and
+Coull's interval; an attacked point counts as broken if any of its runs (losses, restarts) succeeded
 (:mod:`medrobust.evaluation.tally`). Distances: the smallest over the restarts of each point,
-bootstrap over points (:mod:`medrobust.evaluation.statistics`).
+mean and median with intervals over points (:mod:`medrobust.evaluation.intervals`).
 
 Intervals are over the points given. How another training of the model would do is not in them.
 """
@@ -23,7 +23,6 @@ from medrobust.core import seeds
 from medrobust.core.schema import Settings
 from medrobust.evaluation.attacked import Attacked
 from medrobust.evaluation.statistics import (
-    RESAMPLES,
     Estimate,
     accuracy_estimate,
     distances_of_points,
@@ -198,8 +197,7 @@ class Evaluation:
             f"{self.queries / self.n:,.0f} queries per point.",
             f"Values kept within [{self.clip[0]:.4g}, {self.clip[1]:.4g}]"
             + ("." if self.clip_given else ", the range of the points (`clip` was not given)."),
-            f"Intervals: over the {_count(self.n, 'point')} given; one model, no training repeated "
-            + ("(Wilson)." if self.robust_accuracy else f"(Wilson; {RESAMPLES:,} resamples)."),
+            f"Intervals: over the {_count(self.n, 'point')} given; one model, not trained again.",
             "Robust accuracies are upper bounds: a stronger attack may break more points."
             if self.robust_accuracy
             else upper_bound_text(self.records.groupby("point_id")["restart"].nunique()),
@@ -273,7 +271,7 @@ def summarise(
     norm = "" if within_ball else norm_of(specs[0])
     median, mean = (None, None) if within_ball else _distances(records, norm, seed, confidence)
     accuracies = [
-        _accuracies(records, points, reading, seed, confidence) if within_ball else {}
+        _accuracies(records, points, reading, confidence) if within_ball else {}
         for reading in (ATTACK, WORST_CASE)
     ]
     return Evaluation(
@@ -287,7 +285,7 @@ def summarise(
         confidence=confidence,
         records=records,
         x_adv=x_adv,
-        clean_accuracy=_accuracy(right, len(points), seed, confidence),
+        clean_accuracy=accuracy_estimate([right], len(points), level=confidence),
         robust_accuracy=accuracies[0],
         worst_case_accuracy=accuracies[1],
         norm=norm,
@@ -304,13 +302,8 @@ def norm_of(spec: Settings) -> str:
     return {2: "l2", "inf": "linf"}.get(norm, norm)
 
 
-def _accuracy(right: int, n: int, seed: int, confidence: float) -> Estimate:
-    random = seeds.generator(seed, "bootstrap", "accuracy")
-    return accuracy_estimate([right], n, generator=random, level=confidence)
-
-
 def _accuracies(
-    records: pd.DataFrame, points: pd.DataFrame, reading: str, seed: int, confidence: float
+    records: pd.DataFrame, points: pd.DataFrame, reading: str, confidence: float
 ) -> dict[float, Estimate]:
     """Returns the robust accuracy by epsilon, ascending."""
     clean = points[["point_id", "label"]].assign(prediction=points["clean_prediction"])
@@ -318,7 +311,7 @@ def _accuracies(
     rows = tally[(tally["reading"] == reading) & (tally["label"] == tally["prediction"])]
     right = rows.groupby("epsilon")["points"].sum()
     return {
-        float(e): _accuracy(int(right.get(e, 0)), len(points), seed, confidence)
+        float(e): accuracy_estimate([int(right.get(e, 0))], len(points), level=confidence)
         for e in np.sort(records["epsilon"].unique())
     }
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ def common_points(values: Mapping[str, pd.Series]) -> tuple[pd.DataFrame, list[s
 def resampled_means(
     values: np.ndarray,
     generator: np.random.Generator,
-    resamples: int = statistics.RESAMPLES,
+    resamples: int = intervals.RESAMPLES,
 ) -> np.ndarray:
     """Returns bootstrap means of points drawn with replacement, whole rows at a time.
 
@@ -178,18 +178,16 @@ def _sizes(
     # A median exists unless both are censored at a point, or each at another.
     if not (np.isnan(difference).any() or {np.inf, -np.inf} <= set(difference)):
         row["median_difference"] = float(np.median(difference))
-        ends = statistics.bootstrap_interval(
-            difference, "median", generator=generator_of("median difference")
-        )
-        _put(row, "median_difference", ends)
+        _put(row, "median_difference", intervals.median_interval(difference))
     if row["censored"]:
         return row
     row["mean_difference"] = float(difference.mean())
-    ends = statistics.bootstrap_interval(difference, generator=generator_of("mean difference"))
+    ends = intervals.mean_interval(difference, generator=generator_of("mean difference"))
     _put(row, "mean_difference", ends)
     if second.mean() > 0:
         row["ratio"] = float(first.mean() / second.mean())
-        _put(row, "ratio", ratio_interval(first, second, generator_of("ratio")))
+        low, high = intervals.ratio_interval(first, second, generator=generator_of("ratio"))
+        _put(row, "ratio", (low if low is None else max(0.0, low), high))
     return row
 
 
@@ -213,19 +211,3 @@ def ratio_draws(
     over, under = means[:, 0], means[:, 1]
     ratios = np.where(over > 0, np.inf, 1.0)
     return np.divide(over, under, out=ratios, where=under > 0)
-
-
-def ratio_interval(
-    first: np.ndarray,
-    second: np.ndarray,
-    generator: np.random.Generator,
-    level: float = 0.95,
-) -> tuple[float, float] | tuple[None, None]:
-    """Returns the percentile interval of :func:`ratio_draws`; None for fewer than two points."""
-    if len(first) < 2:
-        return None, None
-    tail = (1 - level) / 2
-    draws = ratio_draws(first, second, generator)
-    method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
-    low, high = np.quantile(draws, (tail, 1 - tail), method=method)
-    return float(low), float(high)

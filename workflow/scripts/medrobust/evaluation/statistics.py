@@ -5,11 +5,10 @@ found over its restarts; 0 where the model is wrong without any attack; and righ
 written as +inf, where every restart failed. A censored distance is never 0 and never
 dropped, so a mean exists only where nothing is censored, while a median may exist anyway.
 
-Intervals: Wilson (Wilson 1927) for proportions; bootstrap over points for distances (BCa,
-Efron 1987, for the mean; percentile for the median, whose jackknife is not consistent);
-bootstrap over replicates where there are at least three; Student's t over the folds of a
-cross-validation (:func:`fold_estimate`, approximate). This module draws from generators
-it is given and decides nothing about files other than reading attack records.
+Intervals are those of :mod:`medrobust.evaluation.intervals`: over test points, and from three
+trainings on over points and trainings together; over the folds of a cross-validation
+:func:`fold_estimate`. This module draws from generators it is given and decides nothing about
+files other than reading attack records.
 """
 
 from __future__ import annotations
@@ -17,25 +16,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medrobust.core.errors import InputError
+from medrobust.evaluation import intervals
+from medrobust.evaluation.intervals import MIN_REPLICATES, RESAMPLES, Ends
 
 if TYPE_CHECKING:
     import os
 
     import pandas as pd
 
-Statistic = Literal["mean", "median"]
-
-#: Fewest replicates over which an interval is drawn; below, it covers points only.
-MIN_REPLICATES = 3
-#: Resamples of every bootstrap of the project.
-RESAMPLES = 9999
-#: Largest number of drawn indices held in memory at once.
-_BLOCK = 4_000_000
 #: Above this many pairs the signed-rank distribution is taken as normal.
 _EXACT_PAIRS = 300
 
@@ -46,14 +39,18 @@ class Estimate:
 
     Attributes:
         value: the estimate, or None where censoring leaves it undefined.
-        ci_low, ci_high: ends of the interval, None where there is none (fewer than two
-            points, or censoring); +inf is possible for a median.
+        ci_low, ci_high: ends of the interval, None where there is none (too few points, points
+            that do not differ, or censoring); +inf is possible for a median.
         n: points behind the estimate (per replicate).
         replicates: number of replicates averaged (of each fold, where there are folds).
         censored: number of censored distances among them.
-        basis: what the interval covers, in words ("one seed, over points", ...).
+        basis: what the interval covers, in words ("one training, over points: ...").
         lower_bound: smallest value that a censored mean can have, else None.
         folds: number of folds averaged.
+        sd: sample standard deviation of the numbers of the trainings; None for a single one.
+        further_low, further_high: ends between which the number of one further training on other
+            test points lies, None below :data:`MIN_REPLICATES` trainings. A published number,
+            of one training, is held against these.
     """
 
     value: float | None
@@ -65,66 +62,97 @@ class Estimate:
     basis: str = ""
     lower_bound: float | None = None
     folds: int = 1
+    sd: float | None = None
+    further_low: float | None = None
+    further_high: float | None = None
 
 
 # --- proportions ------------------------------------------------------------------------
 
 
-def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Returns the Wilson score interval of a proportion, both ends in [0, 1].
-
-    Args:
-        successes: number of successes in [0, n]; may be fractional (a mean over replicates).
-        n: number of trials, at least 1.
-        level: confidence level in (0, 1).
-
-    Raises:
-        InputError: the counts are impossible.
-    """
-    from scipy.special import ndtri
-
-    if n < 1 or not 0 <= successes <= n:
-        raise InputError(f"A proportion of {successes} successes in {n} trials is impossible.")
-    z = float(ndtri(0.5 + level / 2))
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    # At 0 and n the ends are exactly 0 and 1; rounding must not carry them past it.
-    low = 0.0 if successes == 0 else max(0.0, float(centre - half))
-    high = 1.0 if successes == n else min(1.0, float(centre + half))
-    return low, high
-
-
-def accuracy_estimate(
-    successes: Sequence[int],
-    n: int,
-    *,
-    generator: np.random.Generator,
-    level: float = 0.95,
-) -> Estimate:
+def accuracy_estimate(successes: Sequence[float], n: int, *, level: float = 0.95) -> Estimate:
     """Returns the mean accuracy over replicates with its interval, as fractions in [0, 1].
 
-    Below :data:`MIN_REPLICATES` replicates the interval is Wilson's at the mean accuracy
-    (the replicates share their test points, so they are not pooled into a larger n); from
-    there on it is a bootstrap over replicates.
+    The interval over points is Agresti and Coull's at the mean accuracy: the replicates share
+    their test points, so they are not pooled into a larger n.
 
     Args:
-        successes: correctly classified points, one count per replicate.
+        successes: correctly classified points, one count per replicate; may be fractional.
         n: test points of each replicate.
-        generator: randomness of the bootstrap.
         level: confidence level.
     """
-    accuracies = np.asarray(successes, dtype=np.float64) / n
-    value, replicates = float(accuracies.mean()), len(successes)
-    if replicates < MIN_REPLICATES:
-        low, high = wilson_interval(float(np.mean(successes)), n, level)
-        basis = f"{_seeds(replicates)}, Wilson over points"
-    else:
-        low, high = bootstrap_interval(
-            accuracies, generator=generator, level=level, method="percentile"
-        )
-        basis = f"bootstrap over {replicates} replicates"
-    return Estimate(value, low, high, n, replicates, basis=basis)
+    mean = float(np.mean(successes))
+    points = intervals.share_interval(mean, n, level)
+    accuracies = [float(one) / n for one in successes]
+    return trained_estimate(
+        mean / n, points, accuracies, n=n, method="Agresti-Coull", limits=(0.0, 1.0), level=level
+    )
+
+
+def trained_estimate(
+    value: float | None,
+    points: Ends,
+    trainings: Sequence[float],
+    *,
+    n: int,
+    method: str,
+    limits: tuple[float, float] = (0.0, np.inf),
+    level: float = 0.95,
+    censored: int = 0,
+    lower_bound: float | None = None,
+) -> Estimate:
+    """Returns an estimate whose interval covers points and, where there are enough, trainings.
+
+    Args:
+        value: the mean over trainings, None where it is not defined.
+        points: its interval over test points.
+        trainings: the number of each training.
+        n: test points.
+        method: of the interval over points, in words.
+        limits: the smallest and the largest value that the quantity can have.
+        level: confidence level in (0, 1).
+        censored: censored distances of all trainings.
+        lower_bound: see :class:`Estimate`.
+    """
+    k = len(trainings)
+    finite = value is not None and bool(np.isfinite(trainings).all())
+    low, high = points
+    further: Ends = (None, None)
+    if k >= MIN_REPLICATES:
+        shared = {"limits": limits, "level": level}
+        low = high = None
+        if value is not None and finite:
+            low, high = intervals.over_trainings(value, points, trainings, **shared)
+            further = intervals.over_trainings(value, points, trainings, further=True, **shared)
+    elif low is not None and high is not None:
+        low, high = max(limits[0], low), min(limits[1], high)
+    return Estimate(
+        value,
+        low,
+        high,
+        n,
+        k,
+        censored=censored,
+        basis=interval_basis(k, method),
+        lower_bound=lower_bound,
+        sd=float(np.std(trainings, ddof=1)) if k > 1 and finite else None,
+        further_low=further[0],
+        further_high=further[1],
+    )
+
+
+def interval_basis(trainings: int, method: str) -> str:
+    """Returns what an interval covers, in words.
+
+    Args:
+        trainings: number of trainings averaged.
+        method: of the interval over points.
+    """
+    if trainings >= MIN_REPLICATES:
+        return f"{trainings} trainings, over points ({method}) and trainings (t)"
+    if trainings > 1:
+        return f"{trainings} trainings, over points alone ({method})"
+    return f"one training, over points alone ({method})"
 
 
 # --- folds ------------------------------------------------------------------------------
@@ -135,6 +163,7 @@ def fold_estimate(
     *,
     n: int,
     replicates: int = 1,
+    points: Ends = (None, None),
     limits: tuple[float, float] = (-np.inf, np.inf),
     level: float = 0.95,
 ) -> Estimate:
@@ -151,12 +180,15 @@ def fold_estimate(
         values: one number per fold, finite (of several trainings: their mean).
         n: test points of all folds together.
         replicates: trainings behind each fold's number.
+        points: the interval over the points of all folds, where there is one: the result is never
+            narrower. Three folds that are all right have no spread, and are no proof.
         limits: the smallest and the largest value that the quantity can have; ends of the
             interval beyond them are cut.
         level: confidence level in (0, 1).
 
     Returns:
-        Of one fold the value alone: nothing is known of how folds differ.
+        Of one fold the value alone: nothing is known of how folds differ. So for folds with equal
+        values, if there is no interval over points.
 
     Raises:
         InputError: no values, or one that is not finite.
@@ -172,64 +204,18 @@ def fold_estimate(
         return Estimate(value, None, None, n, replicates, basis=basis)
     half = float(stdtrit(k - 1, 0.5 + level / 2) * found.std(ddof=1) / np.sqrt(k))
     trained = f", mean of {replicates} trainings each" if replicates > 1 else ""
-    return Estimate(
-        value,
-        max(limits[0], value - half),
-        min(limits[1], value + half),
-        n,
-        replicates,
-        basis=f"t over {k} folds{trained}",
-        folds=k,
-    )
+    ends: Ends = (value - half, value + half) if half else points
+    low, high = ends
+    if low is not None and points[0] is not None:
+        low, high = min(low, points[0]), max(high, points[1])
+    if low is not None:
+        low, high = max(limits[0], low), min(limits[1], high)
+    least = ", at least as wide as over points" if points[0] is not None else ""
+    basis = f"t over {k} folds{trained}{least}"
+    return Estimate(value, low, high, n, replicates, basis=basis, folds=k)
 
 
-# --- bootstrap --------------------------------------------------------------------------
-
-
-def bootstrap_interval(
-    values: np.ndarray,
-    statistic: Statistic = "mean",
-    *,
-    generator: np.random.Generator,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    method: Literal["bca", "percentile"] | None = None,
-) -> tuple[float, float] | tuple[None, None]:
-    """Returns the bootstrap interval of a mean or median over independent points.
-
-    Args:
-        values: ``[n]`` numbers; +inf (censored) is allowed for the percentile median.
-        statistic: "mean" or "median".
-        generator: randomness; equal generators give equal intervals.
-        resamples: number of resamples.
-        level: confidence level in (0, 1).
-        method: "bca" or "percentile"; by default BCa for the mean, percentile for the median.
-
-    Returns:
-        (low, high), or (None, None) for fewer than two points.
-
-    Raises:
-        InputError: a mean or a BCa interval of values that are not finite.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    method = method or ("bca" if statistic == "mean" else "percentile")
-    if np.isnan(values).any() or (
-        not np.isfinite(values).all() and (statistic == "mean" or method == "bca")
-    ):
-        raise InputError(
-            f"A {method} bootstrap of the {statistic} needs finite values.",
-            remedy="summarise censored distances by their median.",
-        )
-    if values.size < 2:
-        return None, None
-    if (values == values[0]).all():
-        return float(values[0]), float(values[0])
-    draws = _draws(values[None, :], statistic, generator, resamples)
-    tail = (1 - level) / 2
-    probabilities = (tail, 1 - tail)
-    if method == "bca":
-        probabilities = _bca_probabilities(values, statistic, draws, probabilities)
-    return _quantiles(draws, probabilities)
+# --- distances --------------------------------------------------------------------------
 
 
 def mean_estimate(
@@ -243,8 +229,9 @@ def mean_estimate(
     """Returns the mean distance, averaged over replicates, with a bootstrap interval.
 
     Args:
-        replicates: one ``[n]`` array of distances per replicate; +inf marks censored ones.
-            With fewer than three replicates the points must be the same, in the same order.
+        replicates: one ``[n]`` array of distances per replicate; +inf marks censored ones. The
+            points are the same, in the same order; from three replicates on they may differ, and
+            then every replicate has points of its own.
         generator: randomness.
         resamples: bootstrap resamples.
         level: confidence level.
@@ -260,20 +247,45 @@ def mean_estimate(
     """
     arrays = _checked(replicates)
     censored = sum(int(np.isinf(array).sum()) for array in arrays)
-    shared = {"n": arrays[0].size, "replicates": len(arrays), "censored": censored}
     if censored:
         bound = np.mean([np.where(np.isinf(a), censored_at, a).mean() for a in arrays])
-        basis = f"{_seeds(len(arrays))}, mean undefined: {censored} censored"
+        shared = {"n": arrays[0].size, "replicates": len(arrays), "censored": censored}
+        basis = f"{_trainings(len(arrays))}, mean undefined: {censored} censored"
         return Estimate(None, None, None, **shared, basis=basis, lower_bound=float(bound))
-    value = float(np.mean([array.mean() for array in arrays]))
-    if len(arrays) >= MIN_REPLICATES:
-        sample, method = np.array([array.mean() for array in arrays]), "percentile"
-    else:
-        sample, method = np.mean(arrays, axis=0), "bca"
-    low, high = bootstrap_interval(
-        sample, generator=generator, resamples=resamples, level=level, method=method
+    means = [float(array.mean()) for array in arrays]
+    points = _mean_points(arrays, means, generator, resamples, level)
+    return trained_estimate(
+        float(np.mean(means)), points, means, n=arrays[0].size, method=_BOOTSTRAP, level=level
     )
-    return Estimate(value, low, high, **shared, basis=_basis(len(arrays)))
+
+
+#: How the interval of a mean over points is made, in words.
+_BOOTSTRAP = "bootstrap t"
+
+
+def _mean_points(
+    arrays: Sequence[np.ndarray],
+    means: Sequence[float],
+    generator: np.random.Generator,
+    resamples: int,
+    level: float,
+) -> Ends:
+    """Returns the interval over points of the mean of several replicates' means."""
+    draw = {"generator": generator, "resamples": resamples, "level": level}
+    if len({array.size for array in arrays}) == 1:
+        return intervals.mean_interval(np.mean(arrays, axis=0), **draw)
+    return _mean_of_independent(means, [intervals.mean_interval(a, **draw) for a in arrays])
+
+
+def _mean_of_independent(values: Sequence[float], ends: Sequence[Ends]) -> Ends:
+    """Returns the interval of a mean of independent numbers, from their own intervals."""
+    mean, k = float(np.mean(values)), len(values)
+    parts = []
+    for value, (low, high) in zip(values, ends, strict=True):
+        if low is None or high is None:
+            return None, None
+        parts.append((mean + (low - value) / k, mean + (high - value) / k))
+    return intervals.joined(mean, parts)
 
 
 def median_estimate(
@@ -283,37 +295,41 @@ def median_estimate(
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> Estimate:
-    """Returns the median distance, averaged over replicates, with a bootstrap interval.
+    """Returns the median distance, averaged over replicates, with its interval.
 
-    Censored distances count as +inf; where they reach the median, ``value`` is None (the
-    median exceeds every observed distance) and ``lower_bound`` holds the largest observed.
-    Arguments as for :func:`mean_estimate`.
+    Of one replicate the interval is exact (order statistics). Censored distances count as +inf;
+    where they reach the median, ``value`` is None (the median exceeds every observed distance)
+    and ``lower_bound`` holds the largest observed. Arguments as for :func:`mean_estimate`.
     """
     arrays = _checked(replicates)
     censored = sum(int(np.isinf(array).sum()) for array in arrays)
-    shared = {"n": arrays[0].size, "replicates": len(arrays), "censored": censored}
-    medians = np.array([np.median(array) for array in arrays])
-    tail = (1 - level) / 2
-    low: float | None = None
-    high: float | None = None
-    if len(arrays) >= MIN_REPLICATES:
-        if np.isfinite(medians).all():
-            low, high = bootstrap_interval(
-                medians,
-                generator=generator,
-                resamples=resamples,
-                level=level,
-                method="percentile",
-            )
-    elif arrays[0].size > 1:
-        draws = _draws(np.stack(arrays), "median", generator, resamples)
-        low, high = _quantiles(draws, (tail, 1 - tail))
-    value: float | None = float(medians.mean())
+    medians = [float(np.median(array)) for array in arrays]
+    points: Ends = (None, None)
+    method = "order statistics" if len(arrays) == 1 else "bootstrap"
+    if len(arrays) == 1:
+        points = intervals.median_interval(arrays[0], level)
+    elif len({array.size for array in arrays}) > 1:
+        each = [intervals.median_interval(array, level) for array in arrays]
+        points = _mean_of_independent(medians, each) if np.isfinite(medians).all() else points
+    else:
+        points = intervals.mean_of_medians_interval(
+            arrays, generator=generator, resamples=resamples, level=level
+        )
+    value: float | None = float(np.mean(medians))
     bound = None
     if not np.isfinite(medians).all():
         observed = np.concatenate([array[np.isfinite(array)] for array in arrays])
         value, bound = None, float(observed.max()) if observed.size else 0.0
-    return Estimate(value, low, high, **shared, basis=_basis(len(arrays)), lower_bound=bound)
+    return trained_estimate(
+        value,
+        points,
+        medians,
+        n=arrays[0].size,
+        method=method,
+        level=level,
+        censored=censored,
+        lower_bound=bound,
+    )
 
 
 def mean_of_means_estimate(
@@ -325,8 +341,8 @@ def mean_of_means_estimate(
 ) -> Estimate:
     """Returns the unweighted mean of the groups' mean distances (a "combined average").
 
-    Each group (a data set) is resampled on its own, so that a large group weighs no more
-    than a small one. Percentile interval.
+    The groups (data sets) are independent, so that their intervals are joined as those of a sum
+    (:func:`medrobust.evaluation.intervals.joined`).
 
     Args:
         groups: for each group, its replicates as in :func:`mean_estimate`.
@@ -337,8 +353,8 @@ def mean_of_means_estimate(
     Returns:
         ``n`` counts the points of all groups; ``replicates`` is the smallest number of them.
     """
-    checked = [_checked(group) for group in groups]
-    parts = [mean_estimate(g, generator=generator, resamples=2, level=level) for g in checked]
+    draw = {"generator": generator, "resamples": resamples, "level": level}
+    parts = [mean_estimate(group, **draw) for group in groups]
     shared = {
         "n": sum(part.n for part in parts),
         "replicates": min(part.replicates for part in parts),
@@ -348,19 +364,11 @@ def mean_of_means_estimate(
         bounds = [part.lower_bound if part.value is None else part.value for part in parts]
         basis = f"mean undefined: {shared['censored']} censored"
         return Estimate(None, None, None, **shared, basis=basis, lower_bound=float(np.mean(bounds)))
-    value = float(np.mean([part.value for part in parts]))
-    samples = [
-        np.array([array.mean() for array in group])
-        if len(group) >= MIN_REPLICATES
-        else np.mean(group, axis=0)
-        for group in checked
-    ]
-    basis = "; ".join(dict.fromkeys(_basis(len(group)) for group in checked))
-    if any(sample.size < 2 for sample in samples):
-        return Estimate(value, None, None, **shared, basis=basis)
-    draws = np.mean([_draws(s[None, :], "mean", generator, resamples) for s in samples], axis=0)
-    low, high = _quantiles(draws, ((1 - level) / 2, (1 + level) / 2))
-    return Estimate(value, low, high, **shared, basis=basis)
+    values = [part.value for part in parts]
+    basis = "; ".join(dict.fromkeys(part.basis for part in parts))
+    low, high = _mean_of_independent(values, [(part.ci_low, part.ci_high) for part in parts])
+    low = None if low is None else max(0.0, low)
+    return Estimate(float(np.mean(values)), low, high, **shared, basis=basis)
 
 
 def _checked(replicates: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -377,60 +385,8 @@ def _checked(replicates: Sequence[np.ndarray]) -> list[np.ndarray]:
     return arrays
 
 
-def _seeds(replicates: int) -> str:
-    return "one seed" if replicates == 1 else f"{replicates} seeds"
-
-
-def _basis(replicates: int) -> str:
-    if replicates < MIN_REPLICATES:
-        return f"{_seeds(replicates)}, bootstrap over points"
-    return f"bootstrap over {replicates} replicates"
-
-
-def _draws(
-    rows: np.ndarray, statistic: Statistic, generator: np.random.Generator, resamples: int
-) -> np.ndarray:
-    """Returns ``[resamples]`` draws: columns resampled jointly, statistics averaged over rows."""
-    reduce = np.mean if statistic == "mean" else np.median
-    n = rows.shape[1]
-    step = max(1, _BLOCK // (n * rows.shape[0]))
-    blocks = []
-    for start in range(0, resamples, step):
-        index = generator.integers(0, n, (min(step, resamples - start), n))
-        blocks.append(np.mean([reduce(row[index], axis=1) for row in rows], axis=0))
-    return np.concatenate(blocks)
-
-
-def _quantiles(draws: np.ndarray, probabilities: Sequence[float]) -> tuple[float, float]:
-    # Interpolating between a finite draw and +inf has no meaning: take an observed draw.
-    method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
-    low, high = np.quantile(draws, probabilities, method=method)
-    return float(low), float(high)
-
-
-def _bca_probabilities(
-    values: np.ndarray, statistic: Statistic, draws: np.ndarray, probabilities: Sequence[float]
-) -> tuple[float, float]:
-    """Returns the percentiles that correct for bias and skewness (Efron 1987, eq. 2.3, 6.6)."""
-    from scipy.special import ndtr, ndtri
-
-    n = values.size
-    if statistic == "mean":
-        left_out = (values.sum() - values) / (n - 1)
-        observed = values.mean()
-    else:
-        left_out = np.array([np.median(np.delete(values, i)) for i in range(n)])
-        observed = np.median(values)
-    below = (np.sum(draws < observed) + np.sum(draws <= observed)) / (2 * draws.size)
-    if not 0 < below < 1:
-        return tuple(probabilities)
-    deviation = left_out.mean() - left_out
-    spread = np.sum(deviation**2)
-    acceleration = np.sum(deviation**3) / (6 * spread**1.5) if spread > 0 else 0.0
-    bias = ndtri(below)
-    shifted = bias + ndtri(np.asarray(probabilities))
-    low, high = ndtr(bias + shifted / (1 - acceleration * shifted))
-    return float(low), float(high)
+def _trainings(replicates: int) -> str:
+    return "one training" if replicates == 1 else f"{replicates} trainings"
 
 
 # --- records ----------------------------------------------------------------------------
@@ -548,7 +504,7 @@ def robust_accuracy(distances: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 
 def survival_curve(distances: np.ndarray, level: float = 0.95) -> pd.DataFrame:
-    """Returns the robust-accuracy curve as its steps, with Wilson intervals at each.
+    """Returns the robust-accuracy curve as its steps, with an interval at each.
 
     Where all censored distances exceed every observed one, as here (+inf), the
     Kaplan-Meier estimate is the empirical survival function.
@@ -567,7 +523,7 @@ def survival_curve(distances: np.ndarray, level: float = 0.95) -> pd.DataFrame:
     n = distances.size
     radii = np.unique(np.append(distances[np.isfinite(distances)], 0.0))
     surviving = np.rint(robust_accuracy(distances, radii) * n).astype(int)
-    ends = [wilson_interval(int(count), n, level) for count in surviving]
+    ends = [intervals.share_interval(int(count), n, level) for count in surviving]
     return pd.DataFrame(
         {
             "distance": radii,

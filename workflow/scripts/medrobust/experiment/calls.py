@@ -285,7 +285,7 @@ def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
         **_data_params(work),
         "model": prediction_params(model),
         "attack": attack_params(attack),
-        "points": graph.chunks(work.study, work.dataset, work.attack)[int(work.chunk)],
+        "points": graph.chunks(work.study, work.dataset, work.model, work.attack)[int(work.chunk)],
         "names": [*cell.names, work.model, work.attack],
         "seed": graph.resolved.config.seed,
         "compute_threads": graph.resolved.config.compute_threads,
@@ -544,7 +544,7 @@ def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 if name not in graph.attacked_models(study, attack, cell.dataset):
                     continue
                 of_attack = of_model | {"attack": attack}
-                for chunk in range(len(graph.chunks(study, cell.dataset, attack))):
+                for chunk in range(len(graph.chunks(study, cell.dataset, name, attack))):
                     yield "attack_chunk", of_attack | {"chunk": chunk}
                 yield "tally_attack" if chosen.tallied else "gather_records", of_attack
 

@@ -24,7 +24,7 @@ from medrobust.core.registry import parse_spec
 from medrobust.core.schema import Settings, checked, unknown_name
 from medrobust.core.yaml_files import read_yaml, typed
 from medrobust.data.registry import STANDIN, DatasetEntry, load_registry
-from medrobust.experiment.amounts import differences
+from medrobust.experiment.amounts import TRAINED_OTHERWISE, differences, trained_otherwise
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.reporting.generic import GENERIC
 from medrobust.training.contract import method_of
@@ -33,7 +33,8 @@ SCALES = ("paper", "laptop", "smoke")
 STUDIES_FOLDER = "config/studies"
 #: Names of targets that no study can have.
 TARGETS = frozenset({"all", "data", "cards", "plan", "preflight", "comparison", "claims"})
-CHUNKS_PER_ATTACK = 64
+#: Into which jobs an attack is divided: of about this time on one core, and at most so many.
+CHUNK_SECONDS, CHUNKS_PER_ATTACK = 3600, 64
 
 
 class Config(Settings):
@@ -166,8 +167,11 @@ class Attack(Settings):
     """An attack and its budget."""
 
     name: str = Field(description="registered name of the attack")
-    points_per_job: int | Literal["auto"] = Field(
-        default="auto", description=f"points per job; auto: at most {CHUNKS_PER_ATTACK} jobs"
+    points_per_job: int | Literal["auto"] | dict[str, int] = Field(
+        default="auto",
+        description="points per job, of all models or by architecture; auto, or not named: of each "
+        f"model as many as take about {CHUNK_SECONDS // 60} minutes on one core, in at most "
+        f"{CHUNKS_PER_ATTACK} jobs",
     )
     options: dict[str, Any] = Field(default={}, description="the attack's own settings")
     grid: dict[Literal["epsilon", "loss"], list[float | str]] = Field(
@@ -211,7 +215,9 @@ class Attack(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Attack:
-        if self.points_per_job != "auto" and self.points_per_job < 1:
+        given = self.points_per_job
+        counts = given.values() if isinstance(given, dict) else [given]
+        if any(count != "auto" and count < 1 for count in counts):
             raise ValueError("points_per_job must be at least 1")
         of_a_split = self.points_per_class or self.points or self.keep_arrays or self.grid
         if self.select == "cohort" and of_a_split:
@@ -298,7 +304,11 @@ class Resolved:
             unlike, whose = differences(settings, printed, "its file"), "those of the study's file"
         else:
             unlike, whose = differences(settings, printed), "the paper's"
-        return f"Amounts unlike {whose}, over all that ran: {unlike}." if unlike else ""
+        if not unlike:
+            return ""
+        sentence = f"Amounts unlike {whose}, over all that ran: {unlike}."
+        less = trained_otherwise(settings, printed)
+        return f"{sentence} {TRAINED_OTHERWISE}" if less else sentence
 
 
 def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
@@ -390,13 +400,6 @@ def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings
         for variant in grid_variants(attack.grid)
     ]
     return specs[0]
-
-
-def chunk_size(attack: Attack, points: int) -> int:
-    """Returns how many points one job attacks."""
-    if attack.points_per_job == "auto":
-        return max(1, -(-points // CHUNKS_PER_ATTACK))
-    return int(attack.points_per_job)
 
 
 def named_datasets(names: bool | Sequence[str], registry: Mapping[str, DatasetEntry]) -> list[str]:
@@ -642,6 +645,14 @@ def _of_protocol(
     return used
 
 
+def _check_division(attack: Attack, study: Study, where: str) -> None:
+    known = {model.architecture["name"] for model in study.models.values()}
+    named = attack.points_per_job
+    for architecture in named if isinstance(named, dict) else ():
+        if architecture not in known:
+            raise unknown_name("architecture", architecture, sorted(known), where=where)
+
+
 def _check_names(
     name: str, study: Study, file: str, registry: Mapping[str, DatasetEntry], scale: Scale
 ) -> None:
@@ -654,6 +665,7 @@ def _check_names(
     for attack_name, attack in study.attacks.items():
         place = f"attacks.{attack_name}"
         attack_spec(attack, file=file, prefix=place)
+        _check_division(attack, study, f"{file}, key {place}.points_per_job")
         for model_name in attack.models or []:
             if model_name not in study.models:
                 where = f"{file}, key {place}.models"

@@ -14,14 +14,9 @@ from typing import Any
 
 from medrobust.core.io import sha256_of_json
 from medrobust.data.registry import STANDIN, DatasetEntry, fold_rows
+from medrobust.experiment import costs
 from medrobust.experiment.catalogue import artefacts_of
-from medrobust.experiment.config import (
-    Attack,
-    Model,
-    Resolved,
-    Study,
-    chunk_size,
-)
+from medrobust.experiment.config import Attack, Model, Resolved, Study
 from medrobust.experiment.layout import (
     EVALUATIONS,
     FOLD,
@@ -159,19 +154,30 @@ class Graph:
         """Returns a file of a cell's evaluations."""
         return "/".join([self.evaluations(cell.study), cell.path, *parts])
 
+    def n_members(self, study: str, dataset: str, model: str) -> int:
+        """Returns how many members a model has on a data set."""
+        n_classes = len(self.registry[dataset].classes)
+        return member_ranges(self.study(study).models[model], n_classes)[-1][1] + 1
+
     @functools.lru_cache(maxsize=1024)  # noqa: B019, a graph lives as long as its process
-    def chunks(self, study: str, dataset: str, attack: str) -> list[tuple[int, int]]:
-        """Returns the [start, stop) positions in the cohort that each job attacks."""
+    def queries_per_point(self, study: str, attack: str) -> int:
+        """Returns :func:`medrobust.experiment.costs.queries_per_point` of an attack of a study."""
+        return costs.queries_per_point(self.study(study).attacks[attack])
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019
+    def chunks(self, study: str, dataset: str, model: str, attack: str) -> list[tuple[int, int]]:
+        """Returns the [start, stop) positions among an attack's points that each job attacks."""
         points = self.attack_points(study, dataset, attack)
         if not points:
             # Nobody says how many there are: one job takes all.
             return [(0, ALL_POINTS)]
-        size = chunk_size(self.study(study).attacks[attack], points)
+        settings, members = self.study(study), self.n_members(study, dataset, model)
+        size = costs.chunk_size(settings.attacks[attack], settings.models[model], members, points)
         return [(start, min(start + size, points)) for start in range(0, points, size)]
 
     def chunk_files(self, cell: Cell, model: str, attack: str) -> list[str]:
         """Returns the record files of an attack on a model in a cell."""
-        count = len(self.chunks(cell.study, cell.dataset, attack))
+        count = len(self.chunks(cell.study, cell.dataset, model, attack))
         return [self.evaluation(cell, model, attack, f"chunk{k}.parquet") for k in range(count)]
 
     def extra_files(self, cell: Cell, model: str) -> list[str]:

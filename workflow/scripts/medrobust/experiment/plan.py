@@ -7,7 +7,6 @@ the timing files beside their results replace them by the medians measured here.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import statistics
@@ -16,23 +15,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medrobust.attacks.contract import attack_of
 from medrobust.core.grid import grid_variants
 from medrobust.data.fetching.transfer import megabytes
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.calls import work_of
 from medrobust.experiment.catalogue import parts_of
-from medrobust.experiment.config import Model, attack_spec
+from medrobust.experiment.config import Model
+from medrobust.experiment.costs import query_seconds, training_unit_seconds
 from medrobust.experiment.entries import knowledge_jobs
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
 from medrobust.models.contract import architecture_of
 from medrobust.training import planned_passes, trains_on_gpu
-from medrobust.training.contract import method_of
 
-# For what nobody has measured yet, in seconds per unit.
-UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
 SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
 GPU_SPEEDUP = 20.0
 BYTES_PER_RECORD, BYTES_PER_FIGURE = 400, 600_000
@@ -143,24 +139,9 @@ def attack_seconds(
     measured: Mapping[str, float] | None = None,
 ) -> float:
     """Returns the predicted seconds to attack ``points`` points on one core."""
-    study = graph.study(cell.study)
-    name = study.attacks[attack].name
-    architecture = study.models[model].architecture["name"]
-    unit = attack_unit_seconds(name, architecture, measured)
-    if architecture_of(architecture).members_apart:
-        unit *= graph.member_ranges(cell, model)[-1][1] + 1
-    return unit * points * queries_per_point(graph, cell.study, attack)
-
-
-@functools.lru_cache(maxsize=1024)
-def queries_per_point(graph: Graph, study: str, attack: str) -> int:
-    """Returns the queries, forward or backward, that an attack spends on one point.
-
-    All restarts and all values of its grid together; early stops are not foreseen.
-    """
-    chosen = graph.study(study).attacks[attack]
-    variants = len(grid_variants(chosen.grid))
-    return variants * int(attack_spec(chosen).expected_queries())
+    study, members = graph.study(cell.study), graph.n_members(cell.study, cell.dataset, model)
+    unit = query_seconds(study.attacks[attack], study.models[model], members, measured)
+    return unit * points * graph.queries_per_point(cell.study, attack)
 
 
 def dataset_megabytes(graph: Graph, dataset: str) -> int:
@@ -181,23 +162,6 @@ def measured_unit_seconds(results: Path) -> dict[str, float]:
         except (ValueError, KeyError, OSError):
             continue
     return {kind: statistics.median(values) for kind, values in rates.items()}
-
-
-def training_unit_seconds(
-    method: str, architecture: str, measured: Mapping[str, float] | None = None
-) -> float:
-    """Returns the seconds of a training pass for a point and a member, on one core."""
-    stated = method_of(method).unit_seconds.get(architecture)
-    known = stated or architecture_of(architecture).step_seconds or UNKNOWN_TRAINING
-    return (measured or {}).get(f"train:{method}:{architecture}", known)
-
-
-def attack_unit_seconds(
-    attack: str, architecture: str, measured: Mapping[str, float] | None = None
-) -> float:
-    """Returns the seconds of a query or a gradient, on one core."""
-    known = attack_of(attack).unit_seconds.get(architecture, UNKNOWN_QUERY)
-    return (measured or {}).get(f"attack:{attack}:{architecture}", known)
 
 
 def _on_gpu(graph: Graph, model: Model) -> bool:
@@ -236,11 +200,11 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
             jobs += knowledge_jobs(graph, cell, name)  # margins, maps
             add(_on_gpu(graph, model), 0.0)
         elif job == "attack_chunk":
-            start, stop = graph.chunks(study, cell.dataset, work["attack"])[work["chunk"]]
+            start, stop = graph.chunks(study, cell.dataset, name, work["attack"])[work["chunk"]]
             points = min(stop - start, graph.attack_points(study, cell.dataset, work["attack"]))
             seconds = attack_seconds(graph, cell, name, work["attack"], points, measured)
             add(_on_gpu(graph, model), seconds)
-            queries += points * queries_per_point(graph, study, work["attack"])
+            queries += points * graph.queries_per_point(study, work["attack"])
             # Chunks and the joined file; of a cohort also arrays.
             chosen = settings.attacks[work["attack"]]
             records = points * len(grid_variants(chosen.grid))

@@ -34,7 +34,7 @@ def _seconds(graph: Graph, job: str, wildcards: dict[str, Any]) -> float:
     if job == "train_members":
         members = int(work.last) - int(work.first) + 1
         return plan.training_seconds(graph, cell, work.model, members)
-    start, stop = graph.chunks(work.study, work.dataset, work.attack)[int(work.chunk)]
+    start, stop = graph.chunks(work.study, work.dataset, work.model, work.attack)[int(work.chunk)]
     points = min(stop - start, graph.attack_points(work.study, work.dataset, work.attack))
     return plan.attack_seconds(graph, cell, work.model, work.attack, points)
 

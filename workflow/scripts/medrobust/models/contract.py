@@ -48,7 +48,8 @@ class Architecture(Contract):
             :mod:`medrobust.models.engine.apart`.
         backpropagate: ``(spec, member, x, pattern, slopes, gradients)``: writes the gradient with
             respect to weights and biases, without automatic differentiation.
-        normalised_kernels: ``(spec) -> names`` of the layers whose kernels may be kept at length 1.
+        normalised_kernels: ``(spec) -> names`` of the layers whose kernels may be kept at length 1,
+            and drawn anew when nothing moves them.
         has_gradients: whether ``forward`` can be differentiated with respect to the points.
         gradient_block: rows of a gradient pass, if those of :mod:`medrobust.models.gradients` are
             too many.

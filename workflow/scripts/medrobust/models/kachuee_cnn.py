@@ -125,7 +125,7 @@ def pull_back(
 
 
 def normalised_kernels(spec: Spec) -> list[str]:
-    """Returns the layers whose kernels are rescaled: all but those of the last block.
+    """Returns the layers whose kernels are rescaled or drawn anew: all but the last block's.
 
     The authors' code means all, and misses the last block by an index that is off by one.
     """

@@ -152,7 +152,10 @@ def backpropagate(
 
 
 def normalised_kernels(spec: Spec) -> list[str]:
-    """Returns the layers whose kernels are rescaled: all but the output (nsr, authors' code)."""
+    """Returns the layers whose kernels are rescaled or drawn anew, all but the output.
+
+    Nsr, authors' code.
+    """
     return [str(layer) for layer in range(1, spec.hidden_layers + 2)]
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from medrobust.core.errors import InputError
-from medrobust.evaluation.statistics import MIN_REPLICATES
+from medrobust.evaluation.intervals import MIN_REPLICATES
 from medrobust.evaluation.traces import StoredTraces, read_traces
 from medrobust.reporting import artefacts
 from medrobust.reporting.plotting import model_label

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.core import io
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 from medrobust.reporting import artefacts, webpage
 from medrobust.reporting.comparison import Remark, no_remark
 
@@ -177,7 +177,9 @@ def mean_above_zero(
         of = f"{censored} of {differences.size} points have no adversarial example"
         return Statement(label, figures=f"{label}: undefined", undecided=of)
     mean = float(differences.mean())
-    low, high = statistics.bootstrap_interval(differences, generator=generator, level=1 - alpha)
+    low, high = intervals.mean_interval(differences, generator=generator, level=1 - alpha)
+    if low is None or high is None:  # the same at every point: the signed-rank test alone decides
+        low = high = mean
     p, pairs = statistics.signed_rank_p(differences)
     shown = artefacts.with_interval(mean, low, high, decimals)
     figures = f"{label}: difference {shown}, {p_text(p)}"

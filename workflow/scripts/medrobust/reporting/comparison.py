@@ -2,8 +2,8 @@
 
 :func:`build_comparison` puts every printed number of a study beside what this run found and
 says whether the published value lies in the reproduced interval, allowing for the rounding of
-print. Numbers that were not reproduced stay in the list with the reason. Synthetic data is
-shown but never judged: it is evidence of nothing.
+print (:func:`held_against`). Numbers that were not reproduced stay in the list with the reason.
+Synthetic data is shown but never judged: it is evidence of nothing.
 
 What is compared is whatever the study's tables call ``reproduced``; this module computes no
 statistics of its own.
@@ -71,6 +71,8 @@ _REPRODUCED_COLUMNS = (
     "status",
 )
 
+#: Ends of the interval of one further training, in tables that have them.
+FURTHER_COLUMNS = ("further_low", "further_high")
 WITHIN = "within interval"
 OUTSIDE = "outside interval"
 CANNOT_TELL = "cannot tell"
@@ -169,6 +171,23 @@ def verdict(
     return WITHIN if overlap else OUTSIDE
 
 
+def held_against(row: Mapping[str, object]) -> tuple[float | None, float | None]:
+    """Returns the ends of the interval that a published number is held against.
+
+    A published number is of one training. Where enough trainings were made, it is held against
+    what one further training gives, otherwise against the interval of the number itself, which
+    then covers test points alone.
+
+    Args:
+        row: with ``ci_low`` and ``ci_high``, and ``further_low`` and ``further_high`` if known.
+    """
+    for names in (FURTHER_COLUMNS, ("ci_low", "ci_high")):
+        low, high = (row.get(name) for name in names)
+        if low is not None and high is not None and low == low and high == high:
+            return low, high
+    return None, None
+
+
 Remark = Callable[[str, str], str]
 """(data set as printed, source) -> what a reader must know of these data, "" if nothing."""
 
@@ -190,7 +209,8 @@ def compare(
         published: as :func:`read_published` returns it.
         reproduced: rows of the study's tables with the columns :data:`KEY`, ``reproduced``,
             ``ci_low``, ``ci_high``, ``n``, ``replicates``, ``scale``, ``protocol``,
-            ``source`` (empty where not run) and ``status``. Rows without a published
+            ``source`` (empty where not run) and ``status``; ``further_low`` and ``further_high``
+            may be there. Rows without a published
             counterpart are left out.
         context: the run.
         remark: told with every judged number.
@@ -211,9 +231,7 @@ def compare(
             for name in ("reproduced", "ci_low", "ci_high", "n", "replicates")
         }
         value = numbers["reproduced"]
-        judged = verdict(
-            row["value"], row["decimals"], value, numbers["ci_low"], numbers["ci_high"], source
-        )
+        judged = verdict(row["value"], row["decimals"], value, *held_against(match), source)
         rows.append(
             {
                 "artefact": f"Table {row['table']}",
@@ -297,6 +315,12 @@ def _reason(
     if judged == SYNTHETIC:
         return "stand-in data, evidence of nothing"
     reasons = []
+    if judged == OUTSIDE and match.get("further_low") != match.get("further_low"):
+        reasons.append(
+            "one training: the interval does not cover what another would change"
+            if match.get("replicates") == 1
+            else "the interval does not cover what another training would change"
+        )
     if judged == CANNOT_TELL:
         status = match.get("status")
         reasons.append(str(status) if status else "there is no interval")
@@ -371,7 +395,7 @@ def _read_reproduced(path: Path) -> pd.DataFrame:
     # Names such as "none" are text, not missing values.
     text = dict.fromkeys([*KEY, "scale", "protocol", "source", "status"], str)
     frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={})
-    for name in ("reproduced", "ci_low", "ci_high", "n", "replicates"):
+    for name in ("reproduced", "ci_low", "ci_high", "n", "replicates", *FURTHER_COLUMNS):
         if name in frame.columns:
             frame[name] = pd.to_numeric(frame[name].replace("", None))
     return frame
@@ -379,7 +403,8 @@ def _read_reproduced(path: Path) -> pd.DataFrame:
 
 _EXPLANATION = (
     "A published number is within the interval if some value that rounds to it lies in the "
-    "95 % interval of the reproduced one."
+    "95 % interval of the reproduced one. From three trainings on that is the interval of one "
+    "further training, as the published number is one; below, it covers test points alone."
 )
 
 

@@ -276,7 +276,7 @@ def _notes(frame: pd.DataFrame, runs: Mapping[tuple[str, str], Sequence[Runs] | 
     notes = []
     if any(frame[f"{term}_gain_ci_low"].notna().any() for term in TERMS):
         notes.append(
-            "Intervals of gains: paired percentile bootstrap over what the intervals of means are "
+            "Intervals of gains: paired bootstrap t, over what the intervals of means are "
             "drawn over. They say what other points would change, not what other runs would."
         )
     bases = [text for text in dict.fromkeys(frame["interval"]) if "undefined" not in text]

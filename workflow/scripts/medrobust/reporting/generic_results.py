@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust.core import seeds
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 from medrobust.evaluation.statistics import Estimate
 from medrobust.evaluation.tally import ATTACK, Tally
 from medrobust.reporting.levels import points_text, read_tallies
-from medrobust.reporting.rows import common_size, level_text
+from medrobust.reporting.rows import common_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,12 +84,11 @@ def norm_of(facts: Mapping[str, Any], default: str) -> str:
 # --- shares of points -------------------------------------------------------------------
 
 
-def share_estimate(counts: ByFold, random: np.random.Generator, where: str) -> Estimate:
+def share_estimate(counts: ByFold, where: str) -> Estimate:
     """Returns a share of points with its interval.
 
     Args:
         counts: number of the fold to successes and trials of each of its trainings.
-        random: generator of the bootstrap over trainings.
         where: of what, in words, for messages.
 
     Raises:
@@ -101,12 +99,18 @@ def share_estimate(counts: ByFold, random: np.random.Generator, where: str) -> E
         shares = [
             float(np.mean([right / n for right, n in replicates])) for replicates in counts.values()
         ]
+        n = sum(sizes.values())
+        right = sum(share * sizes[fold] for share, fold in zip(shares, counts, strict=True))
         return statistics.fold_estimate(
-            shares, n=sum(sizes.values()), replicates=fewest(counts), limits=(0.0, 1.0)
+            shares,
+            n=n,
+            replicates=fewest(counts),
+            points=intervals.share_interval(min(right, n), n),
+            limits=(0.0, 1.0),
         )
     (replicates,) = counts.values()
     right = [one for one, _ in replicates]
-    return statistics.accuracy_estimate(right, *sizes.values(), generator=random)
+    return statistics.accuracy_estimate(right, *sizes.values())
 
 
 def share_range(counts: ByFold) -> dict[str, float | None]:
@@ -189,9 +193,7 @@ class RobustResults:
         counts = self.counts(key, epsilon, reading)
         if not counts:
             return None
-        names = ("robust_accuracy", *key, level_text(epsilon), reading)
-        random = seeds.generator(self.seed, self.study, *names)
-        return share_estimate(counts, random, f"{key[1]} on {key[0]}")
+        return share_estimate(counts, f"{key[1]} on {key[0]}")
 
     def points_text(self, dataset: str, attack: str) -> str:
         """Returns which points an attack was made on, in words."""
@@ -286,5 +288,5 @@ def interval_text(frame: pd.DataFrame) -> str:
     text = f" 95 % intervals: {'; '.join(bases)}."
     if (frame["folds"] > 1).any():
         text += f" {OVER_FOLDS}"
-    few = (frame["folds"] == 1) & (frame["replicates"] < statistics.MIN_REPLICATES)
+    few = (frame["folds"] == 1) & (frame["replicates"] < intervals.MIN_REPLICATES)
     return f"{text} {OVER_POINTS}" if few.any() else text

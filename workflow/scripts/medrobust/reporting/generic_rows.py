@@ -144,9 +144,7 @@ def accuracy_rows(request: Request, printed: Printed) -> pd.DataFrame:
         counts = {
             fold: [(one["right"], one["n_test"]) for one in each] for fold, each in read.items()
         }
-        names = ("accuracy", dataset, model)
-        random = seeds.generator(request.context.seed, request.context.study, *names)
-        estimate = share_estimate(counts, random, f"{model} on {dataset}")
+        estimate = share_estimate(counts, f"{model} on {dataset}")
         first_fold, first = next(iter(folds.values())), next(iter(read.values()))[0]
         row = _row(
             _ACCURACY_COLUMNS,

@@ -34,10 +34,11 @@ from medrobust.reporting.levels import (
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
 from medrobust.reporting.rows import (
+    STARS,
     attack_in_words,
     dataset_sources,
     plain,
-    published_outside,
+    star,
     with_synthetic_mark,
 )
 
@@ -101,7 +102,7 @@ def draw_robust_accuracy(request: Request) -> list[Path]:
             "Share of the test points that are classified correctly, by the radius ε of the attack "
             "(0: without attack). A point counts as misclassified if any run of the attack at this "
             "ε fools the model, or if it is misclassified without attack."
-            f"{interval_text(frame)}"
+            f"{interval_text(frame)}{_star_text(frame)}"
         ),
         context=request.context,
         sources=dataset_sources(request.entries, ()),
@@ -226,7 +227,7 @@ def _range_text(row: Mapping[str, Any]) -> str:
 def _robust_panels(frame: pd.DataFrame, printed: Printed) -> list[Panel]:
     panels = []
     decimals = max((digits for _, _, digits in printed.values()), default=DECIMALS)
-    stars = partial(_star, decimals=decimals)
+    stars = partial(star, decimals=decimals)
     for (dataset, attack), part in frame.groupby(["dataset", "attack"], sort=False):
         kinds = {"": partial(reproduced_text, decimals=DECIMALS)}
         if part["published"].notna().any():
@@ -239,13 +240,13 @@ def _robust_panels(frame: pd.DataFrame, printed: Printed) -> list[Panel]:
     return panels
 
 
+def _star_text(frame: pd.DataFrame) -> str:
+    return f" Difference: reproduced minus published; {STARS}." if frame["published"].any() else ""
+
+
 def _with_trainings(panel: Panel, part: pd.DataFrame) -> Panel:
     first = part.drop_duplicates("method")
     return Panel(panel.frame.join(_cells(first, _trained).drop(columns="model")), panel.title)
-
-
-def _star(row: Mapping[str, Any], decimals: int) -> str:
-    return "*" if published_outside(row, decimals) else ""
 
 
 def _distance_cells(part: pd.DataFrame) -> pd.DataFrame:

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.evaluation.statistics import MIN_REPLICATES
+from medrobust.evaluation.intervals import MIN_REPLICATES
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import number
-from medrobust.reporting.comparison import OUTSIDE, Remark, normal_epsilon, verdict
+from medrobust.reporting.comparison import (
+    OUTSIDE,
+    Remark,
+    held_against,
+    normal_epsilon,
+    verdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
 MITBIH_SAMPLING_RATE = 120.0
 
 #: Columns of every table of numbers, in order: what names a number, what it is, where it is from.
+#: ``sd``: sample deviation between trainings; ``further_low``, ``further_high``: what one further
+#: training gives (:class:`medrobust.evaluation.statistics.Estimate`).
 ROW_COLUMNS = (
     "table",
     "dataset",
@@ -44,6 +52,9 @@ ROW_COLUMNS = (
     "ci_high",
     "n",
     "replicates",
+    "sd",
+    "further_low",
+    "further_high",
     "difference",
     "scale",
     "protocol",
@@ -172,6 +183,9 @@ def estimate_columns(estimate: Estimate, published: float | None, source: str) -
         "difference": estimate.value - published if comparable else None,
         "source": source,
         "interval": estimate.basis,
+        "sd": estimate.sd,
+        "further_low": estimate.further_low,
+        "further_high": estimate.further_high,
     }
 
 
@@ -268,17 +282,57 @@ def signed(value: float, decimals: int) -> str:
 
 
 def published_outside(row: Mapping[str, Any], decimals: int) -> bool:
-    """Tells whether a published number lies outside the interval of the reproduced one.
+    """Tells whether a published number lies outside the interval that it is held against.
 
-    Whatever data the reproduced number rests on: only the comparison refuses to judge
-    stand-ins.
+    See :func:`medrobust.reporting.comparison.held_against`. Whatever data the reproduced number
+    rests on: only the comparison refuses to judge stand-ins.
 
     Args:
-        row: with ``published``, ``reproduced``, ``ci_low`` and ``ci_high``.
+        row: with ``published``, ``reproduced`` and the ends of its intervals.
         decimals: of the published number.
     """
-    ends = (row["reproduced"], row["ci_low"], row["ci_high"])
+    ends = (row["reproduced"], *held_against(row))
     return verdict(row["published"], decimals, *ends, source="kaggle") == OUTSIDE
+
+
+def covered(trainings: int | None) -> str:
+    """Returns what 95 % intervals over so many trainings cover, in words."""
+    several = trainings is not None and trainings >= MIN_REPLICATES
+    return "test points and trainings" if several else "test points alone"
+
+
+def grey_text(frame: pd.DataFrame) -> str:
+    """Returns what it means that a published number is printed in grey, for a caption.
+
+    Args:
+        frame: rows of numbers with ``further_low`` and ``reproduced``.
+    """
+    told = frame[frame["reproduced"].notna()]["further_low"].notna()
+    if told.any() and told.all():
+        return "the published one lies within what one further training gives in 95 of 100 cases"
+    within = "the published one lies within the 95 % interval of the reproduced one"
+    if not told.any():
+        return f"{within}, which covers test points, not what another training would change"
+    return f"{within} (of three trainings and more: of one further training)"
+
+
+#: What an asterisk in a table says, for its caption.
+STARS = (
+    "* marks those whose published number, of one training, lies outside what one further training "
+    "gives in 95 of 100 cases, rounding allowed for; with fewer than three trainings nothing is "
+    "marked"
+)
+
+
+def star(row: Mapping[str, Any], decimals: int) -> str:
+    """Returns "*" for a published number that another training does not explain (:data:`STARS`).
+
+    Args:
+        row: as for :func:`published_outside`.
+        decimals: of the published number.
+    """
+    told = row["further_low"] is not None
+    return "*" if told and published_outside(row, decimals) else ""
 
 
 # --- attacks of a study -----------------------------------------------------------------

@@ -94,13 +94,17 @@ class Spec(Settings):
     )
     revive_kernels: bool = Field(
         default=False,
-        description="draw kernels anew that had no gradient in the epoch before",
+        description="draw those kernels anew that had no gradient in the epoch before",
     )
     l1_decay: float = Field(
-        default=0.0, ge=0, description="learning_rate * l1_decay * sign(p) is taken off every step"
+        default=0.0,
+        ge=0,
+        description="learning_rate * l1_decay * sign(p) is taken off before every move",
     )
     l2_decay: float = Field(
-        default=0.0, ge=0, description="learning_rate * l2_decay * p is taken off every step"
+        default=0.0,
+        ge=0,
+        description="learning_rate * l2_decay * p is taken off before every move",
     )
     class_balanced: bool = Field(
         default=False, description="classes alternate, each repeated to the size of the largest"
@@ -174,8 +178,10 @@ def descent(spec: Spec, network: Architecture, architecture_spec: Settings, work
         architecture_spec: its settings.
         work: data, input range and device.
     """
+    gradient = _Gradient(spec, network, architecture_spec, work)
+    layers = _layers(spec, network, architecture_spec)
     return Descent(
-        gradient=_Gradient(spec, network, architecture_spec, work),
+        gradient=gradient,
         order=_order(spec),
         batch_size=spec.batch_size,
         optimizer=spec.optimizer,
@@ -183,8 +189,9 @@ def descent(spec: Spec, network: Architecture, architecture_spec: Settings, work
         updates_per_batch=spec.updates_per_batch,
         l1_decay=spec.l1_decay,
         l2_decay=spec.l2_decay,
-        before_batch=_normalisation(network, architecture_spec) if spec.normalise_kernels else None,
-        revive_kernels=spec.revive_kernels,
+        examples=gradient.examples if spec.adversary is not None else None,
+        before_batch=_normalisation(layers) if spec.normalise_kernels else None,
+        revived=tuple(layers) if spec.revive_kernels else (),
     )
 
 
@@ -198,14 +205,21 @@ def _order(spec: Spec) -> Any:
     return order
 
 
-def _normalisation(network: Architecture, architecture_spec: Settings) -> Any:
+def _layers(spec: Spec, network: Architecture, architecture_spec: Settings) -> list[str]:
+    """Returns the layers whose kernels are rescaled or drawn anew; none where neither is asked."""
+    keys = [key for key in ("normalise_kernels", "revive_kernels") if getattr(spec, key)]
+    if not keys:
+        return []
     if network.normalised_kernels is None:
         raise InputError(
-            "This architecture does not say which of its kernels are rescaled.",
-            where="key method.normalise_kernels",
-            remedy=f"set `normalise_kernels: false`, or use {' or '.join(_with_kernel_names())}.",
+            "This architecture does not say which of its kernels may be rescaled or drawn anew.",
+            where=f"key method.{keys[0]}",
+            remedy=f"set `{keys[0]}: false`, or use {' or '.join(_with_kernel_names())}.",
         )
-    layers = network.normalised_kernels(architecture_spec)
+    return network.normalised_kernels(architecture_spec)
+
+
+def _normalisation(layers: list[str]) -> Any:
     return lambda values: normaliser(values, layers)
 
 
@@ -227,7 +241,12 @@ class _Gradient:
         self._eye = torch.eye(work.n_classes, device=work.device)
 
     def __call__(
-        self, member: FlatMember, x: Tensor, y: Tensor, draws: Generator
+        self,
+        member: FlatMember,
+        x: Tensor,
+        y: Tensor,
+        draws: Generator,
+        examples: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         spec, passes = self._spec, Passes(self._network, self._network_spec, member)
         hot = self._eye.index_select(0, y)
@@ -239,9 +258,8 @@ class _Gradient:
         if spec.jacobian_weight:
             w = passes.slopes(pattern, self._eye[:, None, :])
             loss = loss + spec.jacobian_weight * mean_jacobian(w)
-        if spec.adversary is not None:
-            adversarial = self._adversarial(spec.adversary, passes, x, hot, draws)
-            of_adversarial = self._of_points(passes.logits(adversarial)[0], y, hot)
+        if examples is not None:
+            of_adversarial = self._of_points(passes.logits(examples)[0], y, hot)
             loss = loss + spec.adversarial_weight * of_adversarial
         return passes.gradient(loss), loss.detach(), correct.sum()
 
@@ -275,9 +293,11 @@ class _Gradient:
         points = len(x) if spec.penalty_mean == "batch" else correct.sum().clamp_(min=1)
         return total + (values * correct).sum() / points
 
-    def _adversarial(
-        self, adversary: Adversary, passes: Passes, x: Tensor, hot: Tensor, draws: Generator
-    ) -> Tensor:
+    def examples(self, member: FlatMember, x: Tensor, y: Tensor, draws: Generator) -> Tensor:
+        """Returns adversarial examples ``[n, d]`` of a batch, by the member as it is."""
+        adversary, hot = self._spec.adversary, self._eye.index_select(0, y)
+        passes = Passes(self._network, self._network_spec, member)
+
         def gradient(points: Tensor) -> Tensor:
             logits, pattern = passes.unwatched(points)
             # Up to a positive factor, to which signs are blind.

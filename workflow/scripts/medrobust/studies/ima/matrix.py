@@ -10,7 +10,7 @@ from medrobust.reporting import artefacts
 from medrobust.reporting.matrix import LARGEST_SHOWN, draw_cells, draw_key, draw_scale
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import plain, published_outside
+from medrobust.reporting.rows import grey_text, plain, published_outside
 from medrobust.studies.ima.results import (
     MAIN_TABLES,
     NORM_NAMES,
@@ -66,10 +66,9 @@ def build_matrix(request: Request) -> list[Path]:
             title=f"All {len(frame)} numbers on classification: reproduced minus published",
             caption=(
                 "Rows are training methods or settings of IMA, columns noise levels; each cell is "
-                "the difference in percentage points. Grey numbers: the published one lies within "
-                "the 95 % interval of the reproduced one, rounding allowed for "
-                f"({within} of {int(ran.sum())} that were run); bold: outside. Hatched: not run. "
-                f"Colours end at ±{100 * LARGEST_SHOWN:g} points. val: accuracy on "
+                f"the difference in percentage points. Grey numbers: {grey_text(frame)}, rounding "
+                f"allowed for ({within} of {int(ran.sum())} that ran); bold: outside. Hatched: "
+                f"not run. Colours end at ±{100 * LARGEST_SHOWN:g} points. val: accuracy on "
                 "clean validation points."
             ),
             context=request.context,

@@ -123,10 +123,7 @@ def _noise_row(
     worst = flipped(results, dataset, model, attack, epsilon)
     if not worst:
         return row | {"status": NO_LEVEL}
-    random = results.random("noise", dataset, model, attack, level_text(epsilon))
-    estimate = statistics.accuracy_estimate(
-        [one for one, _ in worst], worst[0][1], generator=random
-    )
+    estimate = statistics.accuracy_estimate([one for one, _ in worst], worst[0][1])
     each = flipped(results, dataset, model, attack, epsilon, EACH_RUN) or worst
     runs = results.level_counts(dataset, model, attack, epsilon, EACH_RUN)
     return row | {
@@ -215,9 +212,8 @@ def _in_text_row(results: ImaResults, one: InText) -> dict[str, Any]:
     counts = one.read(results)
     if not counts:
         return row
-    random = results.random("in the text", one.quote)
     successes = [found for found, _ in counts]
-    estimate = statistics.accuracy_estimate(successes, counts[0][1], generator=random)
+    estimate = statistics.accuracy_estimate(successes, counts[0][1])
     return row | {
         "status": "reproduced",
         "reproduced": estimate.value,

@@ -15,7 +15,7 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
+from medrobust.evaluation import intervals, statistics
 from medrobust.evaluation.tally import ATTACK, CLEAN, Tally
 from medrobust.reporting import artefacts
 from medrobust.reporting.comparison import read_published
@@ -54,7 +54,7 @@ PRINTED_EPOCHS = {MOONS: 30, FASHION: 60, SVHN: 60, COVID: 100}
 L2_MARK = "L2:"
 #: Settings of IMA that the tables of beta and of the largest margin share with the main ones.
 SAME_AS_IMA = ("beta=0.5", "emax=60dEps")
-RESAMPLES = statistics.RESAMPLES
+RESAMPLES = intervals.RESAMPLES
 
 
 @dataclass(frozen=True)
@@ -279,10 +279,7 @@ class ImaResults(LevelResults):
         key = (dataset, model, attack, level_text(epsilon), reading)
         if key not in self._estimates:
             right = [one for one, _ in counts]
-            random = self.random("accuracy", *key)
-            self._estimates[key] = statistics.accuracy_estimate(
-                right, counts[0][1], generator=random
-            )
+            self._estimates[key] = statistics.accuracy_estimate(right, counts[0][1])
         return self._estimates[key]
 
     def validation_estimate(self, dataset: str, model: str) -> statistics.Estimate | None:
@@ -291,8 +288,7 @@ class ImaResults(LevelResults):
         if not counts:
             return None
         right = [one for one, _ in counts]
-        random = self.random("validation", dataset, model)
-        return statistics.accuracy_estimate(right, counts[0][1], generator=random)
+        return statistics.accuracy_estimate(right, counts[0][1])
 
     def draws(
         self, dataset: str, model: str, attack: str, epsilon: float, reading: str = ATTACK
@@ -375,9 +371,9 @@ def share_draws(
 ) -> np.ndarray:
     """Returns draws of a share's mean over replicates, float64 ``[resamples]`` in [0, 1].
 
-    Below :data:`medrobust.evaluation.statistics.MIN_REPLICATES` replicates they come from
-    Jeffreys' posterior at the mean count (Brown, Cai and DasGupta 2001), which has a width at 0
-    and 1 too, where a bootstrap has none; from there on replicates are drawn.
+    They come from Jeffreys' posterior at the mean count (Brown, Cai and DasGupta 2001), which has a
+    width at 0 and 1 too, where a bootstrap has none; from
+    :data:`medrobust.evaluation.intervals.MIN_REPLICATES` on the spread between trainings is added.
 
     Args:
         counts: successes and trials of each replicate, at least one.
@@ -387,10 +383,10 @@ def share_draws(
     resamples = resamples or RESAMPLES
     right = np.array([one for one, _ in counts], dtype=np.float64)
     n = np.array([one for _, one in counts], dtype=np.float64)
-    if len(counts) >= statistics.MIN_REPLICATES:
-        chosen = random.integers(len(counts), size=(resamples, len(counts)))
-        return (right / n)[chosen].mean(axis=1)
-    return random.beta(right.mean() + 0.5, n.mean() - right.mean() + 0.5, size=resamples)
+    draws = random.beta(right.mean() + 0.5, n.mean() - right.mean() + 0.5, size=resamples)
+    if len(counts) < intervals.MIN_REPLICATES:
+        return draws
+    return intervals.training_draws(draws, right / n, random).clip(0, 1)
 
 
 def read_results(request: Request, attacks: Iterable[str] | None = None) -> ImaResults:

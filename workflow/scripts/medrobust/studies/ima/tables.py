@@ -34,12 +34,13 @@ from medrobust.reporting.levels import (
 from medrobust.reporting.request import Request
 from medrobust.reporting.rows import (
     ROW_COLUMNS,
+    STARS,
     estimate_columns,
     interval_notes,
     level_text,
     number_row,
-    published_outside,
     remark_notes,
+    star,
     typed,
 )
 from medrobust.studies.ima.results import (
@@ -71,7 +72,6 @@ _OWN_COLUMNS = (
     "interval",
     "lowest",
     "highest",
-    "sd",
     "published_in_spread",
     "selection",
     "worst_case",
@@ -105,8 +105,8 @@ def table_rows(
 
     Returns:
         The columns :data:`medrobust.reporting.rows.ROW_COLUMNS` (``method`` as the table prints
-        it), then ``interval`` (what it covers), ``lowest``, ``highest`` and ``sd`` (sample
-        deviation) over replicates, missing for one, ``published_in_spread`` ("yes", "no", empty
+        it), then ``interval`` (what it covers), ``lowest`` and ``highest`` over
+        replicates, missing for one, ``published_in_spread`` ("yes", "no", empty
         for fewer than two replicates: whether the published number, rounding allowed for, lies
         between lowest and highest), ``selection`` (which points), ``worst_case`` (the accuracy if
         every level up to this one counts), ``non_monotone`` (points fooled at a smaller level but
@@ -212,7 +212,6 @@ def _status(estimate: Estimate) -> str:
 
 def _spread(shares: Sequence[float], value: float | None, decimals: int) -> dict[str, Any]:
     """Returns the range over replicates, and whether a published number lies in it."""
-    import numpy as np
 
     if len(shares) < 2:
         return {}
@@ -223,7 +222,6 @@ def _spread(shares: Sequence[float], value: float | None, decimals: int) -> dict
     return {
         "lowest": lowest,
         "highest": highest,
-        "sd": float(np.std(shares, ddof=1)),
         "published_in_spread": "" if value is None else "yes" if inside else "no",
     }
 
@@ -294,25 +292,17 @@ def _subject(table: PrintedTable) -> str:
 
 def _caption(table: PrintedTable, trainings: int) -> str:
     shown = "mean over trainings" if trainings > 1 else "of one training,"
-    outside = ", ** those where it lies outside the range of the trainings too"
     return (
         "Accuracy, the share of the test points that are classified correctly, by noise level "
         f"(radius in {NORM_NAMES[table.norm]}; 0 is clean). A point counts as misclassified if "
         "either of two runs of PGD, one for each loss, fools the model, or if it is misclassified "
         f"without attack. Reproduced: {shown} with 95 % interval. Difference: reproduced minus "
-        "published; * marks those whose published number lies outside the interval, rounding "
-        f"allowed for{outside if trainings > 1 else ''}."
+        f"published; {STARS}."
     )
 
 
 def _notes(table: PrintedTable, frame: pd.DataFrame, results: ImaResults) -> list[str]:
     notes = interval_notes(frame)
-    if (frame["replicates"] > 1).any():
-        notes.append(
-            "The published numbers are of one training each, the reproduced ones means: a "
-            "published number may lie outside the interval of a mean and yet be one that a "
-            "training gives."
-        )
     notes += attack_notes(frame)
     if VALIDATION_LEVEL in set(frame["epsilon"]):
         notes.append(_validation_note(table, results, frame))
@@ -362,7 +352,7 @@ def _validation_note(table: PrintedTable, results: ImaResults, frame: pd.DataFra
 
 def _panels(frame: pd.DataFrame, decimals: int, methods: Sequence[str]) -> list[Panel]:
     """Returns the panels of the paper's data set, and one for each added data set."""
-    with_stars = partial(stars, decimals=decimals)
+    with_stars = partial(star, decimals=decimals)
     kinds = (
         PanelKind("Reproduced [95 % interval]", partial(reproduced_text, decimals=DECIMALS)),
         PanelKind(
@@ -376,13 +366,6 @@ def _panels(frame: pd.DataFrame, decimals: int, methods: Sequence[str]) -> list[
         PanelKind("Lowest to highest training", _spread_text, filled="lowest"),
     )
     return dataset_panels(frame, kinds, in_paper=lambda method: method in methods)
-
-
-def stars(row: Mapping[str, Any], decimals: int) -> str:
-    """Returns "*" for a published number outside the interval, "**" if outside the range too."""
-    if not published_outside(row, decimals):
-        return ""
-    return "**" if row["published_in_spread"] == "no" else "*"
 
 
 def _spread_text(row: Mapping[str, Any]) -> str:

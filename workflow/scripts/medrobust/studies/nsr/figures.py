@@ -17,7 +17,14 @@ from medrobust.reporting.levels import curve_frame, draw_curve, model_legend, sh
 from medrobust.reporting.matrix import LARGEST_SHOWN, draw_cells, draw_key, draw_scale
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import MITBIH_SAMPLING_RATE, draw_not_run, level_text, plain
+from medrobust.reporting.rows import (
+    MITBIH_SAMPLING_RATE,
+    covered,
+    draw_not_run,
+    grey_text,
+    level_text,
+    plain,
+)
 from medrobust.studies.nsr.results import (
     DATASET,
     LEVELS,
@@ -107,8 +114,8 @@ def build_curves(curves: Curves, request: Request) -> list[Path]:
             caption=(
                 "(a) Accuracy and (b) precision (unweighted mean over classes; 0 for a class never "
                 "predicted) by noise level, whose steps are not to scale, as in the paper. Above: "
-                "this run, with 95 % intervals over test points. Below: the printed numbers, with "
-                "two decimals."
+                f"this run, with 95 % intervals over {covered(results.trainings(DATASET))}. Below: "
+                "the printed numbers, with two decimals."
                 + (f" Not run: {', '.join(map(model_label, missing))}." if missing else "")
                 + "".join(f" {text}" for text in absent_classes(results, request.class_names))
             ),
@@ -463,10 +470,9 @@ def build_matrix(request: Request) -> list[Path]:
             title="All 756 numbers: reproduced minus published",
             caption=(
                 "Rows are methods, columns noise levels; each cell is the difference in percentage "
-                "points. Grey numbers: the published one lies within the 95 % interval of the "
-                f"reproduced one, rounding allowed for ({within} of {int(ran.sum())} that were "
-                "run); bold: outside. Hatched: not run. Colours end at "
-                f"±{100 * LARGEST_SHOWN:g} points."
+                f"points. Grey numbers: {grey_text(frame)}, rounding allowed for "
+                f"({within} of {int(ran.sum())} that were run); bold: outside. Hatched: not run. "
+                f"Colours end at ±{100 * LARGEST_SHOWN:g} points."
             ),
             context=request.context,
             sources=results.sources,

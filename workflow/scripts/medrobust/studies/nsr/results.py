@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medrobust.core import io
-from medrobust.evaluation import balanced, statistics
+from medrobust.evaluation import balanced, intervals, statistics
 from medrobust.evaluation.tally import ATTACK, FIRST_PER_CLASS, TEST_SET, Tally
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.levels import LevelResults, read_tallies
@@ -52,7 +52,7 @@ METRIC_NAMES = {"ACC": "accuracy", "PREC": "precision"}
 LEVELS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
 NOISE_LEVELS = LEVELS[1:]
 N_CLASSES = 5
-RESAMPLES = statistics.RESAMPLES
+RESAMPLES = intervals.RESAMPLES
 #: Name of an attack in the study to its name in print.
 PRINTED_ATTACKS = {"pgd20": "20-PGD", "pgd100": "100-PGD", "spsa": "SPSA"}
 NOISE = "noise"
@@ -120,6 +120,7 @@ class NsrResults(LevelResults):
     sizes: Mapping[str, tuple[int, int]]
     n_classes: int
     _draws: dict[tuple[Any, ...], dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
+    _estimates: dict[tuple[Any, ...], statistics.Estimate] = field(default_factory=dict, repr=False)
 
     def cells(
         self,
@@ -141,7 +142,9 @@ class NsrResults(LevelResults):
     def draws(
         self, model: str, attack: str, epsilon: float, metric: str, **where: Any
     ) -> np.ndarray | None:
-        """Returns bootstrap draws of a metric, None if it was not run.
+        """Returns draws of a metric, over points and from three trainings on over trainings.
+
+        None if it was not run.
 
         Args:
             model, attack: as in the study.
@@ -152,13 +155,13 @@ class NsrResults(LevelResults):
         cells = self.cells(model, attack, epsilon, **where)
         if not cells:
             return None
-        named = sorted(where.items())
-        key = (model, attack, level_text(epsilon), *named)
+        key = (model, attack, level_text(epsilon), *_named(where))
         if key not in self._draws:
-            names = [f"{name}={value}" for name, value in named]
-            random = self.random("bootstrap", *key[:3], *names)
+            random = self.random("points", *key)
             self._draws[key] = balanced.metric_draws(cells, self.n_classes, random, RESAMPLES)
-        return self._draws[key][metric]
+        random = self.random("trainings", *key)
+        draws = self._draws[key][metric]
+        return balanced.with_trainings(draws, cells, metric, self.n_classes, random)
 
     def estimate(
         self, model: str, attack: str, epsilon: float, metric: str, **where: Any
@@ -167,8 +170,13 @@ class NsrResults(LevelResults):
         cells = self.cells(model, attack, epsilon, **where)
         if not cells:
             return None
-        draws = self.draws(model, attack, epsilon, metric, **where)
-        return balanced.metric_estimate(cells, metric, self.n_classes, draws)
+        key = (model, attack, level_text(epsilon), *_named(where))
+        if (metric, *key) not in self._estimates:
+            random = self.random("interval", *key)
+            self._estimates[metric, *key] = balanced.metric_estimate(
+                cells, metric, self.n_classes, random, RESAMPLES
+            )
+        return self._estimates[metric, *key]
 
     def value(
         self, model: str, attack: str, epsilon: float, metric: str, **where: Any
@@ -191,6 +199,11 @@ class NsrResults(LevelResults):
             return {}
         marked = mine[0].subset_per_class == theirs[0].per_class > 0
         return {"subset": True} if marked and mine[0].selection == TEST_SET else None
+
+
+def _named(where: Mapping[str, Any]) -> list[str]:
+    """Returns names of a random stream for a reading of a tally."""
+    return [f"{name}={value}" for name, value in sorted(where.items())]
 
 
 def read_results(

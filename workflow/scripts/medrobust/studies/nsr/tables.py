@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrobust.evaluation.tally import WORST_CASE
 from medrobust.reporting import artefacts
-from medrobust.reporting.artefacts import Panel, RunContext
+from medrobust.reporting.artefacts import Panel, RunContext, in_place_of, number
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.levels import (
     NO_LEVEL,
@@ -33,6 +33,7 @@ from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
 from medrobust.reporting.rows import (
     ROW_COLUMNS,
+    STARS,
     estimate_columns,
     interval_notes,
     level_text,
@@ -40,6 +41,7 @@ from medrobust.reporting.rows import (
     printed_values,
     published_outside,
     remark_notes,
+    star,
     typed,
 )
 from medrobust.studies.nsr.results import (
@@ -226,8 +228,7 @@ def _caption(table: PrintedTable) -> str:
     return (
         f"{meaning}, {where}, by noise level (L-infinity radius; 0 is clean). A point that is "
         "misclassified without attack counts as its clean prediction. Reproduced: with 95 % "
-        "interval. Difference: reproduced minus published; * marks those whose published number "
-        "lies outside the interval, rounding allowed for."
+        f"interval. Difference: reproduced minus published; {STARS}."
     )
 
 
@@ -250,9 +251,11 @@ def _notes(table: PrintedTable, frame: pd.DataFrame, results: NsrResults) -> lis
 
 
 def _panels(frame: pd.DataFrame) -> list[Panel]:
-    """Returns three panels of the paper's data set, and one for each added data set."""
+    """Returns the panels of the paper's data set, and those of each added data set."""
+    stars = partial(star, decimals=PRINTED_DECIMALS)
     kinds = (
         PanelKind("Reproduced [95 % interval]", partial(reproduced_text, decimals=DECIMALS)),
+        PanelKind("Standard deviation between trainings", _deviation_text, filled="sd"),
         PanelKind(
             "Published",
             partial(published_text, decimals=PRINTED_DECIMALS),
@@ -260,7 +263,9 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
             marked=False,
         ),
         PanelKind(
-            "Difference", partial(difference_text, decimals=DECIMALS, stars=_star), first_only=True
+            "Difference",
+            partial(difference_text, decimals=DECIMALS, stars=stars),
+            first_only=True,
         ),
     )
     return dataset_panels(
@@ -271,10 +276,10 @@ def _panels(frame: pd.DataFrame) -> list[Panel]:
     )
 
 
-def _star(row: Mapping[str, Any]) -> str:
-    return "*" if outside(row) else ""
+def _deviation_text(row: Mapping[str, Any]) -> str:
+    return in_place_of(row["status"]) if row["reproduced"] is None else number(row["sd"], DECIMALS)
 
 
 def outside(row: Mapping[str, Any]) -> bool:
-    """Tells whether a published number lies outside the interval of the reproduced one."""
+    """Tells whether a published number lies outside the interval that it is held against."""
     return published_outside(row, PRINTED_DECIMALS)

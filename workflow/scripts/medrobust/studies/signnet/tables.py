@@ -172,8 +172,7 @@ def _accuracy_rows(
         row = _row("III", dataset, model, ACCURACY_METRIC, printed, context)
         items = groups.get((dataset, model))
         if items:
-            random = seeds.generator(context.seed, "bootstrap", STUDY, "III", dataset, model)
-            row.update(_accuracy(items, random), source=sources[dataset], status="reproduced")
+            row.update(_accuracy(items), source=sources[dataset], status="reproduced")
             if row["published"] is not None:
                 row["difference"] = row["reproduced"] - row["published"]
         rows.append(row)
@@ -190,12 +189,12 @@ _ACCURACY_COLUMNS = (
 )
 
 
-def _accuracy(items: Sequence[CleanInput], random: np.random.Generator) -> dict[str, Any]:
+def _accuracy(items: Sequence[CleanInput]) -> dict[str, Any]:
     summaries = [read_clean_summary(item.summary) for item in items]
     where = f"{items[0].model} on {items[0].dataset}"
     n = common_size((summary["n_test"] for summary in summaries), where)
     successes = [summary["right"] for summary in summaries]
-    estimate = statistics.accuracy_estimate(successes, n, generator=random)
+    estimate = statistics.accuracy_estimate(successes, n)
     means = [summary.get("member_accuracy_mean") for summary in summaries]
     spreads = [summary.get("member_accuracy_std") for summary in summaries]
     return {
@@ -209,6 +208,10 @@ def _accuracy(items: Sequence[CleanInput], random: np.random.Generator) -> dict[
         "members": summaries[0].get("members"),
         "vote": summaries[0].get("vote"),
         "interval": estimate.basis,
+        **{
+            name: None if (value := getattr(estimate, name)) is None else 100 * value
+            for name in ("sd", "further_low", "further_high")
+        },
     }
 
 
@@ -397,6 +400,9 @@ def _estimate_columns(estimate: statistics.Estimate) -> dict[str, Any]:
         "censored": estimate.censored,
         "lower_bound": estimate.lower_bound,
         "interval": estimate.basis,
+        "sd": estimate.sd,
+        "further_low": estimate.further_low,
+        "further_high": estimate.further_high,
         "status": status,
     }
 

@@ -1,9 +1,10 @@
 """Training of members one by one, each as one vector: steps for
 :mod:`medrobust.training.engine.loop`.
 
-For networks that fill a processor by themselves. A step is: change the parameters in place
-(``before_batch``), the gradient of the loss of a batch, one or more moves of the optimiser with
-that gradient, decay. Kernels that had no gradient in an epoch may be drawn anew before the next.
+For networks that fill a processor by themselves. A step is: adversarial ``examples`` of a batch by
+the parameters as the last step left them, a change of the parameters in place (``before_batch``),
+the gradient of the loss of the batch, decay, one or more moves of the optimiser with that gradient.
+Kernels that had no gradient in an epoch may be drawn anew before the next.
 
 A checkpoint may fall between any two batches: sums over the batches done are part of it, and
 everything random has a seed of its own per epoch or batch.
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 # ``(member, x [n, d], y [n], generator) -> (gradient [p], loss, number of correct points)``;
 # the next batch overwrites x and the gradient; the generator is seeded for this member and batch.
-# Where values of each point are kept, the fifth argument is a :class:`PerPoint`.
+# Where there are ``examples``, these are the fifth argument ``[n, d]``; where values of each point
+# are kept, the last one is a :class:`PerPoint`.
 MemberGradient = Callable[..., tuple[Any, Any, Any]]
 
 
@@ -49,9 +51,11 @@ class Descent:
         learning_rate: step size, constant.
         updates_per_batch: moves of the optimiser with the gradient of one batch.
         l1_decay, l2_decay: see :meth:`FlatOptimizer.decay`.
+        examples: ``(member, x [n, d], y [n], generator) -> adversarial examples [n, d]``, made
+            before ``before_batch`` changes the member.
         before_batch: from a member's tensors to a function that changes them in place, called
             before each batch.
-        revive_kernels: whether kernels without a gradient in an epoch are drawn anew.
+        revived: layers whose kernels are drawn anew where they had no gradient in an epoch.
         per_point: names of the initial arrays ``[M, n]`` that are values of the training points,
             not parameters.
         sweep: after each epoch.
@@ -65,8 +69,9 @@ class Descent:
     updates_per_batch: int = 1
     l1_decay: float = 0.0
     l2_decay: float = 0.0
+    examples: Callable[..., Any] | None = None
     before_batch: Callable[[dict[str, Any]], Callable[[], None]] | None = None
-    revive_kernels: bool = False
+    revived: tuple[str, ...] = ()
     per_point: tuple[str, ...] = ()
     sweep: Sweep | None = None
 
@@ -121,13 +126,18 @@ class _Slot:
     def begin_epoch(self, seed: int, epoch: int) -> int:
         """Clears the sums; returns how many kernels were drawn anew."""
         revived = 0
-        if self._descent.revive_kernels and epoch > 0:
-            moved = self.member.views(self.moved)
-            revived = revive(self.member.values, moved, generator(seed, "revive", epoch))
+        if self._descent.revived and epoch > 0:
+            rng = generator(seed, "revive", epoch)
+            revived = revive(self.member.values, self._moved(), rng)
         for total in (self.loss, self.right, self.moved):
             total.zero_()
         self._batches, self._all_moved = 0, False
         return revived
+
+    def _moved(self) -> dict[str, torch.Tensor]:
+        """Returns the sums of the sizes of gradients, by the weights that may be drawn anew."""
+        moved = self.member.views(self.moved)
+        return {f"w{layer}": moved[f"w{layer}"] for layer in self._descent.revived}
 
     def step(
         self, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor, draws: torch.Generator
@@ -136,19 +146,20 @@ class _Slot:
         import torch
 
         descent = self._descent
+        more = [descent.examples(self.member, x, y, draws)] if descent.examples else []
         if self._before_batch is not None:
             self._before_batch()
-        kept = [PerPoint(self.points, rows)] if descent.per_point else []
-        gradient, loss, right = descent.gradient(self.member, x, y, draws, *kept)
+        more += [PerPoint(self.points, rows)] if descent.per_point else []
+        gradient, loss, right = descent.gradient(self.member, x, y, draws, *more)
+        self.optimizer.decay(descent.l1_decay, descent.l2_decay)
         for _ in range(descent.updates_per_batch):
             self.optimizer.step(gradient)
-        self.optimizer.decay(descent.l1_decay, descent.l2_decay)
-        if descent.revive_kernels and not self._all_moved:
+        if descent.revived and not self._all_moved:
             self.moved.add_(torch.abs(gradient, out=self.optimizer.memory))
             self._batches += 1
             # Whether a kernel has moved at all is all that counts; to look costs, so rarely.
             if self._batches.bit_count() == 1:
-                self._all_moved = all_moved(self.member.views(self.moved))
+                self._all_moved = all_moved(self._moved())
         self.loss.add_(loss, alpha=len(y))
         self.right.add_(right)
 

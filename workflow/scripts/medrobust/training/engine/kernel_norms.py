@@ -50,7 +50,7 @@ def revive(member: dict[str, Tensor], moved: dict[str, Tensor], rng: np.random.G
 
     Args:
         member: one member's tensors, changed in place; autograd does not watch them.
-        moved: for each weight of ``member``, the sum of the sizes of its gradients.
+        moved: for each weight that may be drawn, the sum of the sizes of its gradients.
         rng: generator of this member and epoch.
 
     Returns:
@@ -71,8 +71,7 @@ def all_moved(moved: dict[str, Tensor]) -> bool:
 def _dead(moved: dict[str, Tensor]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the name of each weight and its kernels that had no gradient."""
     for name, sizes in moved.items():
-        if name.startswith("w"):
-            yield name, np.flatnonzero(sizes.flatten(1).sum(dim=1).cpu().numpy() == 0)
+        yield name, np.flatnonzero(sizes.flatten(1).sum(dim=1).cpu().numpy() == 0)
 
 
 def _redraw(weights: Tensor, biases: Any, dead: np.ndarray, rng: np.random.Generator) -> None:

@@ -1,0 +1,76 @@
+"""How attacks are divided into jobs: of about an hour, in few jobs, few in all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from medrobust.attacks.contract import attack_of
+from medrobust.experiment import costs
+from medrobust.experiment.config import Attack, Model
+from medrobust.experiment.costs import chunk_size, queries_per_point, query_seconds
+from medrobust.experiment.plan import make_plan
+from medrobust.experiment.sources import build_graph
+
+MODELS = ("sign_network", "mlp", "bnn", "cnn1d", "forest")
+
+
+def model_of(architecture):
+    return Model(
+        label="M", architecture={"name": architecture}, method={"name": "not asked for here"}
+    )
+
+
+@given(st.integers(1, 100_000), st.sampled_from(MODELS), st.integers(1, 100), st.integers(1, 300))
+def test_automatic_jobs_take_about_an_hour_or_are_64(points, architecture, members, restarts):
+    attack = Attack(name="hopskipjump", options={"restarts": restarts})
+    model = model_of(architecture)
+    size = chunk_size(attack, model, members, points)
+    seconds = size * query_seconds(attack, model, members) * queries_per_point(attack)
+    assert -(-points // size) <= 64
+    # The nearest power of two is at most a factor of 2 ** 0.5 away.
+    if size > 1 and -(-points // size) < 32:
+        assert 3600 / 2**0.51 <= seconds <= 3600 * 2**0.51
+
+
+def test_members_that_are_asked_one_by_one_count_one_by_one():
+    attack = Attack(name="hopskipjump")
+    one, ten = (query_seconds(attack, model_of("cnn1d"), members) for members in (1, 10))
+    assert ten == pytest.approx(10 * one)
+    assert query_seconds(attack, model_of("mlp"), 10) == query_seconds(attack, model_of("mlp"), 1)
+
+
+def test_a_cost_that_is_stated_a_little_anew_divides_nothing_anew(monkeypatch):
+    """Finished attacks would run again."""
+    attack, model = Attack(name="hopskipjump"), model_of("mlp")
+    before, stated = chunk_size(attack, model, 1, 10_000), attack_of("hopskipjump")
+    for factor in (0.9, 1.1):
+        seconds = {"mlp": factor * stated.unit_seconds["mlp"]}
+        anew = dataclasses.replace(stated, unit_seconds=seconds)
+        monkeypatch.setattr(costs, "attack_of", lambda name, anew=anew: anew)
+        assert chunk_size(attack, model, 1, 10_000) == before
+
+
+def test_points_per_job_by_architecture():
+    attack = Attack(name="hopskipjump", points_per_job={"mlp": 3})
+    assert chunk_size(attack, model_of("mlp"), 1, 100) == 3
+    automatic = chunk_size(Attack(name="hopskipjump"), model_of("bnn"), 1, 100)
+    assert chunk_size(attack, model_of("bnn"), 1, 100) == automatic > 3
+    assert chunk_size(Attack(name="hopskipjump", points_per_job=7), model_of("bnn"), 1, 100) == 7
+
+
+def test_few_jobs_at_the_amounts_of_the_papers(root):
+    """Snakemake takes milliseconds for each: benchmarks/bench_dry_run.py."""
+    many = {"signnet": {"datasets": {"mitbih": {"points": 10_000}}}}
+    plans = make_plan(build_graph({"overrides": many}, root))
+    assert [plan.study for plan in plans] == ["signnet", "nsr", "ima"]
+    assert sum(plan.jobs for plan in plans) <= 1_500
+    graph = build_graph({}, root)
+    jobs = [
+        graph.chunks("signnet", "ptbdb", model, "hopskipjump")
+        for model in graph.attacked_models("signnet", "hopskipjump", "ptbdb")
+    ]
+    # 37 points: one job each of five models, 19 of the convolutional networks.
+    assert sorted(map(len, jobs)) == [1, 1, 1, 1, 1, 19]
