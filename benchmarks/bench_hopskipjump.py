@@ -80,7 +80,8 @@ class Linear:
 
 def spec(engine: str, restarts: int, **changes: object) -> HopSkipJumpSpec:
     """Returns the settings of the sign-network paper."""
-    values = {"max_iter": ITERATIONS, "clip_min": 0.0, "clip_max": 1.0, **changes}
+    values = {"max_iter": ITERATIONS, "start": "random", "clip_min": 0.0, "clip_max": 1.0}
+    values |= changes
     return HopSkipJumpSpec(engine=engine, restarts=restarts, **values)
 
 

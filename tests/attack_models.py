@@ -94,8 +94,9 @@ class Untouchable(Linear):
 
 
 def make_spec(**options) -> HopSkipJumpSpec:
-    """Returns settings of a short attack in the box [0, 1]."""
-    defaults = {"max_iter": 10, "restarts": 1, "clip_min": 0.0, "clip_max": 1.0}
+    """Returns settings of a short attack in the box [0, 1], from the published starts."""
+    defaults = {"max_iter": 10, "restarts": 1, "start": "random"}
+    defaults |= {"clip_min": 0.0, "clip_max": 1.0}
     return HopSkipJumpSpec(**(defaults | options))
 
 

@@ -524,7 +524,7 @@ def cases(draw, refinement=True):
         "init_size": 80,
         "max_eval": 150,
         "restarts": restarts,
-        "start": draw(st.sampled_from(["random", "blended"])),
+        "start": draw(st.sampled_from(["random", "blended", "outward"])),
         "clip_min": low,
         "clip_max": high,
     }

@@ -162,10 +162,11 @@ def test_blends_find_a_start_where_all_uniform_noise_has_the_clean_name(kind, en
     random = attack(model, x, make_spec(**options), seeds)
     assert not random.init_ok.any()
     assert (random.queries == 201).all()
-    blended = attack(model, x, make_spec(**options, start="blended"), seeds)
-    assert blended.init_ok.all()
-    assert (model.predict(blended.x_adv[0]) == 1).all()
-    assert (blended.queries > 201).all()
+    for start in ("blended", "outward"):
+        found = attack(model, x, make_spec(**options, start=start), seeds)
+        assert found.init_ok.all()
+        assert (model.predict(found.x_adv[0]) == 1).all()
+    assert (attack(model, x, make_spec(**options, start="blended"), seeds).queries > 201).all()
 
 
 @pytest.mark.parametrize("engine", ["native", "art"])

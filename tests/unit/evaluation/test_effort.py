@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.evaluation import effort, intervals, statistics
+from medrobust.evaluation.statistics import upper_bound_text
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.effort_table import build_effort
 from medrobust.reporting.request import Entry, Request
@@ -162,6 +163,8 @@ def built(tmp_path, models, **more):
 def test_the_table_against_all_subsets_and_prefixes(tmp_path):
     boundary, iterate, queries = made_traces(2, 6, 5, 8)
     frame = built(tmp_path, [attack_files(tmp_path, "MLP", boundary, iterate, queries)])
+    text = (tmp_path / "effort.md").read_text(encoding="utf-8")
+    assert text.count(upper_bound_text([5])) == 1
     part = frame.loc["MIT-BIH", "MLP"]
     assert list(part.index) == [
         *(("restarts", k, 8) for k in (1, 2, 3, 5)),

@@ -233,6 +233,15 @@ def test_censored_distances_are_infinite_and_misclassified_points_at_zero(tmp_pa
 found = st.one_of(st.none(), st.floats(0.001, 10))
 
 
+def test_found_distances_are_said_to_be_upper_bounds():
+    assert statistics.upper_bound_text([]) == ""
+    one, three, mixed = (statistics.upper_bound_text(n) for n in ([1, 1], [3, 3], [10, 3]))
+    assert one.startswith("Distances are upper bounds: the smallest that 1 restart of the attack")
+    assert three == one.replace("1 restart of", "3 restarts of")
+    assert mixed == one.replace("1 restart of", "3 to 10 restarts of")
+    assert one.endswith("so the fewer restarts, the looser the bound.")
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.lists(found, min_size=1, max_size=3), min_size=1, max_size=4), st.randoms())
 def test_distances_of_points_against_a_plain_loop(tmp_path_factory, points, random):

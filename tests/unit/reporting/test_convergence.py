@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from medrobust.core.errors import InputError
+from medrobust.evaluation.statistics import upper_bound_text
 from medrobust.evaluation.traces import read_traces
 from medrobust.reporting import artefacts, convergence, plotting
 from medrobust.reporting.artefacts import RunContext
@@ -98,6 +99,7 @@ def test_medians_are_over_all_points(tmp_path):
     assert (row["n"], row["restarts"], row["with_example"]) == (3, 2, 2)
     text = caption(tmp_path)
     assert "infinitely far" in text and "a point costs 2 times as many" in text
+    assert text.count(upper_bound_text([2])) == 1
     assert "Dots: 1, 2 iterations" in text and "n: MIT-BIH: 3 points" in text and ATTACK in text
     assert "pooled" not in text
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.evaluation.statistics import MIN_REPLICATES
+from medrobust.evaluation.statistics import MIN_REPLICATES, upper_bound_text
 from medrobust.evaluation.tally import make_tally
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.catalogue import function_of
@@ -280,6 +280,9 @@ def test_distances_of_one_training(tmp_path):
     assert mean["ci_low"] < mean["reproduced"] < mean["ci_high"]
     assert mean["interval"] == "one training, over points alone (bootstrap t)"
     assert (mean["norm"], mean["misclassified"], mean["queries_per_point"]) == ("L2", 1, 10)
+    assert mean["restarts"] == 1
+    text = (tmp_path / "distances.md").read_text(encoding="utf-8")
+    assert text.count(upper_bound_text([1])) == 1
 
 
 def test_distances_are_in_the_norm_of_the_attack(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.evaluation import intervals
+from medrobust.evaluation.statistics import upper_bound_text
 from medrobust.reporting import artefacts, comparison, plotting
 from medrobust.reporting.artefacts import RunContext
 from medrobust.studies.signnet import figure2 as signnet_figure2
@@ -224,6 +225,7 @@ def test_table4_is_the_mean_of_minima(tmp_path, published):
     text = (tmp_path / "table4.md").read_text()
     assert "MIT-BIH: 3 points here, 21 in the paper" in text
     assert ATTACK in text
+    assert text.count(upper_bound_text([2])) == 1
 
 
 def test_table4_combines_only_complete_pairs(tmp_path, published):
@@ -392,6 +394,7 @@ def test_figure2_draws_the_last_iterate_of_the_first_point(tmp_path):
     assert "Test point 40 (class N), the first of the cohort" in provenance["caption"]
     assert "120 samples per second" in provenance["caption"]
     assert "Not run: SCD01, SCDCE, BNN, CNN." in provenance["caption"]
+    assert provenance["caption"].count(upper_bound_text([1, 2])) == 1
     assert provenance["n"] == "1 of 3 attacked points"
 
 

@@ -71,6 +71,7 @@ def test_numbers_are_those_of_the_smallest_distances(tmp_path):
     larger = f"{(difference > 0).sum()} : {(difference < 0).sum()}"
     assert text.count(f"| {larger} |") == 2
     assert "PTBD: not run" in text and "MIT-BIH: 21 points" in text
+    assert text.count(statistics.upper_bound_text([2])) == 1
     assert "| SCD01 − BNN | – | not run |" in text or "| SCD01 − BNN | not run |" in text
 
 

@@ -72,7 +72,7 @@ def _check_starts(spec: HopSkipJumpSpec, x_start: np.ndarray | None) -> None:
     if spec.start == "fixed" and x_start is None:
         raise InputError(
             "HopSkipJump with `start: fixed` needs a starting point for every point.",
-            remedy="give x_start, or set `start: random`.",
+            remedy="give x_start, or set `start: outward` or `start: random`.",
         )
     if spec.start != "fixed" and x_start is not None:
         raise InputError(

@@ -329,7 +329,7 @@ def _notes(model: Any, spec: Settings, records: pd.DataFrame) -> list[str]:
     if getattr(model, "probabilities", False) and model.logits_asked:
         notes.append("The model's scores are probabilities; their logarithms serve as logits.")
     if lost := int((~records["init_ok"]).sum()):
-        advice = " settings={'start': 'blended'} tries other draws too."
+        advice = " settings={'start': 'outward'} tries other draws too."
         notes.append(
             f"There was no starting point for {lost:,} of {len(records):,} runs: no draw was "
             "adversarial." + advice * (getattr(spec, "start", "") == "random")

@@ -28,6 +28,7 @@ from medrobust.evaluation.statistics import (
     distances_of_points,
     mean_estimate,
     median_estimate,
+    upper_bound_text,
 )
 from medrobust.evaluation.tally import ATTACK, WORST_CASE, make_tally
 
@@ -199,7 +200,7 @@ class Evaluation:
             f"Intervals: over the {_count(self.n, 'point')} given; one model, not trained again.",
             "Robust accuracies are upper bounds: a stronger attack may break more points."
             if self.robust_accuracy
-            else "Distances are upper bounds: a stronger attack may come nearer.",
+            else upper_bound_text(self.records.groupby("point_id")["restart"].nunique()),
             f"Settings: {', '.join([*_settings(self.settings), f'seed {self.seed}'])}.",
         ]
         if self.classes is not None:

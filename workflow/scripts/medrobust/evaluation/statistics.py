@@ -460,6 +460,28 @@ def distances_of_points(
     )
 
 
+def upper_bound_text(restarts: Iterable[int]) -> str:
+    """Returns in words, for captions, how a found distance relates to the smallest there is.
+
+    Args:
+        restarts: numbers of restarts per point behind the distances, each >= 1; none where no
+            distance is shown.
+
+    Returns:
+        One sentence or two; "" without restarts.
+    """
+    counts = {int(count) for count in restarts}
+    if not counts:
+        return ""
+    fewest, most = min(counts), max(counts)
+    several = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return (
+        f"Distances are upper bounds: the smallest that {several} restart{'s' * (most > 1)} of the "
+        "attack found at each point. A restart can end in a local minimum, so the fewer restarts, "
+        "the looser the bound."
+    )
+
+
 # --- curves -----------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from medrobust.core.errors import InputError
 from medrobust.evaluation.effort import iteration_counts
+from medrobust.evaluation.statistics import upper_bound_text
 from medrobust.evaluation.traces import StoredTraces, read_traces
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, RunContext
@@ -253,7 +254,8 @@ def _caption(curves: Sequence[Curve], norm: Norm) -> str:
         "of the last unprojected iterate, which the paper reports. Points without an "
         "adversarial example count as infinitely far, so a line begins where half of the points "
         f"have one. Dots: {', '.join(map(str, marks))} iterations, at the median of their queries. "
-        f"Grey: the medians at the boundary of the other models.{pooled}"
+        f"Grey: the medians at the boundary of the other models.{pooled} "
+        f"{upper_bound_text(restarts)}"
     )
 
 

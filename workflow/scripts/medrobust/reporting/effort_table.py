@@ -22,6 +22,7 @@ from medrobust.evaluation.effort import (
     relative_gain,
     restart_counts,
 )
+from medrobust.evaluation.statistics import upper_bound_text
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, Panel, RunContext, number, with_interval
 from medrobust.reporting.attack_runs import (
@@ -114,7 +115,8 @@ def build_effort(
             "of that size. Iterations: the smallest over all restarts, had each ended after so "
             "many iterations. As printed: the attack's last iterate, as the paper reports it. At "
             "the boundary: after projection to the decision boundary. Gain: by how much the mean "
-            "becomes smaller, in percent, with its 95 % interval."
+            "becomes smaller, in percent, with its 95 % interval. "
+            f"{upper_bound_text(one.boundary.shape[1] for each in runs.values() for one in each)}"
         ),
         context=context,
         sources=sources,

@@ -64,13 +64,16 @@ _ROBUST_COLUMNS = (
 )
 _DISTANCE_COLUMNS = (
     *_COMMON,
+    "restarts",
     "censored",
     "lower_bound",
     "misclassified",
     "queries_per_point",
 )
 _TEXT = frozenset({"interval", "vote", "selection"})
-_WHOLE = frozenset({"folds", "members", "non_monotone", "attacked", "censored", "misclassified"})
+_WHOLE = frozenset(
+    {"folds", "members", "non_monotone", "attacked", "restarts", "censored", "misclassified"}
+)
 
 Printed = Mapping[tuple[str, ...], tuple[str, float, int]]
 """(data set, model, metric, attack, norm, epsilon) -> table, number and its decimals."""
@@ -213,10 +216,11 @@ def distance_rows(request: Request, printed: Printed) -> pd.DataFrame:
 
     Returns:
         The columns :data:`medrobust.reporting.rows.ROW_COLUMNS`, then ``interval``, ``folds``,
-        ``censored`` (points at which the attack failed), ``lower_bound`` (the least that a number
-        can be which is not defined for them), ``misclassified`` (points at distance 0) and the
-        queries per point; counts are summed over folds and trainings. Distances are in the attack's
-        norm and the units of the data.
+        ``restarts`` (the fewest of a point), ``censored`` (points at which the attack failed),
+        ``lower_bound`` (the least that a number can be which is not defined for them),
+        ``misclassified`` (points at distance 0) and the queries per point; counts
+        are summed over folds and trainings. Distances are in the attack's norm and the units of the
+        data.
 
     Raises:
         InputError: records are missing or wrong, or few trainings attacked different points.
@@ -281,6 +285,7 @@ def _distance_rows(
         rows.append(
             row
             | {
+                "restarts": min(int(frame["restarts"].min()) for frame in frames),
                 "censored": estimate.censored,
                 "lower_bound": estimate.lower_bound,
                 "misclassified": wrong,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medrobust.evaluation.statistics import upper_bound_text
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
 from medrobust.reporting.generic_results import (
@@ -133,12 +134,11 @@ def draw_distances(request: Request) -> list[Path]:
         frame,
         title="Distance to the nearest adversarial example",
         caption=(
-            "Of each point the smallest distance that any run of the attack found, in the units of "
-            "the data: an upper bound, as a better attack may find less. A point that is "
-            "misclassified without attack counts as 0, one at which every run failed as farther "
-            "than all others."
-            f"{interval_text(frame)}"
-        ),
+            "Of each point the smallest distance that any restart of the attack found, in the "
+            "units of the data. A point that is misclassified without attack counts as 0, one at "
+            "which every restart failed as farther than all others."
+            f"{interval_text(frame)} {upper_bound_text(frame['restarts'])}"
+        ).rstrip(),
         context=request.context,
         sources=dataset_sources(request.entries, ()),
         n=_test_points(frame, "attacked points"),
@@ -261,6 +261,7 @@ def _distance_cells(part: pd.DataFrame) -> pd.DataFrame:
                 "mean [95 %]": _distance_text(other),
                 "points": f"{one['n']:,}",
                 **_trained(one),
+                "restarts": str(one["restarts"]),
                 "misclassified": str(one["misclassified"]),
                 "attack failed": str(one["censored"]),
                 "queries per point": f"{one['queries_per_point']:,.0f}",

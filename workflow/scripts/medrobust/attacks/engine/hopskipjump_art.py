@@ -37,7 +37,7 @@ import numpy as np
 from medrobust.attacks import AttackResult, LabelModel, ProgressSink
 from medrobust.attacks.engine.runs import Run, result_of, run_name
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
-from medrobust.attacks.engine.starts import draws, first_adversarial
+from medrobust.attacks.engine.starts import find_starts
 from medrobust.core.logs import logger
 from medrobust.models.engine.answers import checked_labels
 
@@ -134,11 +134,13 @@ def _start(
     seed: int,
     spec: HopSkipJumpSpec,
 ) -> np.ndarray | None:
-    """Returns an adversarial start, or None: the given one, or the first of the draws."""
+    """Returns an adversarial start, or None: the given one, or one that is drawn."""
     if given is not None:
         return given if oracle.is_adversarial(given) else None
-    candidates = draws(x, seed, spec.init_size, spec.box(), blended=spec.start == "blended")
-    return first_adversarial(candidates, lambda rows: oracle.labels(rows) != oracle.clean_label)
+    found = find_starts(
+        x[None], [seed], spec, lambda rows, _: oracle.labels(rows) != oracle.clean_label
+    )
+    return found[0]
 
 
 def _project(

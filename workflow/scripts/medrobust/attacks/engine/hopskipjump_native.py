@@ -36,7 +36,7 @@ from medrobust.attacks.engine.lockstep import Normals, Setting, smallest_radius,
 from medrobust.attacks.engine.queries import Queries
 from medrobust.attacks.engine.runs import Run, result_of, run_name
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
-from medrobust.attacks.engine.starts import draws, first_adversarial
+from medrobust.attacks.engine.starts import find_starts
 from medrobust.attacks.engine.tangent_search import TangentSearch
 
 if TYPE_CHECKING:
@@ -272,27 +272,48 @@ def _begin(
         the state of the runs that have a start, those runs, and the runs that end here.
     """
     queries = Queries(model, len(wave), spec.batch_size)
-    everyone = np.arange(len(wave))
-    points = np.stack([item.x.reshape(-1) for item in wave])
-    labels = queries.labels(points, everyone)
+    x = np.stack([item.x for item in wave])
+    points = x.reshape(len(wave), -1)
+    labels = queries.labels(points, np.arange(len(wave)))
     queries.goal, queries.targeted = labels, spec.targeted
     if spec.targeted:
         queries.goal = np.full(len(wave), spec.target, dtype=np.int64)
+    right = np.array([i for i, item in enumerate(wave) if labels[i] == item.y], dtype=np.int64)
+    drawn = _starts([wave[i] for i in right], x[right], right, queries, spec)
+    found = dict(zip(right, drawn, strict=True))
     chosen, starts, ended = [], [], []
     for i, item in enumerate(wave):
-        if labels[i] != item.y:
+        if i not in found:
             ended.append((item.name, _ended(item.x, spec, 0.0, queries.counts[i], ok=True)))
-            continue
-        start = _start(item, i, queries, spec)
-        if start is None:
+        elif (start := found[i]) is None:
             failure = np.full_like(item.x, np.nan)
             ended.append((item.name, _ended(failure, spec, np.nan, queries.counts[i], ok=False)))
-            continue
-        chosen.append(i)
-        starts.append(start.reshape(-1))
+        else:
+            chosen.append(i)
+            starts.append(start.reshape(-1))
     at = np.stack(starts) if starts else np.empty((0, points.shape[1]), dtype=np.float32)
     state = _State.at(at, queries.goal[chosen], queries.counts[chosen], spec.max_iter + 1)
     return state, [wave[i] for i in chosen], ended
+
+
+def _starts(
+    work: list[_Work],
+    x: np.ndarray,
+    runs: np.ndarray,
+    queries: Queries,
+    spec: HopSkipJumpSpec,
+) -> list[np.ndarray | None]:
+    """Returns a start of each of some runs of the wave, those of number ``runs``."""
+
+    def asks(rows: np.ndarray, owners: np.ndarray) -> np.ndarray:
+        return queries.adversarial(rows.reshape(len(rows), -1), runs[owners])
+
+    if spec.start != "fixed":
+        return find_starts(x, [item.seed for item in work], spec, asks)
+    return [
+        item.start if asks(item.start[None], np.array([i]))[0] else None
+        for i, item in enumerate(work)
+    ]
 
 
 def _ended(
@@ -303,19 +324,6 @@ def _ended(
     counts = np.full(spec.max_iter + 1, queries if ok else 0, dtype=np.int64)
     trace = {"queries": counts, "boundary": distances, "iterate": distances.copy()}
     return Run(row, row, int(queries), 0, ok, trace)
-
-
-def _start(item: _Work, run: int, queries: Queries, spec: HopSkipJumpSpec) -> np.ndarray | None:
-    def asks(block: np.ndarray) -> np.ndarray:
-        rows = block.reshape(len(block), -1)
-        return queries.adversarial(rows, np.full(len(rows), run))
-
-    if item.start is not None:
-        return item.start if asks(item.start[None])[0] else None
-    candidates = draws(
-        item.x, item.seed, spec.init_size, spec.box(), blended=spec.start == "blended"
-    )
-    return first_adversarial(candidates, asks)
 
 
 class _Steps:

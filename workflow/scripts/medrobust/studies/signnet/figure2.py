@@ -12,6 +12,7 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.evaluation import statistics
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.plotting import model_label
@@ -37,6 +38,7 @@ class _Trace:
     """What one panel of Figure 2 shows; ``adversarial`` is None where there is none."""
 
     model: str
+    restarts: int
     adversarial: np.ndarray | None
     distance: float
     distance_at_boundary: float
@@ -102,7 +104,8 @@ def build_figure2(
                 class_names,
                 rest if not_run is None else not_run,
                 rate,
-            ),
+            )
+            + f" {statistics.upper_bound_text(trace.restarts for trace in traces)}",
             context=context,
             sources=sources_of(inputs),
             n=f"1 of {len(cohort)} attacked points",
@@ -193,13 +196,13 @@ def _read_arrays(item: AttackInput, point: int) -> dict[str, np.ndarray]:
 
 
 def _trace(model: str, row: pd.Series, arrays: Mapping[str, np.ndarray], point: int) -> _Trace:
-    name = model_label(model)
+    name, restarts = model_label(model), int(row["restarts"])
     if row["clean_prediction"] != row["label"]:
         remark = f"{name}: misclassified without attack."
-        return _Trace(model, None, 0.0, 0.0, int(row["clean_prediction"]), remark)
+        return _Trace(model, restarts, None, 0.0, 0.0, int(row["clean_prediction"]), remark)
     if not np.isfinite(row["l2"]):
-        remark = f"{name}: no adversarial example in {int(row['restarts'])} restarts."
-        return _Trace(model, None, np.inf, np.inf, -1, remark)
+        remark = f"{name}: no adversarial example in {restarts} restarts."
+        return _Trace(model, restarts, None, np.inf, np.inf, -1, remark)
     if not np.isfinite(arrays["x_adv"]).all():
         raise InputError(f"The adversarial array of point {point} is not finite.", where=model)
     final = float(np.linalg.norm(arrays["x_final_iterate"] - arrays["x"]))
@@ -219,8 +222,8 @@ def _trace(model: str, row: pd.Series, arrays: Mapping[str, np.ndarray], point: 
     prediction = int(row["adversarial_prediction"])
     if lost or not np.isfinite(final):
         remark = f"{name}: no last iterate is adversarial; drawn is the projected point."
-        return _Trace(model, arrays["x_adv"], projected, projected, prediction, remark)
-    return _Trace(model, arrays["x_final_iterate"], final, projected, prediction)
+        return _Trace(model, restarts, arrays["x_adv"], projected, projected, prediction, remark)
+    return _Trace(model, restarts, arrays["x_final_iterate"], final, projected, prediction)
 
 
 def _drawn(x: np.ndarray, traces: Sequence[_Trace], rate: float) -> pd.DataFrame:

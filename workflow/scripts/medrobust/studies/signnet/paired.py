@@ -122,8 +122,9 @@ def build_paired(
             "model minus second; ratio of the two means; 95 % intervals from a bootstrap over "
             "points. Larger at: points where the first, and where the second, is larger. p: "
             "two-sided signed-rank test, adjusted by Holm over the pairs of a table. As printed: "
-            "the attack's last iterate, as the paper reports it."
-        ),
+            "the attack's last iterate, as the paper reports it. "
+            f"{results.bounds_text(points.values())}"
+        ).rstrip(),
         context=context,
         sources=sources,
         n=_sizes(frame),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,18 @@ def marked(text: str, frame: pd.DataFrame, dataset: str) -> str:
 def smallest_distances(item: AttackInput) -> pd.DataFrame:
     """Returns the points of one model with their smallest distances, sorted by point."""
     return statistics.point_distances(item.chunks)
+
+
+def bounds_text(points: Iterable[Iterable[pd.DataFrame]]) -> str:
+    """Returns how the distances of points relate to the smallest there are, in words.
+
+    Args:
+        points: of each model its replicates, as :func:`smallest_distances` returns them.
+    """
+    frames = [frame for replicates in points for frame in replicates]
+    return statistics.upper_bound_text(
+        count for frame in frames for count in frame["restarts"].unique()
+    )
 
 
 def attack_inputs(request: Request) -> list[AttackInput]:

@@ -55,6 +55,7 @@ from medrobust.studies.signnet.results import (
     CleanInput,
     attack_inputs,
     attack_text,
+    bounds_text,
     cells_of,
     grouped,
     marked,
@@ -277,8 +278,8 @@ def build_table4(
             "Mean over points of the smallest L2 distance over the restarts, with its 95 % "
             "bootstrap interval. As printed: the attack's last iterate, as the paper reports it. "
             "At the boundary: after projection to the decision boundary. Combined average: the "
-            "unweighted mean of the paper's two data sets."
-        ),
+            f"unweighted mean of the paper's two data sets. {bounds_text(points.values())}"
+        ).rstrip(),
         context=context,
         sources=sources,
         n=_attacked(frame),
