@@ -116,7 +116,7 @@ def build_effort(
             "many iterations. As printed: the attack's last iterate, as the paper reports it. At "
             "the boundary: after projection to the decision boundary. Gain: by how much the mean "
             "becomes smaller, in percent, with its 95 % interval. "
-            f"{upper_bound_text(one.boundary.shape[1] for each in runs.values() for one in each)}"
+            f"{upper_bound_text(_restarts(runs))}"
         ),
         context=context,
         sources=sources,
@@ -270,6 +270,11 @@ def _gain(found: pd.DataFrame, step: Sequence[int], term: str) -> str:
     row = found.loc[after]
     percent = [100 * row[f"{term}_{name}"] for name in ("gain", "gain_ci_low", "gain_ci_high")]
     return with_interval(*percent, 1)
+
+
+def _restarts(runs: Mapping[tuple[str, str], Sequence[Runs] | None]) -> list[int]:
+    """Returns the restarts behind each number that is shown."""
+    return [one.boundary.shape[1] for each in runs.values() for one in each or ()]
 
 
 def _notes(frame: pd.DataFrame, runs: Mapping[tuple[str, str], Sequence[Runs] | None]) -> list[str]:
