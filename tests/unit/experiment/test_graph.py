@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
 from medrobust.core.errors import InputError
 from medrobust.experiment import costs, plan, sources
-from medrobust.experiment.calls import call_of
+from medrobust.experiment.calls import call_of, work_of
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import Model
 from medrobust.experiment.entries import entries_of
@@ -381,3 +381,22 @@ def test_what_is_drawn_from_committed_records_says_so(root, elsewhere):
     facts = captions.run_facts(build_graph(of_study | {"records_from": folder}, root), "signnet")
     assert facts["drawn_from"] == folder
     assert f"records_from={folder}" in facts["command"] and "scale=laptop" in facts["command"]
+
+
+def test_a_model_may_have_fewer_trainings_than_its_data_set(root, elsewhere):
+    """Costly methods once, cheap ones four times: each row of a table says of how many it is."""
+    less = {"nsr": {"replicates": 4, "models": {"mlp_adv01": {"replicates": 2}}}}
+    graph = build_graph({"studies": ["nsr"], "scale": "smoke", "overrides": less}, root)
+    cells = graph.cells("nsr")
+    assert [cell.replicate for cell in cells] == [0, 1, 2, 3]
+    assert ["mlp_adv01" in graph.trained(cell) for cell in cells] == [True, True, False, False]
+    assert all("mlp_ce" in graph.trained(cell) for cell in cells)
+    table = artefacts_of("nsr")["table1"]
+    entries = entries_of(graph, "nsr", table)
+    assert sum(entry["model"] == "MLP:adv0.1" for entry in entries) == 2
+    assert sum(entry["model"] == "MLP:ce" for entry in entries) == 4
+    trained = [own["model"] for job, own in work_of(graph, "nsr") if job == "train_members"]
+    assert trained.count("mlp_adv01") == 2 and trained.count("mlp_ce") == 4
+    missing = vars(cells[2]) | {"model": "mlp_adv01", "first": 0, "last": 0}
+    with pytest.raises(InputError, match=r"2 trainings \(models.mlp_adv01.replicates\)"):
+        call_of(graph, "train_members", **missing)

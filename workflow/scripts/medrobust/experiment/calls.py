@@ -535,7 +535,7 @@ def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
             for attack, chosen in attacks.items():
                 if chosen.select != "cohort":
                     yield "select_points", own | {"attack": attack}
-        for name in graph.models(study, cell.dataset):
+        for name in graph.trained(cell):
             of_model = own | {"model": name}
             for first, last in graph.member_ranges(cell, name):
                 yield "train_members", of_model | {"first": first, "last": last}
@@ -570,6 +570,12 @@ def _model(graph: Graph, work: Any) -> Model:
     if work.model not in graph.models(work.study, work.dataset):
         known = "is not trained on" if work.model in models else "is unknown; asked for on"
         raise InputError(f"The model {work.model!r} {known} {work.dataset}.")
+    if work.model not in graph.trained(_cell(work)):
+        trainings = models[work.model].replicates
+        raise InputError(
+            f"The model {work.model!r} has {trainings} trainings (models.{work.model}.replicates), "
+            f"numbered from 0; replicate {work.replicate} was asked for."
+        )
     return models[work.model]
 
 

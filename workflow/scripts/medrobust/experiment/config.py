@@ -160,6 +160,11 @@ class Model(Settings):
     datasets: list[str] | None = Field(
         default=None, min_length=1, description="data sets it is trained on; null: all of the study"
     )
+    replicates: int | None = Field(
+        default=None,
+        ge=1,
+        description="of the trainings of its data sets, the first so many; null: all",
+    )
     extra: bool = Field(default=False, description="not in the paper; run with include_extras")
 
 

@@ -40,7 +40,7 @@ def entries_of(graph: Graph, study: str, artefact: Artefact) -> list[dict[str, A
     return [
         _entry(graph, cell, name, artefact)
         for cell in cells_of_artefact(graph, study, artefact)
-        for name in graph.models(study, cell.dataset)
+        for name in graph.trained(cell)
         if _shows(graph, cell, name, artefact)
     ]
 

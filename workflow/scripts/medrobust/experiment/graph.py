@@ -80,6 +80,14 @@ class Graph:
             if model.datasets is None or dataset in model.datasets
         }
 
+    def trained(self, cell: Cell) -> dict[str, Model]:
+        """Returns the models that are trained in a cell: some may have fewer replicates."""
+        return {
+            name: model
+            for name, model in self.models(cell.study, cell.dataset).items()
+            if model.replicates is None or cell.replicate < model.replicates
+        }
+
     def training_rows(self, study: str, dataset: str) -> int:
         """Returns how many points models are trained on (val included where it has no place)."""
         rows = self.rows(dataset, "train")

@@ -37,7 +37,7 @@ def failed_trainings(graph: Graph) -> list[str]:
     lines = []
     for study in graph.resolved.studies:
         for cell in graph.cells(study):
-            for model in graph.models(study, cell.dataset):
+            for model in graph.trained(cell):
                 summary = graph.evaluation(cell, model, "clean.json")
                 failed = io.read_json(summary).get("failed") if Path(summary).is_file() else None
                 if failed is not None:
