@@ -9,8 +9,10 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap, t
+from medrobust.evaluation.intervals import share_interval
+from scipy.stats import t
 from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
 
 from tests.workflow.pages import block_of
 
@@ -78,7 +80,7 @@ def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, t
     assert not (made / "comparison").exists()
     (cell,) = made.glob("evaluations/moons@*/fold0/rep0")
 
-    # Under attack: shares and Wilson's intervals from the records, point by point.
+    # Under attack: shares and their intervals from the records, point by point.
     shown = table(made, "robust_accuracy").set_index(["method", "epsilon"])
     assert list(shown.index.get_level_values(0).unique()) == ["plain", "adversarial"]
     for model in ("plain", "adversarial"):
@@ -93,7 +95,8 @@ def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, t
         assert set(resisted) == {0.0, 0.05, 0.1, 0.2, 0.3}
         for epsilon, points in resisted.items():
             row = shown.loc[model, epsilon]
-            low, high = proportion_confint(points.sum(), points.size, method="wilson")
+            low, high = proportion_confint(points.sum(), points.size, method="agresti_coull")
+            low, high = max(0, low) * (points.sum() > 0), min(1, high)
             assert row[["reproduced", "ci_low", "ci_high"]].tolist() == pytest.approx(
                 [points.mean(), low, high]
             )
@@ -123,20 +126,19 @@ def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, t
         for name, of in (("median", np.median), ("mean", np.mean)):
             row = distances.loc[model, f"{name}_distance"]
             assert row["reproduced"] == pytest.approx(of(smallest))
-            # Another random stream, so the ends agree roughly.
-            other = bootstrap(
-                (smallest,), of, method="percentile" if name == "median" else "BCa", rng=0
-            ).confidence_interval
-            width = other.high - other.low
-            assert row["ci_low"] == pytest.approx(other.low, abs=0.15 * width)
-            assert row["ci_high"] == pytest.approx(other.high, abs=0.15 * width)
+            if name == "median":  # of 8 points: between the smallest and the largest
+                assert (row["ci_low"], row["ci_high"]) == (smallest.min(), smallest.max())
+            else:  # at least as wide as Student's t
+                low, high = DescrStatsW(smallest).tconfint_mean()
+                assert row["ci_low"] <= max(low, 0) + 1e-9 and row["ci_high"] >= high - 1e-9
+                assert row["ci_high"] < smallest.mean() + 4 * (high - smallest.mean())
     # Adversarial examples are as near as the attack within a ball says.
     assert distances["n"].eq(8).all() and distances["censored"].eq(0).all()
 
     # Pages say what the intervals cover.
     for name in ("accuracy", "robust_accuracy", "distances"):
         page = (made / f"tables/{name}.html").read_text(encoding="utf-8")
-        assert "95 % intervals: one seed" in page and "SYNTHETIC" in page
+        assert "95 % intervals: one training" in page and "SYNTHETIC" in page
         assert "what other test points could change, not what another training could" in page
 
 
@@ -159,10 +161,18 @@ def test_folds_are_averaged_with_an_interval_over_them(project, tmp_path):
 
     def check(row: pd.Series, shares: list[float]) -> None:
         half = t.ppf(0.975, 2) * np.std(shares, ddof=1) / sqrt(3)
-        ends = [max(0, np.mean(shares) - half), min(1, np.mean(shares) + half)]
+        sizes = [n for _, n in clean]
+        over_points = share_interval(np.dot(shares, sizes), sum(sizes))
+        ends = [
+            max(0, min(np.mean(shares) - half, over_points[0])),
+            min(1, max(np.mean(shares) + half, over_points[1])),
+        ]
         found = row[["reproduced", "ci_low", "ci_high"]].tolist()
         assert found == pytest.approx([np.mean(shares), *ends])
-        assert row["interval"] == "t over 3 folds" and row["folds"] == 3
+        assert (
+            row["interval"] == "t over 3 folds, at least as wide as over points"
+            and row["folds"] == 3
+        )
         assert row["n"] == sum(n for _, n in clean) and row["replicates"] == 1
         assert row[["lowest", "highest"]].tolist() == pytest.approx([min(shares), max(shares)])
 

@@ -245,7 +245,7 @@ def distance_estimate(
         folds: number of the fold to the distances ``[n]`` of each of its trainings, +inf where the
             attack failed.
         statistic: "median" or "mean".
-        random: generator of the bootstrap over points or trainings.
+        random: generator of the bootstrap over points.
 
     Returns:
         Where the number of any fold is not defined, because the attack failed, no value and the

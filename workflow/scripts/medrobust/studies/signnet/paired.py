@@ -119,7 +119,7 @@ def build_paired(
         title="Sign networks against the other models, on the same points",
         caption=(
             "Differences of the smallest L2 distance over the restarts, point by point, first "
-            "model minus second; ratio of the two means; 95 % intervals from a bootstrap over "
+            "model minus second; ratio of the two means; 95 % intervals over "
             "points. Larger at: points where the first, and where the second, is larger. p: "
             "two-sided signed-rank test, adjusted by Holm over the pairs of a table. As printed: "
             "the attack's last iterate, as the paper reports it. "
