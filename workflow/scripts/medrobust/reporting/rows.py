@@ -295,10 +295,12 @@ def published_outside(row: Mapping[str, Any], decimals: int) -> bool:
     return verdict(row["published"], decimals, *ends, source="kaggle") == OUTSIDE
 
 
-def covered(trainings: int | None) -> str:
-    """Returns what 95 % intervals over so many trainings cover, in words."""
-    several = trainings is not None and trainings >= MIN_REPLICATES
-    return "test points and trainings" if several else "test points alone"
+def covered(trainings: Iterable[int]) -> str:
+    """Returns what the 95 % intervals of models with so many trainings cover, in words."""
+    several = {number >= MIN_REPLICATES for number in trainings}
+    if several == {True, False}:
+        return f"test points and, of {MIN_REPLICATES} trainings and more, trainings"
+    return "test points and trainings" if several == {True} else "test points alone"
 
 
 def grey_text(frame: pd.DataFrame) -> str:

@@ -114,7 +114,7 @@ def build_curves(curves: Curves, request: Request) -> list[Path]:
             caption=(
                 "(a) Accuracy and (b) precision (unweighted mean over classes; 0 for a class never "
                 "predicted) by noise level, whose steps are not to scale, as in the paper. Above: "
-                f"this run, with 95 % intervals over {covered(results.trainings(DATASET))}. Below: "
+                f"this run, with 95 % intervals over {covered(map(len, results.tallies.values()))}. Below: "
                 "the printed numbers, with two decimals."
                 + (f" Not run: {', '.join(map(model_label, missing))}." if missing else "")
                 + "".join(f" {text}" for text in absent_classes(results, request.class_names))
