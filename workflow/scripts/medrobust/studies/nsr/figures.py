@@ -114,8 +114,9 @@ def build_curves(curves: Curves, request: Request) -> list[Path]:
             caption=(
                 "(a) Accuracy and (b) precision (unweighted mean over classes; 0 for a class never "
                 "predicted) by noise level, whose steps are not to scale, as in the paper. Above: "
-                f"this run, with 95 % intervals over {covered(map(len, results.tallies.values()))}. Below: "
-                "the printed numbers, with two decimals."
+                "this run, with 95 % intervals over "
+                f"{covered(map(len, results.tallies.values()))}. Below: the printed numbers, with "
+                "two decimals."
                 + (f" Not run: {', '.join(map(model_label, missing))}." if missing else "")
                 + "".join(f" {text}" for text in absent_classes(results, request.class_names))
             ),
@@ -354,7 +355,7 @@ def _beat_file(request: Request) -> tuple[Any, str] | None:
     found = [
         (entry, entry.attack_arrays["beat"])
         for entry in request.entries
-        if "beat" in entry.attack_arrays
+        if "beat" in entry.attack_arrays and entry.replicate == 0  # of several trainings the first
     ]
     if len(found) > 1:
         raise InputError(
