@@ -163,6 +163,13 @@ def test_figure8_draws_the_beat_at_each_level(tmp_path, published):
     assert nsr_figures._change_text(np.array([0.1, -0.3])) == "largest 0.30, RMS 0.224"
 
 
+def test_figure8_shows_the_first_of_several_trainings(tmp_path, published):
+    entry, x = beat(tmp_path)
+    second = dataclasses.replace(entry, replicate=1, attack_arrays={"beat": "not read"})
+    drawn, _ = build(tmp_path, "figure8", published, [second, entry])
+    assert np.allclose(drawn["original"].iloc[:187], x[0])
+
+
 def test_figure8_refuses_what_is_no_single_beat(tmp_path, published):
     entry, _ = beat(tmp_path, x_adv=np.zeros((1, 2, 187), np.float32))
     other = dataclasses.replace(entry, model="CNN:mse")
