@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.evaluation.intervals import share_interval
@@ -13,6 +13,8 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=10), st.sampled_from([0.8, 0.95, 0.99]))
+@example([0.0, 1.3077983310018505e-199], 0.8)  # its variance underflows to 0
+@example([0.1, 0.1, 0.1], 0.95)  # its mean is rounded, and so no value equals it
 @settings(max_examples=60, deadline=None)
 def test_it_is_students_interval_of_the_mean(values, level):
     made = fold_estimate(values, n=7, level=level)

@@ -202,9 +202,12 @@ def fold_estimate(
     if k == 1:
         basis = "one fold: no interval over folds"
         return Estimate(value, None, None, n, replicates, basis=basis)
-    half = float(stdtrit(k - 1, 0.5 + level / 2) * found.std(ddof=1) / np.sqrt(k))
     trained = f", mean of {replicates} trainings each" if replicates > 1 else ""
-    ends: Ends = (value - half, value + half) if half else points
+    ends = points
+    if width := float(np.ptp(found)):  # the deviation itself may underflow, or rounding make one
+        deviation = float(((found - found.min()) / width).std(ddof=1)) * width
+        half = float(stdtrit(k - 1, 0.5 + level / 2)) * deviation / np.sqrt(k)
+        ends = (value - half, value + half)
     low, high = ends
     if low is not None and points[0] is not None:
         low, high = min(low, points[0]), max(high, points[1])
