@@ -2,29 +2,33 @@
 # Every remote job parses these files again: no heavy import here.
 import gc
 import inspect
-import sys
-from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 # What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
 # again took a tenth of a dry run. Garbage is still looked for, but seldom.
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
-
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
-from medrobust.experiment import calls, layout, resources as needs, sources, telling
+from medrobust.experiment import calls, layout, names, resources as needs, sources, telling
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.runtime.journal import clear as clear_journals
 
+# As a module of another workflow, or included by it: not every name and setting is ours.
+ALONE = Path(workflow.main_snakefile) in (ROOT / "Snakefile", ROOT / "workflow/Snakefile")
+
 try:
-    for settings_file in workflow.configfiles:
-        read_yaml(settings_file)  # Snakemake itself takes a key given twice
-    GRAPH = sources.build_graph(config, ROOT)
+    if config is workflow.modifier_stack[0].globals["config"]:
+        for settings_file in workflow.configfiles:
+            read_yaml(settings_file)  # Snakemake itself takes a key given twice
+    if workflow.modifier.path_modifier.replace_prefix("results/") != "results/":
+        raise InputError(
+            "This workflow does not work with a `prefix` of its module.",
+            where="module, key prefix or replace_prefix",
+            remedy="leave it out: everything it makes lies in results/data and results/<run>; a "
+            "folder of its own is that of `snakemake --directory`.",
+        )
+    GRAPH = sources.build_graph(config, ROOT, Path())
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -170,3 +174,37 @@ def study_files(*studies):
 
 def studies_with(artefact):
     return [name for name, study in GRAPH.resolved.studies.items() if artefact in study.artefacts]
+
+
+def renamed(name):
+    # `use rule * from medrobust as medrobust_*`.
+    return workflow.modifier.modify_rulename(name)
+
+
+def titled(name, title):
+    # A docstring that is no literal, for `snakemake --list-target-rules`.
+    if workflow.is_rule(renamed(name)):
+        workflow.get_rule(renamed(name)).docstring = title
+
+
+ASKED_FOR = names.asked_for(workflow.dag_settings)
+
+
+def shown_twice(alias):
+    # A second name of a rule is a rule too, and would stand in every list beside the first: alone,
+    # it is there where it is asked for. Other workflows may want any.
+    return not ALONE or alias in ASKED_FOR
+
+
+def check_targets():
+    rules = [rule.name for rule in workflow.rules]
+    try:
+        names.refuse_unknown(ASKED_FOR, rules, GRAPH, renamed=renamed, alone=ALONE)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def opening_text():
+    own = {renamed(name): name for name in ("all", "plan", "preflight", *GRAPH.resolved.studies)}
+    targets = workflow.dag_settings.targets
+    return telling.opening_text(GRAPH, {own.get(target, target) for target in targets})

@@ -3,6 +3,7 @@ COMPARISON = "results/{run}/{study}/comparison"
 
 
 rule compare:
+    """Holds a study against its published numbers"""
     input:
         unpack(inputs_of("compare")),
     output:
@@ -32,10 +33,11 @@ rule compare:
     message:
         "Holding {wildcards.study} against its published numbers ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule check_published:
+    """Recomputes the averages that a paper prints"""
     input:
         unpack(inputs_of("check_published")),
     output:
@@ -65,10 +67,11 @@ rule check_published:
     message:
         "Recomputing the printed averages of {wildcards.study}"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule comparison:
+    """Every published number beside the reproduced one"""
     input:
         [comparison_files(study) for study in GRAPH.resolved.studies],
     message:
@@ -76,6 +79,7 @@ rule comparison:
 
 
 rule claims:
+    """Do the sentences of the papers hold?"""
     input:
         [GRAPH.artefact(study, "claims") for study in studies_with("claims")],
     message:
@@ -84,10 +88,12 @@ rule claims:
 
 # These two have nothing to run: `onstart` prints the answer.
 rule plan:
+    """Jobs, hours, disk and download of what is selected"""
     message:
         "That is what the selected studies will take."
 
 
 rule preflight:
+    """What is missing, and what to do"""
     message:
         "That is what the selected studies still need."

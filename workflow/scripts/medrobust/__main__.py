@@ -46,7 +46,7 @@ def _run_command(arguments: Sequence[str] | None) -> None:
     try:
         graph = None
         if options.command not in ("config-reference", "data-reference"):
-            graph = sources.build_graph(_settings(options), ROOT)
+            graph = sources.build_graph(_settings(options), ROOT, Path())
             if options.command not in ("plan", "preflight"):
                 sources.refuse_without_data(graph)
     except InputError as error:

@@ -31,12 +31,13 @@ def study_of_records(resolved: Resolved) -> Resolved:
     return resolved
 
 
-def as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> Resolved:
+def as_committed(resolved: Resolved, values: Mapping[str, Any]) -> Resolved:
     """Returns the configuration with the data sets and models that the committed records hold."""
     file = Path(str(resolved.config.records_from)) / resolved.run / RUN_FACTS
     if not file.is_file():
         return resolved
-    everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
+    with_all = {**values, "include_extras": True, "leave_out": []}
+    everything = resolve(with_all, resolved.root, resolved.here)
     committed = read_json(file)["study"]
     studies = {
         name: with_parts(study, committed["datasets"], committed["models"], committed["attacks"])
