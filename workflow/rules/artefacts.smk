@@ -49,7 +49,7 @@ def draw_artefact(study, name):
             RUN_JOB
 
     titled(f"{study}_{name}", names.title(study, name))
-    if artefact.alias not in ("", f"{study}_{name}") and shown_twice(artefact.alias):
+    if artefact.alias not in ("", f"{study}_{name}") and not LISTED:
 
         rule:
             name:

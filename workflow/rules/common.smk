@@ -1,5 +1,6 @@
 # What rules take from the library: the checked configuration, and what each job is called with.
 # Every remote job parses these files again: no heavy import here.
+import functools
 import gc
 import inspect
 
@@ -176,9 +177,8 @@ def studies_with(artefact):
     return [name for name, study in GRAPH.resolved.studies.items() if artefact in study.artefacts]
 
 
-def renamed(name):
-    # `use rule * from medrobust as medrobust_*`.
-    return workflow.modifier.modify_rulename(name)
+# `use rule * from medrobust as medrobust_*`; when jobs are looked for, it is no longer known.
+renamed = workflow.modifier.modify_rulename
 
 
 def titled(name, title):
@@ -187,21 +187,27 @@ def titled(name, title):
         workflow.get_rule(renamed(name)).docstring = title
 
 
-ASKED_FOR = names.asked_for(workflow.dag_settings)
+# A second name of a rule is a rule too, and would stand in every list beside the first.
+LISTED = {"--list-rules", "--list", "-l", "--list-target-rules", "--lt"} & set(sys.argv)
 
 
-def shown_twice(alias):
-    # A second name of a rule is a rule too, and would stand in every list beside the first: alone,
-    # it is there where it is asked for. Other workflows may want any.
-    return not ALONE or alias in ASKED_FOR
+def refused(wildcards):
+    error = names.unknown_target(wildcards.target, GRAPH, renamed=renamed, alone=ALONE)
+    raise WorkflowError(str(error))
 
 
-def check_targets():
-    rules = [rule.name for rule in workflow.rules]
-    try:
-        names.refuse_unknown(ASKED_FOR, rules, GRAPH, renamed=renamed, alone=ALONE)
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
+def told(target):
+    # Snakemake heeds `onstart` of the main workflow alone.
+    @functools.cache
+    def tell():
+        print(telling.opening_text(GRAPH, [target]))
+
+    def files(_):
+        if not ALONE:
+            tell()
+        return []
+
+    return files
 
 
 def opening_text():

@@ -86,14 +86,30 @@ rule claims:
         "The claims are judged: results/*/*/claims/claims.html"
 
 
-# These two have nothing to run: `onstart` prints the answer.
+# These have nothing to run: `onstart` prints the answer of the first two.
 rule plan:
     """Jobs, hours, disk and download of what is selected"""
+    input:
+        told("plan"),
     message:
         "That is what the selected studies will take."
 
 
 rule preflight:
     """What is missing, and what to do"""
+    input:
+        told("preflight"),
     message:
         "That is what the selected studies still need."
+
+
+rule no_such_target:
+    """Says what is near a name that nothing makes"""
+    input:
+        refused,
+    output:
+        "{target}",
+    wildcard_constraints:
+        target=names.meant_for_us(GRAPH, renamed=renamed, alone=ALONE),
+    message:
+        "Nothing makes this."

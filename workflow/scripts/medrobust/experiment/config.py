@@ -303,6 +303,11 @@ class Resolved:
         found = project_file(path, self.root, self.here)
         return path if found == self.here / path else str(found)
 
+    @property
+    def records(self) -> Path:
+        """The folder of committed records; only where ``records_from`` names one."""
+        return project_file(str(self.config.records_from), self.root, self.here)
+
     def unlike_the_paper(self, name: str) -> str:
         """Returns a sentence on the amounts that differ from the paper's; "" if none does.
 

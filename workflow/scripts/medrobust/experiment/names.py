@@ -1,15 +1,15 @@
 """Names of targets: which there are, and what to say of one that there is not.
 
-Snakemake takes a name that it does not know for a file and says "No rule to produce fig2". Before it
-does, :func:`refuse_unknown` says which name is near, or how to select what makes it.
+Snakemake takes a name that it does not know for a file and says "No rule to produce fig2". The rule
+`no_such_target` takes such names instead, and says which name is near, or how to select what makes
+it.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from medrobust.core.errors import InputError, nearest
 from medrobust.core.schema import unknown_name
@@ -28,55 +28,39 @@ def title(study: str, name: str) -> str:
     return f"{artefact.label}: {artefact.what}" + (f"; short: {short}" if short else "")
 
 
-def asked_for(settings: object) -> set[str]:
-    """Returns every target that a call of Snakemake names.
+def unknown_target(
+    target: str, graph: Graph, *, renamed: Rename = str, alone: bool = True
+) -> InputError:
+    """Returns what to say of a target that no rule makes.
 
     Args:
-        settings: its ``dag_settings``; None where it builds no graph of jobs (``--lint``).
-    """
-    options = ("targets", "forcerun", "until", "omit_from")
-    return {str(name) for option in options for name in getattr(settings, option, None) or ()}
-
-
-def refuse_unknown(
-    targets: Collection[str],
-    rules: Collection[str],
-    graph: Graph,
-    *,
-    renamed: Rename = str,
-    alone: bool = True,
-) -> None:
-    """Refuses targets that nothing makes; files are left to Snakemake, which knows them better.
-
-    Args:
-        targets: what is asked for.
-        rules: names of all rules.
+        target: the name that was asked for.
         graph: of the configuration.
         renamed: gives the name that a rule has where this is a module of another workflow
             (``use rule * from medrobust as medrobust_*``).
-        alone: no other workflow has rules and settings of its own here. Else only names are refused
-            that are certainly meant for this one.
-
-    Raises:
-        InputError: says what is near, or how to select what makes it.
+        alone: no other workflow has settings of its own here.
     """
-    errors = [
-        error
-        for target in sorted(targets)
-        if target not in rules and not _is_file(target)
-        for error in [_Names(graph, renamed, alone).explain(target)]
-        if error is not None
+    return _Names(graph, renamed, alone).explain(target)
+
+
+def meant_for_us(graph: Graph, *, renamed: Rename = str, alone: bool = True) -> str:
+    """Returns a pattern of the targets that :func:`unknown_target` is to explain.
+
+    Files (with a folder or a suffix) are left to Snakemake. Where another workflow has targets of
+    its own, only names match that are certainly meant for this one.
+
+    Args:
+        graph, renamed, alone: as for :func:`unknown_target`.
+    """
+    if alone:
+        return r"\w+=.*|[^/.]+"
+    known = _Names(graph, renamed, alone)
+    exact = {name for study in known.studies for pair in known.of(study) for name in pair}
+    numbered = [
+        re.escape(renamed(f"{study}_")) + r"(?:fig|figure|tab|table)[a-z]?\d+"
+        for study in known.studies
     ]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise InputError("\n".join(str(error) for error in errors))
-
-
-def _is_file(target: str) -> bool:
-    if re.match(r"\w+=", target):
-        return False  # a setting in the wrong place
-    return "/" in target or "." in target or Path(target).exists()
+    return "|".join([*map(re.escape, sorted(exact)), *numbered])
 
 
 class _Names:
@@ -88,18 +72,18 @@ class _Names:
         known = [*resolved.studies, *study_names(resolved.root, resolved.here)]
         self.studies = list(dict.fromkeys(known))
 
-    def explain(self, target: str) -> InputError | None:
-        """Returns what to say of a target that no rule makes; None where it may be another's."""
+    def explain(self, target: str) -> InputError:
+        """Returns what to say of a target that no rule makes."""
         for study in self.studies:
-            for name, known in self._names(study):
+            for name, known in self.of(study):
                 if target.lower() in (name.lower(), known.lower()):
                     return self._there_elsewhere(target, study, name)
-        study = next((s for s in self.studies if target.startswith(self.renamed(f"{s}_"))), None)
-        if study is not None and (self.alone or self._numbered(target, study)):
-            return self._not_of(target, study)
-        return self._anything(target) if self.alone else None
+        for study in self.studies:
+            if target.startswith(self.renamed(f"{study}_")):
+                return self._not_of(target, study)
+        return self._anything(target)
 
-    def _names(self, study: str) -> Iterator[tuple[str, str]]:
+    def of(self, study: str) -> Iterator[tuple[str, str]]:
         """Yields the names of a study and its artefacts: what to ask for, and the rule's own."""
         yield self.renamed(study), self.renamed(study)
         for name, artefact in artefacts_of(study).items():
@@ -113,11 +97,7 @@ class _Names:
             for name in self.graph.study(study).artefacts
         ]
 
-    def _numbered(self, target: str, study: str) -> bool:
-        rest = target.removeprefix(self.renamed(f"{study}_"))
-        return re.fullmatch(r"(fig|figure|tab|table)[a-z]?\d+", rest) is not None
-
-    def _there_elsewhere(self, target: str, study: str, name: str) -> InputError | None:
+    def _there_elsewhere(self, target: str, study: str, name: str) -> InputError:
         if study in self.graph.resolved.studies:
             return self._not_of(target, study, name)
         if study in self.graph.skipped:
@@ -146,7 +126,7 @@ class _Names:
             return unknown_name(
                 "target",
                 target,
-                [name for name, _ in self._names(study)],
+                [name for name, _ in self.of(study)],
                 where=f"study {study}, which is not selected either",
             )
         made = self._made(study)
@@ -177,7 +157,7 @@ class _Names:
                 remedy="prepare it: snakemake --cores 2 data --config "
                 f"also_prepare={target}; the target `data` has those of the selected studies.",
             )
-        every = [name for study in self.studies for pair in self._names(study) for name in pair]
+        every = [name for study in self.studies for pair in self.of(study) for name in pair]
         ends = [name for name in dict.fromkeys(every) if name.endswith(f"_{target}")]
         if ends:
             return InputError(
