@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
 from medrobust import __version__
 
+#: `git archive` puts the commit here (.gitattributes).
+ARCHIVED = ".git_archival.txt"
 PACKAGES = (
     "adversarial-robustness-toolbox",
     "matplotlib",
@@ -49,7 +52,11 @@ def hardware() -> str:
 
 
 def commit() -> str:
-    """Returns the commit of this checkout, with "+changes" if files differ; "" outside git."""
+    """Returns the commit of this checkout, with "+changes" if files differ.
+
+    Of an archive that git made it is the archive's; "" where neither is known. A checkout of
+    something else that this lies in is not meant.
+    """
     folder = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -58,7 +65,15 @@ def commit() -> str:
         )
         return done.stdout.strip() if done.returncode == 0 else ""
 
+    if not git("ls-files", "--error-unmatch", "core/machine.py"):
+        return _archived(folder.parents[2] / ARCHIVED)
     head = git("rev-parse", "HEAD")
     # Only what shapes results: an edited README is no reason for doubt.
     changed = head and git("status", "--porcelain", "--", ".", "../../../config")
     return f"{head}+changes" if changed else head
+
+
+def _archived(file: Path) -> str:
+    """Returns the commit that git wrote into an archive; "" where it did not."""
+    text = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    return text if re.fullmatch("[0-9a-f]{40,64}", text) else ""

@@ -305,8 +305,10 @@ class Resolved:
 
     @property
     def records(self) -> Path:
-        """The folder of committed records; only where ``records_from`` names one."""
-        return project_file(str(self.config.records_from), self.root, self.here)
+        """The folder of committed records, which can be one of the workflow's own."""
+        given = Path(str(self.config.records_from))
+        own = self.root / given
+        return own if own.exists() and not given.exists() else given
 
     def unlike_the_paper(self, name: str) -> str:
         """Returns a sentence on the amounts that differ from the paper's; "" if none does.
@@ -368,7 +370,7 @@ def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> 
         for name in overlay:
             if name not in known:
                 raise unknown_name("study", name, known, where=place)
-    registry = load_registry(root / "config/datasets.yaml")
+    registry = load_registry(root / "config/datasets.yaml", own=here / "config/datasets.yaml")
     _check_sources(config, scale, registry)
     also = named_datasets(config.also_prepare, registry)
     _check_known(also, registry)
