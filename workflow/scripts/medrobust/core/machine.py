@@ -6,7 +6,9 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from medrobust import __version__
@@ -49,6 +51,27 @@ def hardware() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{model}, {cores} cores, {memory:.0f} GiB"
+
+
+def conda_found() -> bool:
+    """Returns whether Snakemake can make conda environments here: it calls ``conda`` alone."""
+    return shutil.which("conda") is not None
+
+
+def snakemake_command(conda: bool | None = None) -> str:
+    """Returns how to call Snakemake: with ``--use-conda`` where that works.
+
+    Args:
+        conda: whether it does; None: whether conda is found on this machine.
+    """
+    usable = conda_found() if conda is None else conda
+    return "snakemake --cores 8" + (" --use-conda" if usable else "")
+
+
+def in_environment_of_snakemake() -> bool:
+    """Returns whether this Python is of a conda environment that Snakemake made."""
+    # It keeps the description of each beside it.
+    return Path(f"{sys.prefix}.yaml").is_file()
 
 
 def commit() -> str:

@@ -154,7 +154,9 @@ def _not_to_be_had(
         return ()
     from medrobust.experiment.preflight import runnable
 
-    can_run = runnable(_preflight(resolved, wanted, raw_dirs, thorough=False), list(wanted))
+    # Whatever packages there are: this is about data.
+    items = _preflight(resolved, wanted, raw_dirs, thorough=False, conda=True)
+    can_run = runnable(items, list(wanted))
     return tuple(name for name in wanted if name not in can_run)
 
 
@@ -164,6 +166,7 @@ def _preflight(
     raw_dirs: tuple[Path, ...],
     *,
     thorough: bool,
+    conda: bool | None = None,
     manifests: Mapping[str, Path] | None = None,
 ) -> list[Any]:
     """Returns what the preflight says of studies (or data sets) and their data sets."""
@@ -181,6 +184,7 @@ def _preflight(
         download_dir=RAW,
         results_dir="results",
         allow_subset=resolved.config.allow_subset,
+        conda=conda,
         check_network=thorough,
         check_files=thorough,
         manifests=manifests,
