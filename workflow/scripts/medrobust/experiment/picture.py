@@ -50,7 +50,7 @@ COLUMNS = ("Data", "Models", "Attacks", "Results")
 PUBLISHED = Box("Published numbers", (), 0, 2, "resources/published/<study>.csv")
 BOXES = (
     Box("Raw files", ("fetch",), 0, 0),
-    Box("Arrays, splits, card", ("prepare",), 0, 1, "x.npy  ids.csv  card.md"),
+    Box("Arrays, splits, card", ("prepare", "show_card"), 0, 1, "x.npy  ids.csv  card.html"),
     PUBLISHED,
     Box("Trained members", ("train_members",), 1, 0),
     Box("Clean predictions", ("evaluate_clean",), 1, 1),
@@ -139,7 +139,7 @@ def _calls(graph: Graph) -> Iterator[tuple[str, dict[str, str | list[str]], list
     work on one model, that is the first.
     """
     for dataset, source in graph.sources.items():
-        for job in ("fetch", "prepare"):
+        for job in ("fetch", "prepare", "show_card"):
             call = call_of(graph, job, dataset=dataset, source=source)
             folder = DATA.format(dataset=dataset, source=source)
             folds = graph.registry[dataset].folds
