@@ -259,7 +259,7 @@ def starts_of_snakefile() -> set[Place]:
     """Returns what parsing the workflow uses of the library, registered settings included."""
     text = "\n".join(
         file.read_text(encoding="utf-8")
-        for file in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+        for file in [ROOT / "workflow/Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
     )
     imports = re.findall(r"^from medrobust\b.*$|^import medrobust\b.*$", text, flags=re.M)
     used = sorted(set(re.findall(r"\b[A-Za-z_]+\.[A-Za-z_]+\b|\b[A-Za-z_]{3,}(?=\()", text)))
