@@ -14,6 +14,7 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/terminal.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -38,5 +39,10 @@ onstart:
 
 
 onsuccess:
+    end_of_run()
     clear_journals(layout.JOURNALS)
-    print(*telling.failed_trainings(GRAPH), sep="\n")
+    print(*(f"{line}\n" for line in telling.failed_trainings(GRAPH)), sep="", end="")
+
+
+onerror:
+    end_of_run()

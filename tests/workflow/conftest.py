@@ -58,8 +58,9 @@ class Project:
         _copy_compiled(source / LIBRARY, folder / LIBRARY)
 
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
-        """Returns the command line of Snakemake."""
-        return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+        """Returns the command line of Snakemake; a dry run lists every job."""
+        listing = ["--quiet", "host"] if "-n" in arguments else []
+        return [sys.executable, "-m", "snakemake", *listing, "--cores", str(cores), *arguments]
 
     def snakemake(self, *arguments: str, cores: int = 2, fails: bool = False) -> str:
         """Runs Snakemake and returns what it printed; checks whether it failed."""

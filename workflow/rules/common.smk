@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
-from medrobust.experiment import calls, layout, resources as needs, sources, telling
+from medrobust.experiment import calls, layout, resources as needs, sources, telling, terminal
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.runtime.journal import clear as clear_journals
 
