@@ -120,7 +120,7 @@ def span(seconds: float) -> str:
     """Returns a duration in the two units that matter, e.g. ``2 h 10 min``.
 
     >>> span(42), span(600), span(7800), span(200_000), span(20_000_000)
-    ('42 s', '10 min', '2 h 10 min', '2 d 8 h', '231 d')
+    ('42 s', '10 min', '2 h 10 min', '2 d 7 h', '231 d')
     """
     if seconds < 60:
         return f"{max(round(seconds), 0)} s"

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.plan import job_seconds, measured_unit_seconds
