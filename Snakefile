@@ -35,6 +35,7 @@ rule all:
 
 
 onstart:
+    refuse_unwritable_results()
     print(telling.opening_text(GRAPH, workflow.dag_settings.targets))
 
 

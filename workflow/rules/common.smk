@@ -15,6 +15,7 @@ gc.set_threshold(100_000, 50, 100)
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
+from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
 from medrobust.experiment import calls, layout, resources as needs, sources, telling, terminal

@@ -37,3 +37,10 @@ if (
 def end_of_run():
     if TERMINAL is not None:
         TERMINAL.stop()
+
+
+def refuse_unwritable_results():
+    try:
+        io.refuse_unwritable("results")
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
