@@ -6,7 +6,7 @@ import doctest
 
 import pytest
 from medrobust.experiment import progress
-from medrobust.experiment.progress import TRUST_SECONDS, RunProgress
+from medrobust.experiment.progress import OVERDUE, TRUST_SECONDS, RunProgress
 
 
 class Clock:
@@ -48,9 +48,11 @@ def test_a_running_job_counts_by_its_time_and_by_what_it_says_itself() -> None:
     clock.now += 25
     assert made.seconds_left() == 175.0 and made.share() == 0.125
     assert made.seconds_left({1: 10.0}) == 110.0
+    assert made.share({1: 75.0}) == 0.125 and made.share({1: 25.0}) == 0.25
     assert made.running() == [(1, 25.0)]
-    clock.now += 1000  # ten times what was planned: not done for that
-    assert made.seconds_left() == 110.0 and made.share() == pytest.approx(0.95 / 2)
+    clock.now += 975  # ten times what was planned: not done for that
+    assert made.seconds_left() == 100.0 + OVERDUE * 1000
+    assert made.share() == pytest.approx(0.5 / (1 + OVERDUE))
 
 
 def test_a_failed_job_is_neither_done_nor_left_until_it_starts_again() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 # What the plan says weighs as much as this many seconds of finished jobs.
 TRUST_SECONDS = 60.0
+# An overdue job is taken to need this much of its time again.
+OVERDUE = 0.2
 
 
 @dataclass
@@ -76,19 +78,22 @@ class RunProgress:
         found = [(i, now - job.started) for i, job in self._jobs.items() if job.state == "running"]
         return sorted(found, key=lambda pair: -pair[1])
 
-    def share(self) -> float:
-        """Returns how much of the work is done, 0 to 1; a failed job is none of it."""
+    def share(self, told: Mapping[int, float] | None = None) -> float:
+        """Returns how much of the work is done, 0 to 1; a failed job is none of it.
+
+        Args:
+            told: what running jobs themselves say of their seconds left.
+        """
         total = sum(job.seconds for job in self._jobs.values())
         if total == 0:
             return 1.0
-        factor = self._factor()
-        partly = sum(
-            min(seconds / factor, 0.95 * self._jobs[i].seconds) for i, seconds in self.running()
-        )
-        whole = sum(job.seconds for job in self._jobs.values() if job.state == "done")
-        return (whole + partly) / total
+        done = sum(job.seconds for job in self._jobs.values() if job.state == "done")
+        for i, elapsed in self.running():
+            whole = elapsed + self._rest(i, elapsed, told or {})
+            done += self._jobs[i].seconds * (elapsed / whole if whole else 0.0)
+        return done / total
 
-    def seconds_left(self, told: dict[int, float] | None = None) -> float:
+    def seconds_left(self, told: Mapping[int, float] | None = None) -> float:
         """Returns the predicted seconds until all jobs are done.
 
         The plan's costs, times what finished jobs of this run took over what was planned for them;
@@ -97,15 +102,15 @@ class RunProgress:
         Args:
             told: what running jobs themselves say of their seconds left.
         """
-        factor, rests = self._factor(), []
-        for job in self._jobs.values():
-            if job.state == "waiting":
-                rests.append(job.seconds * factor)
-        for i, elapsed in self.running():
-            planned = self._jobs[i].seconds * factor
-            # One that takes longer than planned is not about to end because of it.
-            rests.append((told or {}).get(i, max(planned - elapsed, 0.1 * planned)))
+        factor = self._factor()
+        rests = [job.seconds * factor for job in self._jobs.values() if job.state == "waiting"]
+        rests += [self._rest(i, elapsed, told or {}) for i, elapsed in self.running()]
         return max(sum(rests) / self._slots, max(rests, default=0.0))
+
+    def _rest(self, job: int, elapsed: float, told: Mapping[int, float]) -> float:
+        # One that takes longer than planned is not about to end because of it.
+        planned = self._jobs[job].seconds * self._factor()
+        return told.get(job, max(planned - elapsed, OVERDUE * elapsed))
 
     def _factor(self) -> float:
         done = [job for job in self._jobs.values() if job.state == "done" and job.started]

@@ -319,11 +319,11 @@ class _Board:
 
     def _headline(self, said: Mapping[int, tuple[str, float]]) -> str:
         progress = self._progress
-        left = progress.seconds_left({job: seconds for job, (_, seconds) in said.items()})
+        told = {job: seconds for job, (_, seconds) in said.items()}
         failed = f", {progress.failed} failed" if progress.failed else ""
         return (
-            f"[{min(progress.share(), 0.99):4.0%}] {progress.done:,} of {progress.total:,} jobs "
-            f"done{failed}, about {span(left)} left"
+            f"[{min(progress.share(told), 0.99):4.0%}] {progress.done:,} of {progress.total:,} "
+            f"jobs done{failed}, about {span(progress.seconds_left(told))} left"
         )
 
     def _longest(self, said: Mapping[int, tuple[str, float]], least: float) -> list[str]:
