@@ -19,7 +19,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
 from medrobust.experiment import calls, layout, resources as needs, sources, telling, terminal
-from medrobust.experiment.catalogue import artefacts_of, parts_of
+from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label, studies_with_parts
 from medrobust.runtime.journal import clear as clear_journals
 
 try:
@@ -31,6 +31,7 @@ except InputError as error:
 
 CONFIG = GRAPH.resolved.config
 RUN = GRAPH.resolved.run
+PUBLISHED = ROOT / "resources/published"
 DATA = layout.DATA
 MODEL = layout.MODEL
 FOLD = f"{layout.EVALUATIONS}/{layout.FOLD}"
@@ -132,7 +133,7 @@ def gpus_of(job):
 def data_cards():
     if CONFIG.records_from is not None:
         return []
-    return [f"{DATA.format(dataset=d, source=s)}/card.md" for d, s in GRAPH.sources.items()]
+    return [f"{DATA.format(dataset=d, source=s)}/card.html" for d, s in GRAPH.sources.items()]
 
 
 def comparison_files(study):
