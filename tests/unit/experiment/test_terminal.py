@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from enum import Enum
 from pathlib import Path
 
@@ -95,7 +96,20 @@ def test_single_jobs_are_held_back_and_trouble_is_not(graph) -> None:
     assert "careful" in run.say("careful", logging.WARNING)
     assert "Nobody foresaw this" in run.say("Nobody foresaw this")
     run.short.stop()
-    assert run.stream.getvalue().endswith("1 of 3 jobs done, 1 failed, in 0 s\n")
+    assert re.search(r"1 of 3 jobs done, 1 failed, in \d+ s\n$", run.stream.getvalue())
+
+
+def test_what_the_user_ends_has_not_failed(graph) -> None:
+    run = Run(graph, io.StringIO())
+    run.plan()
+    run.start(1)
+    assert "Terminating" in run.say("Terminating processes on user request, this might take ...")
+    run.say("Error in rule r", logging.ERROR, event=Event.JOB_ERROR, jobid=1)
+    run.short.stop()
+    said = run.stream.getvalue().splitlines()[-1]
+    assert re.sub(r"\d+ s", "5 s", said) == (
+        "0 of 3 jobs done, stopped after 5 s; the same command continues"
+    )
 
 
 def test_a_target_says_what_was_made_once_it_is(graph) -> None:

@@ -44,6 +44,7 @@ _IDLE = (
     *("Select jobs to execute", "Using shell:", "Conda environments: ignored"),
     *("Singularity containers: ignored", "Group jobs: inactive", "Reasons:"),
 )
+_BY_THE_USER = "Terminating processes on user request"
 _TICK_SECONDS, _TICK_SECONDS_IN_FILE = 1.0, 5.0
 # In a file: a line at each tenth of the work, and after 1, 2, 4, ... minutes, at last each hour.
 _FIRST_PAUSE, _LAST_PAUSE, _SHORTEST_PAUSE = 60.0, 3600.0, 15.0
@@ -146,6 +147,8 @@ class ShortTerminal(logging.Filter):
                 self._board.say(self._messages.pop(record.job_id))
         elif event == "JOB_ERROR" and self._board is not None:
             self._board.ended(record.jobid, failed=True)
+        elif str(record.msg).startswith(_BY_THE_USER) and self._board is not None:
+            self._board.interrupt()
         if record.levelno >= logging.WARNING:
             return True
         about = getattr(getattr(record, "quietness", None), "name", None)
@@ -254,7 +257,7 @@ class _Board:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._about: dict[int, tuple[str, str]] = {}
-        self._drawn = False
+        self._drawn = self._interrupted = False
         self._not_before = 0.0
         self._decile, self._pause, self._last = 0, _FIRST_PAUSE, time.monotonic()
         self._next = self._last + _FIRST_PAUSE
@@ -271,7 +274,12 @@ class _Board:
     def ended(self, job: int, *, failed: bool = False) -> None:
         """Notes that a job is done, or failed."""
         with self._lock:
-            self._progress.ended(job, failed=failed)
+            if not (failed and self._interrupted):
+                self._progress.ended(job, failed=failed)
+
+    def interrupt(self) -> None:
+        """Notes that the user ends the run: jobs that end from now on have not failed."""
+        self._interrupted = True
 
     def say(self, text: str) -> None:
         """Writes a line of its own."""
@@ -367,10 +375,10 @@ class _Board:
     def _sum_up(self) -> str:
         progress = self._progress
         failed = f", {progress.failed} failed" if progress.failed else ""
-        return (
-            f"{progress.done:,} of {progress.total:,} jobs done{failed}, "
-            f"in {span(progress.elapsed)}"
-        )
+        done = f"{progress.done:,} of {progress.total:,} jobs done{failed}"
+        if self._interrupted:
+            return f"{done}, stopped after {span(progress.elapsed)}; the same command continues"
+        return f"{done}, in {span(progress.elapsed)}"
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
