@@ -35,7 +35,7 @@ rule all:
 
 
 onstart:
-    refuse_unwritable_results()
+    refuse_unwritable("results")
     print(telling.opening_text(GRAPH, workflow.dag_settings.targets))
 
 

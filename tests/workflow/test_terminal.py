@@ -85,11 +85,12 @@ def test_a_failing_job_shows_its_message_and_its_log(make_project, tmp_path):
     assert "Complete log(s): " in said and len(said.splitlines()) < 80
 
 
-def test_results_that_cannot_be_written_are_told_before_work(make_project):
+@pytest.mark.parametrize("folder, options", [("results", ()), (".snakemake", ("-n",))])
+def test_results_that_cannot_be_written_are_told_before_work(make_project, folder, options):
     project = make_project()
     # Where nobody can make a file, not even an administrator.
-    (project.folder / "results").symlink_to("/proc/self/fdinfo")
-    said = project.snakemake(CARD, fails=True)
+    (project.folder / folder).symlink_to("/proc/self/fdinfo")
+    said = project.snakemake(CARD, *options, fails=True)
     assert "Nothing can be written here" in said and "what to do" in said
     assert "Traceback" not in said and "Error in rule" not in said
 

@@ -6,6 +6,18 @@ from snakemake.settings.enums import Quietness
 TERMINAL = None
 
 
+def refuse_unwritable(folder):
+    try:
+        io.refuse_unwritable(folder)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# Snakemake makes notes there even in a dry run, and says no more than a traceback if it cannot.
+if workflow.is_main_process:
+    refuse_unwritable(".snakemake")
+
+
 def planned_jobs():
     return [
         terminal.PlannedJob(job.jobid, job.rule.name, job.wildcards_dict, bool(job.log))
@@ -37,10 +49,3 @@ if (
 def end_of_run():
     if TERMINAL is not None:
         TERMINAL.stop()
-
-
-def refuse_unwritable_results():
-    try:
-        io.refuse_unwritable("results")
-    except InputError as error:
-        raise WorkflowError(str(error)) from None

@@ -88,8 +88,9 @@ class RunProgress:
         if total == 0:
             return 1.0
         done = sum(job.seconds for job in self._jobs.values() if job.state == "done")
+        factor = self._factor()
         for i, elapsed in self.running():
-            whole = elapsed + self._rest(i, elapsed, told or {})
+            whole = elapsed + self._rest(i, elapsed, factor, told or {})
             done += self._jobs[i].seconds * (elapsed / whole if whole else 0.0)
         return done / total
 
@@ -104,12 +105,12 @@ class RunProgress:
         """
         factor = self._factor()
         rests = [job.seconds * factor for job in self._jobs.values() if job.state == "waiting"]
-        rests += [self._rest(i, elapsed, told or {}) for i, elapsed in self.running()]
+        rests += [self._rest(i, elapsed, factor, told or {}) for i, elapsed in self.running()]
         return max(sum(rests) / self._slots, max(rests, default=0.0))
 
-    def _rest(self, job: int, elapsed: float, told: Mapping[int, float]) -> float:
+    def _rest(self, job: int, elapsed: float, factor: float, told: Mapping[int, float]) -> float:
         # One that takes longer than planned is not about to end because of it.
-        planned = self._jobs[job].seconds * self._factor()
+        planned = self._jobs[job].seconds * factor
         return told.get(job, max(planned - elapsed, OVERDUE * elapsed))
 
     def _factor(self) -> float:

@@ -44,6 +44,8 @@ _IDLE = (
     *("Select jobs to execute", "Using shell:", "Conda environments: ignored"),
     *("Singularity containers: ignored", "Group jobs: inactive", "Reasons:"),
 )
+# Of executors of clusters, once for each job.
+_SUBMITTED = re.compile(r"Submitted (group )?job|(Group )?[Jj]ob \S+ has been submitted")
 _BY_THE_USER = "Terminating processes on user request"
 _TICK_SECONDS, _TICK_SECONDS_IN_FILE = 1.0, 5.0
 # In a file: a line at each tenth of the work, and after 1, 2, 4, ... minutes, at last each hour.
@@ -152,7 +154,8 @@ class ShortTerminal(logging.Filter):
         if record.levelno >= logging.WARNING:
             return True
         about = getattr(getattr(record, "quietness", None), "name", None)
-        idle = event is None and str(record.msg or "").strip().startswith(_IDLE)
+        text = str(record.msg or "").strip()
+        idle = event is None and (text.startswith(_IDLE) or _SUBMITTED.match(text))
         return not (event in _OF_SINGLE_JOBS or about == "RULES" or idle)
 
     def _plan_known(self, stats: Mapping[str, int]) -> None:
