@@ -90,6 +90,7 @@ def test_single_jobs_are_held_back_and_trouble_is_not(graph) -> None:
     assert run.say("Select jobs to execute...") == run.say("\nReasons:\n  x") == ""
     assert run.say("Submitted job 3 with external jobid '17'.") == ""
     assert run.say("Job 3 has been submitted with SLURM jobid 17 (log: a.log).") == ""
+    assert run.say("Adding figure2.png (354.71 KB).") == ""
     assert run.say("removing x", quietness=Quiet.RULES) == ""
     run.start(1)
     assert "Error in rule r" in run.say(
