@@ -18,7 +18,9 @@ from medrobust.experiment.catalogue import artefacts_of, studies_with_parts
 from medrobust.experiment.config import Config
 from medrobust.experiment.data_reference import data_reference
 from medrobust.experiment.evidence import DRAWN_FOLDERS, KEPT_SUFFIXES
+from medrobust.experiment.plan import make_plan
 from medrobust.experiment.reference import config_reference
+from medrobust.experiment.sources import build_graph
 from medrobust.reporting import claims
 from medrobust.reporting.comparison import COLUMNS, VERDICTS
 
@@ -59,7 +61,7 @@ def snakemake_calls(page: Path) -> list[list[str]]:
 
 def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
     """Divides a call as Snakemake does: ``--config`` takes every word up to the next option."""
-    one_argument = {"--cores", "--report", "--executor", "--profile", "--resources"}
+    one_argument = {"--cores", "--report", "--executor", "--profile", "--resources", "--quiet"}
     one_argument |= {"-s", "--directory"}
     targets, settings, position = [], [], 0
     while position < len(words):
@@ -238,6 +240,72 @@ def test_version_is_the_same_everywhere() -> None:
     assert citation["version"] == __version__
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"({__version__}, " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_citation_has_a_date_once_released_and_names_the_studies() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (state,) = re.findall(rf"^## \[{citation['version']}\] - (.+)$", changes, re.MULTILINE)
+    assert str(citation.get("date-released", "unreleased")) == state
+    files = [ROOT / f"config/studies/{name}.yaml" for name in studies_with_parts()]
+    titles = {yaml.safe_load(file.read_text(encoding="utf-8"))["title"] for file in files}
+    assert {work["title"] for work in citation["references"]} == titles
+
+
+def test_readme_says_for_whom_and_shows_two_results_at_once() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert "For those who" in "\n".join(lines[:10])
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", "\n".join(lines[:25]))
+    assert len(pictures) == 2 and {Path(x).stem for x in pictures} == {"figure6", "matrix"}
+
+
+def test_readme_counts_data_sets_and_hours_as_the_code_does(tmp_path, monkeypatch) -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (counted,) = re.findall(r"(\d+) data sets", readme)
+    assert int(counted) == len(load_registry())
+    said = []
+    for scale in ("laptop", "paper"):
+        graph = build_graph({"scale": scale}, ROOT)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir(tmp_path)  # unit costs as stated, not as measured here
+            plans = make_plan(graph)
+        hours = [
+            f"{p.cpu_hours:.1f}" if p.cpu_hours < 9.5 else f"{p.cpu_hours:,.0f}" for p in plans
+        ]
+        total, jobs = sum(p.cpu_hours for p in plans), sum(p.jobs for p in plans)
+        said.append(
+            (f"{total:,.0f}", f"{jobs:,}", dict(zip(graph.resolved.studies, hours, strict=True)))
+        )
+    (laptop, laptop_jobs, hours), (paper, paper_jobs, more) = said
+    each = ", ".join(f"{study} {h}" for study, h in hours.items())
+    assert (
+        f"The plan of `laptop` is {laptop} core hours in {laptop_jobs} jobs ({each}), that of "
+        f"`paper` {paper} in {paper_jobs} ({', '.join(more.values())})," in readme
+    )
+
+
+# Said by Snakemake, Python or the shell.
+OTHERS_SAY = (
+    *("No rule to produce", "Config entries have to", "cores have to be specified"),
+    *("No Snakefile found", "Error running conda info", "Directory cannot be locked"),
+    *("File ... marked for report", "ModuleNotFoundError"),
+)
+
+
+def test_messages_that_the_table_of_errors_explains_are_said_by_the_code() -> None:
+    text = (ROOT / "docs/running.md").read_text(encoding="utf-8")
+    table = text[text.index("## When something goes wrong") :]
+    messages = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    said = set()
+    for file in (ROOT / "workflow/scripts/medrobust").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.add(node.value.strip())
+    pieces = [piece for piece in said if len(piece) >= 10]
+    ours = [m for m in messages if not m.startswith(OTHERS_SAY)]
+    assert len(ours) > 12
+    unknown = [m for m in ours if not any(p in m or m.strip(". ") in p for p in pieces)]
+    assert not unknown
 
 
 def test_catalog_entry_says_how_the_workflow_is_used() -> None:

@@ -282,12 +282,19 @@ def conda_names(packages: Iterable[str]) -> set[str]:
     return {CONDA.get(name, name) for name in names}
 
 
+def requirements(file: str) -> list[Requirement]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def names(needs: Iterable[str | Requirement]) -> set[str]:
+    return {Requirement(str(need)).name.lower() for need in needs}
+
+
 def pins() -> dict[str, str]:
-    """Returns package -> version of requirements.txt."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    needs = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    """Returns package -> version of both lists of requirements."""
     versions = {}
-    for need in needs:
+    for need in [*requirements("requirements.txt"), *requirements("requirements-dev.txt")]:
         (pin,) = need.specifier
         assert pin.operator == "==", f"{need} is no pin"
         versions[need.name.lower()] = pin.version
@@ -393,3 +400,21 @@ def test_project_dependencies_cover_the_library_and_contain_the_pins():
     tested = pins()
     for need in [*needs.values(), *map(Requirement, optional)]:
         assert tested[need.name.lower()] in need.specifier, need
+
+
+def test_what_only_tests_need_is_in_the_second_list_which_includes_the_first():
+    text = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
+    assert text.count("-r requirements.txt") == 1
+    runs, tests = (names(requirements(f"requirements{x}.txt")) for x in ("", "-dev"))
+    assert not runs & tests
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert tests == names(project["optional-dependencies"]["test"])
+    assert names(project["dependencies"]) <= runs
+    imported = set()
+    for file in SCRIPTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                found = [node.module]
+            imported |= {PYPI.get(name.split(".")[0], name.split(".")[0]) for name in found}
+    assert "torch" in imported and not imported & tests

@@ -57,14 +57,17 @@ class Project:
         self._compiled_here = partial(_copy_compiled, folder / LIBRARY, source / LIBRARY)
         _copy_compiled(source / LIBRARY, folder / LIBRARY)
 
-    def command(self, *arguments: str, cores: int = 2) -> list[str]:
-        """Returns the command line of Snakemake."""
-        return [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+    def command(self, *arguments: str, cores: int = 2, listed: bool = True) -> list[str]:
+        """Returns the command line of Snakemake; ``listed``: a dry run lists every job."""
+        listing = ["--quiet", "host"] if listed and "-n" in arguments else []
+        return [sys.executable, "-m", "snakemake", *listing, "--cores", str(cores), *arguments]
 
-    def snakemake(self, *arguments: str, cores: int = 2, fails: bool = False) -> str:
+    def snakemake(
+        self, *arguments: str, cores: int = 2, fails: bool = False, listed: bool = True
+    ) -> str:
         """Runs Snakemake and returns what it printed; checks whether it failed."""
         done = subprocess.run(
-            self.command(*arguments, cores=cores),
+            self.command(*arguments, cores=cores, listed=listed),
             cwd=self.folder,
             capture_output=True,
             text=True,

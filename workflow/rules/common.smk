@@ -9,9 +9,18 @@ import inspect
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
+from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
-from medrobust.experiment import calls, layout, names, resources as needs, sources, telling
+from medrobust.experiment import (
+    calls,
+    layout,
+    names,
+    resources as needs,
+    sources,
+    telling,
+    terminal,
+)
 from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label
 from medrobust.runtime.journal import clear as clear_journals
 

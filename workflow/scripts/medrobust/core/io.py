@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,32 @@ def disk_full(path: str | os.PathLike[str]) -> InputError:
         remedy="free some space (`snakemake plan` states the disk a study needs), then run "
         "the same command again: finished work is kept.",
     )
+
+
+def refuse_unwritable(folder: str | os.PathLike[str]) -> None:
+    """Tells before hours of work that nothing can be written into a folder.
+
+    A file is made there and removed: rights alone say nothing of a disk mounted read-only, nor of
+    what an administrator may do. A missing folder is looked for upwards.
+
+    Raises:
+        InputError: no file can be made there.
+    """
+    place = Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(place) from error
+        raise InputError(
+            f"Nothing can be written here ({error.strerror}).",
+            where=str(place.absolute()),
+            remedy="make the folder yours and writable (`ls -ld` shows whose it is), or make a "
+            "copy of the project where you may write and run it there.",
+        ) from error
 
 
 def _silently_full(error: OSError, path: Path) -> bool:

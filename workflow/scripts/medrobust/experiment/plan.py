@@ -144,6 +144,54 @@ def attack_seconds(
     return unit * points * graph.queries_per_point(cell.study, attack)
 
 
+def work_seconds(
+    graph: Graph, job: str, work: Mapping[str, Any], measured: Mapping[str, float] | None = None
+) -> float:
+    """Returns the predicted seconds of a job that trains or attacks, on one core.
+
+    Without the start of the job. Other jobs take little more than that: 0.
+
+    Args:
+        graph: of the configuration.
+        job: name of the job, a key of ``calls.KINDS``.
+        work: the job's wildcards; numbers may be text.
+        measured: see :func:`measured_unit_seconds`.
+    """
+    if job == "train_members":
+        members = int(work["last"]) - int(work["first"]) + 1
+        return training_seconds(graph, _cell(work), work["model"], members, measured)
+    if job == "attack_chunk":
+        points = _chunk_points(graph, work)
+        return attack_seconds(graph, _cell(work), work["model"], work["attack"], points, measured)
+    return 0.0
+
+
+def job_seconds(
+    graph: Graph, job: str, work: Mapping[str, Any], measured: Mapping[str, float] | None = None
+) -> tuple[float, bool]:
+    """Returns the predicted seconds of a job, its start included, and whether a GPU computes.
+
+    Arguments as for :func:`work_seconds`.
+    """
+    gpu = False
+    if job in ("train_members", "evaluate_clean", "attack_chunk"):
+        model = graph.study(work["study"]).models[work["model"]]
+        gpu = _trains_on_gpu(graph, model) if job == "train_members" else _on_gpu(graph, model)
+    seconds = work_seconds(graph, job, work, measured)
+    return SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds), gpu
+
+
+def _cell(work: Mapping[str, Any]) -> Cell:
+    texts = {field.name: work[field.name] for field in fields(Cell)}
+    return Cell(**texts | {name: int(texts[name]) for name in ("fold", "replicate")})
+
+
+def _chunk_points(graph: Graph, work: Mapping[str, Any]) -> int:
+    study, dataset, attack = work["study"], work["dataset"], work["attack"]
+    start, stop = graph.chunks(study, dataset, work["model"], attack)[int(work["chunk"])]
+    return min(stop - start, graph.attack_points(study, dataset, attack))
+
+
 def dataset_megabytes(graph: Graph, dataset: str) -> int:
     """Returns the size of a data set's arrays in MB."""
     rows = graph.rows(dataset, "train") + graph.rows(dataset, "test")
@@ -180,30 +228,19 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
     jobs, queries, disk, longest = 0, 0, 0.0, 0.0
     hours = {"cpu": 0.0, "gpu": 0.0}
 
-    def add(gpu: bool, seconds: float) -> None:
-        nonlocal longest
-        seconds = SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds)
-        hours["gpu" if gpu else "cpu"] += seconds / 3600
-        longest = max(longest, seconds / 3600)
-
     for job, work in [] if redraw else work_of(graph, study):
         jobs += 1
         if "model" not in work:
             continue
-        cell = Cell(*(work[field.name] for field in fields(Cell)))
-        name, model = work["model"], settings.models[work["model"]]
-        if job == "train_members":
-            members = work["last"] - work["first"] + 1
-            seconds = training_seconds(graph, cell, name, members, measured)
-            add(_trains_on_gpu(graph, model), seconds)
-        elif job == "evaluate_clean":
+        cell, name = _cell(work), work["model"]
+        if job in ("train_members", "evaluate_clean", "attack_chunk"):
+            seconds, gpu = job_seconds(graph, job, work, measured)
+            hours["gpu" if gpu else "cpu"] += seconds / 3600
+            longest = max(longest, seconds / 3600)
+        if job == "evaluate_clean":
             jobs += knowledge_jobs(graph, cell, name)  # margins, maps
-            add(_on_gpu(graph, model), 0.0)
         elif job == "attack_chunk":
-            start, stop = graph.chunks(study, cell.dataset, name, work["attack"])[work["chunk"]]
-            points = min(stop - start, graph.attack_points(study, cell.dataset, work["attack"]))
-            seconds = attack_seconds(graph, cell, name, work["attack"], points, measured)
-            add(_on_gpu(graph, model), seconds)
+            points = _chunk_points(graph, work)
             queries += points * graph.queries_per_point(study, work["attack"])
             # Chunks and the joined file; of a cohort also arrays.
             chosen = settings.attacks[work["attack"]]
@@ -212,7 +249,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
     download = 0
     for dataset in [] if redraw else settings.datasets:
         fetched = graph.sources[dataset] != STANDIN
-        jobs += 1 + fetched
+        jobs += 2 + fetched  # its arrays, its card as a page
         disk += 1e6 * dataset_megabytes(graph, dataset)
         if fetched:
             download += _download_bytes(graph, dataset)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from medrobust.experiment import plan
 from medrobust.experiment.graph import Graph
-from medrobust.experiment.layout import Cell
 from medrobust.models.contract import architecture_of
 from medrobust.training import trains_on_gpu
 
@@ -23,20 +21,8 @@ def memory_mb(graph: Graph, dataset: str, attempt: int) -> int:
 
 def minutes(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:
     """Returns the time limit of a job that trains or attacks; each attempt gets more."""
-    return max(LEAST_MINUTES, round(SLOWER * _seconds(graph, job, wildcards) / 60)) * attempt
-
-
-def _seconds(graph: Graph, job: str, wildcards: dict[str, Any]) -> float:
-    work = SimpleNamespace(**wildcards)
-    cell = Cell(
-        work.run, work.study, work.dataset, work.source, int(work.fold), int(work.replicate)
-    )
-    if job == "train_members":
-        members = int(work.last) - int(work.first) + 1
-        return plan.training_seconds(graph, cell, work.model, members)
-    start, stop = graph.chunks(work.study, work.dataset, work.model, work.attack)[int(work.chunk)]
-    points = min(stop - start, graph.attack_points(work.study, work.dataset, work.attack))
-    return plan.attack_seconds(graph, cell, work.model, work.attack, points)
+    seconds = plan.work_seconds(graph, job, wildcards)
+    return max(LEAST_MINUTES, round(SLOWER * seconds / 60)) * attempt
 
 
 def gpus(graph: Graph, job: str, study: str, model: str) -> int:

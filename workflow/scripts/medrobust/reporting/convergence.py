@@ -277,7 +277,7 @@ def _draw(curves: Sequence[Curve], norm: Norm) -> Figure:
     datasets = list(dict.fromkeys(one.dataset for one in curves))
     widest = max(sum(one.dataset == name for one in curves) for name in datasets)
     # So that it fits on a page.
-    columns = min(widest, 3 if len(datasets) < 3 else 6)
+    columns = plotting.panels_across(widest, 3 if len(datasets) < 3 else 6)
     rows = {name: -(-sum(c.dataset == name for c in curves) // columns) for name in datasets}
     height = 0.5 + 1.75 * sum(rows.values())
     figure = plotting.new_figure(plotting.DOUBLE_COLUMN, height)

@@ -88,7 +88,7 @@ def _draw(drawn: pd.DataFrame) -> Any:
     from medrobust.reporting import plotting
 
     parts = list(drawn.groupby(["dataset", "attack"], sort=False))
-    across = min(len(parts), _COLUMNS)
+    across = plotting.panels_across(len(parts), _COLUMNS)
     down = -(-len(parts) // across)
     width = plotting.SINGLE_COLUMN if across == 1 else plotting.DOUBLE_COLUMN
     figure = plotting.new_figure(width, 0.9 + 2.3 * down)

@@ -113,6 +113,23 @@ def style() -> Iterator[None]:
         yield
 
 
+def panels_across(panels: int, most: int) -> int:
+    """Returns in how many columns panels stand, so that none is alone in the last row.
+
+    ``most`` columns where that does, one more or some fewer where it does not.
+
+    >>> [panels_across(n, 3) for n in (1, 3, 4, 5, 6, 7, 10)]
+    [1, 3, 2, 3, 3, 4, 4]
+    """
+    if panels <= most:
+        return panels
+    wider = [most + 1] if panels > most + 1 else []
+    for columns in (most, *wider, *range(most - 1, 1, -1)):
+        if panels % columns != 1:
+            return columns
+    return most
+
+
 def new_figure(width: float = DOUBLE_COLUMN, height: float = 4.0) -> Figure:
     """Returns an empty figure of ``width`` x ``height`` inches with constrained layout.
 

@@ -341,7 +341,7 @@ def build_levels(request: Request) -> list[Path]:
         return draw_not_run(request, title, f"the attack {ATTACK} on CT images")
     place, why = chosen_image(images)
     columns: list[int | None] = [None, *range(len(images.levels))]
-    across = 4 if len(columns) > 6 else 3
+    across = plotting.panels_across(len(columns), 4 if len(columns) > 6 else 3)
     down = -(-len(columns) // across)
     with plotting.style():
         figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 0.4 + 2.1 * down)

@@ -410,7 +410,7 @@ def _draw_beat(x: np.ndarray, adversarial: np.ndarray, levels: np.ndarray) -> An
     from medrobust.reporting import plotting
 
     panels = [(0.0, x), *zip(levels, adversarial, strict=True)]
-    columns = 4 if len(panels) > 6 else 3
+    columns = plotting.panels_across(len(panels), 4 if len(panels) > 6 else 3)
     rows = -(-len(panels) // columns)
     figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 0.5 + 1.75 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()

@@ -258,7 +258,7 @@ def _draw_heartbeats(
     from medrobust.reporting import plotting
 
     panels = len(traces) + 1
-    columns = min(panels, 3 if panels != 4 else 2)
+    columns = plotting.panels_across(panels, 3)
     rows = -(-panels // columns)
     figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 0.4 + 2.1 * rows)
     heights = [3.0, 1.3] * rows
