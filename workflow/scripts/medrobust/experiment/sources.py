@@ -22,6 +22,7 @@ from medrobust.experiment.committed import (
     study_of_records,
 )
 from medrobust.experiment.config import Config, Resolved, named_datasets, resolve
+from medrobust.experiment.fitting import check_fit
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import DATA, RAW, SUBSET
 
@@ -41,6 +42,7 @@ def build_graph(values: Mapping[str, Any], root: Path) -> Graph:
     resolved = resolve(values, root)
     if resolved.config.records_from is not None:
         resolved = as_committed(study_of_records(resolved), values, root)
+    check_fit(resolved)
     config = resolved.config
     raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
     if config.raw_dir and not raw_dirs[0].is_dir():

@@ -8,6 +8,9 @@ none.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import Field
 
@@ -23,9 +26,17 @@ class Spec(Settings):
 
     min_samples_leaf: int = Field(default=1, ge=1, description="least training points in a leaf")
     max_features: int | None = Field(
-        default=None, ge=1, description="features tried at a node; null: all of them"
+        default=None,
+        ge=1,
+        description="features tried at a node; null: all of them, as on a data set of your own "
+        "with fewer",
     )
     max_depth: int | None = Field(default=None, ge=1, description="greatest depth; null: no bound")
+
+
+def most(spec: Spec, shape: Sequence[int]) -> dict[str, int]:
+    """Returns the largest values of settings that hang on the features of a point."""
+    return {"max_features": math.prod(shape)}
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
@@ -81,5 +92,6 @@ METHOD = Method(
     spec=Spec,
     architectures=frozenset({"forest"}),
     train=train,
+    most=most,
     unit_seconds={"forest": 1.6e-4},
 )

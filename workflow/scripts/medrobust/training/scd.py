@@ -12,8 +12,9 @@ Finished networks are journalled: a killed job loses at most those it was workin
 from __future__ import annotations
 
 import itertools
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,7 +51,9 @@ class Spec(Settings):
     )
     output_step: float = Field(default=0.2, gt=0, description="change of an output weight (inc2)")
     features_per_iteration: int = Field(
-        ge=1, description="weights of the hidden node tried in an iteration (updated_features)"
+        ge=1,
+        description="weights of the hidden node tried in an iteration (updated_features); at most "
+        "the features of a point: on a data set of your own with fewer, all of them",
     )
     window: int = Field(
         default=20, ge=1, description="ranks on each side of the best threshold that are tried"
@@ -82,6 +85,11 @@ class _Task:
 def passes(spec: Spec, n_classes: int, n_rows: int) -> int:
     """Returns how often a member's training goes over the data, for the plan."""
     return spec.iterations * networks_per_member(n_classes)
+
+
+def most(spec: Spec, shape: Sequence[int]) -> dict[str, int]:
+    """Returns the largest values of settings that hang on the features of a point."""
+    return {"features_per_iteration": math.prod(shape)}
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Any, work: Work) -> Trained:
@@ -282,6 +290,7 @@ METHOD = Method(
     train=train,
     # Branches and short sums over few points: nothing that a GPU does well.
     uses_gpu=False,
+    most=most,
     passes=passes,
     unit_seconds={"sign_network": 1.5e-7},
 )
