@@ -69,7 +69,7 @@ def too_large(model: Model, entry: DatasetEntry) -> dict[str, tuple[int, int]]:
     _, spec = model_specs(model)
     return {
         key: (getattr(spec, key), limit)
-        for key, limit in most(spec, tuple(entry.shape)).items()
+        for key, limit in most(tuple(entry.shape)).items()
         if getattr(spec, key) is not None and getattr(spec, key) > limit
     }
 

@@ -26,15 +26,12 @@ class Spec(Settings):
 
     min_samples_leaf: int = Field(default=1, ge=1, description="least training points in a leaf")
     max_features: int | None = Field(
-        default=None,
-        ge=1,
-        description="features tried at a node; null: all of them, as on a data set of your own "
-        "with fewer",
+        default=None, ge=1, description="features tried at a node; null: all of them"
     )
     max_depth: int | None = Field(default=None, ge=1, description="greatest depth; null: no bound")
 
 
-def most(spec: Spec, shape: Sequence[int]) -> dict[str, int]:
+def most(shape: Sequence[int]) -> dict[str, int]:
     """Returns the largest values of settings that hang on the features of a point."""
     return {"max_features": math.prod(shape)}
 

@@ -20,7 +20,7 @@ class Method(Contract):
             :mod:`medrobust.training.engine.work`. A member depends on its own seed alone, however
             members are grouped into jobs.
         uses_gpu: whether it computes on a GPU where there is one.
-        most: ``(spec, shape) -> {setting: largest value}``: numbers that hang on how many values a
+        most: ``(shape) -> {setting: largest value}``: numbers that hang on how many values a
             point has. A larger one is lowered on a data set of the user's own and refused on one
             of a paper (:mod:`medrobust.experiment.fitting`); training gets what was made of it, so
             this shapes no result.

@@ -51,9 +51,7 @@ class Spec(Settings):
     )
     output_step: float = Field(default=0.2, gt=0, description="change of an output weight (inc2)")
     features_per_iteration: int = Field(
-        ge=1,
-        description="weights of the hidden node tried in an iteration (updated_features); at most "
-        "the features of a point: on a data set of your own with fewer, all of them",
+        ge=1, description="weights of the hidden node tried in an iteration (updated_features)"
     )
     window: int = Field(
         default=20, ge=1, description="ranks on each side of the best threshold that are tried"
@@ -87,7 +85,7 @@ def passes(spec: Spec, n_classes: int, n_rows: int) -> int:
     return spec.iterations * networks_per_member(n_classes)
 
 
-def most(spec: Spec, shape: Sequence[int]) -> dict[str, int]:
+def most(shape: Sequence[int]) -> dict[str, int]:
     """Returns the largest values of settings that hang on the features of a point."""
     return {"features_per_iteration": math.prod(shape)}
 
