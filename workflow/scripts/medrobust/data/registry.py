@@ -17,8 +17,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from medrobust.core.errors import InputError
+from medrobust.core.registry import ADAPTERS, entry_of
 from medrobust.core.schema import Settings, checked, unknown_name
 from medrobust.core.yaml_files import read_yaml
+from medrobust.data.contract import Adapter
 
 RESERVED_SOURCES = ("auto", "standin", "subset")
 """Names with a meaning of their own: the automatic choice, generated stand-ins, a part."""
@@ -84,13 +86,15 @@ class RawTree(Settings):
 
     ``folder``: the one of the source's ``folders`` that holds them, where others hold files of the
     same names; it is then the first part of their names. ``beside``: a regular expression for names
-    that match the pattern too and are not counted (masks beside images).
+    that match the pattern too and are not counted (masks beside images). ``at_least``: there may be
+    more than ``count``, of a user's own files.
     """
 
     pattern: str
     count: Annotated[int, Field(gt=0)]
     folder: Name | None = None
     beside: str | None = None
+    at_least: bool = False
 
     _pattern_is_relative = field_validator("pattern")(_relative)
 
@@ -328,7 +332,9 @@ def default_registry_path() -> Path:
 
 
 def load_registry(
-    path: str | Path | None = None, checksums_dir: str | Path | None = None
+    path: str | Path | None = None,
+    checksums_dir: str | Path | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> dict[str, DatasetEntry]:
     """Reads the data registry.
 
@@ -336,6 +342,7 @@ def load_registry(
         path: a registry file; by default config/datasets.yaml of this checkout.
         checksums_dir: where ``files_from`` lists lie; by default resources/checksums beside
             the folder of ``path``.
+        own: entries beside those of the file, of the same form (``own_datasets``).
 
     Returns:
         The entries by name, with ``files_from`` lists expanded into ``files``.
@@ -347,7 +354,56 @@ def load_registry(
     folder = Path(checksums_dir) if checksums_dir else path.parent.parent / "resources/checksums"
     values = read_yaml(path)
     entries = checked(_File, values, file=str(path)).datasets
-    return {name: _entry(name, entry, path, folder) for name, entry in entries.items()}
+    known = {name: _entry(name, entry, path, folder) for name, entry in entries.items()}
+    return known | _own_entries(own or {}, known, folder)
+
+
+OWN = "own"
+"""The one source of a user's own data."""
+
+
+def _own_entries(
+    own: Mapping[str, Any], known: Mapping[str, DatasetEntry], folder: Path
+) -> dict[str, DatasetEntry]:
+    place = "the configuration, key own_datasets"
+    twice = [name for name in own if name in known]
+    if twice:
+        raise InputError(
+            f"A data set {twice[0]!r} is there already.",
+            where=place,
+            remedy="choose another name.",
+        )
+    entries = checked(_File, {"datasets": dict(own)}, file=place).datasets
+    return {name: _entry(name, entry, Path(place), folder) for name, entry in entries.items()}
+
+
+def _with_own_defaults(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns an entry with what an adapter for data of the user's own makes of the rest of it."""
+    adapter = values.get("adapter")
+    if not isinstance(adapter, str) or adapter not in ADAPTERS or "sources" in values:
+        return values
+    own_entry = entry_of("adapter", adapter, Adapter).own_entry
+    if own_entry is None:
+        return values
+    parts = {key: values.get(key, kind()) for key, kind in _PARTS_OF_OWN.items()}
+    for key, kind in _PARTS_OF_OWN.items():
+        if not isinstance(parts[key], kind):
+            return values  # checking it says what is wrong
+    made = own_entry(parts["options"], parts["classes"], parts["shape"])
+    return {
+        "title": name,
+        "raw": name,
+        "input_range": [0.0, 1.0],
+        "counts": {},
+        "licence": "not stated",
+        "citation": ["none given: files of the user's own"],
+        **values,
+        "options": made["options"],
+        "sources": {OWN: made["source"]},
+    }
+
+
+_PARTS_OF_OWN: dict[str, type] = {"options": dict, "classes": list, "shape": list}
 
 
 def get_dataset(registry: Mapping[str, DatasetEntry], name: str) -> DatasetEntry:
@@ -368,6 +424,7 @@ def _entry(name: str, values: dict[str, Any], path: Path, checksums_dir: Path) -
             "The name of a data set is the key of its entry; remove `name`.",
             where=f"{path}, key {prefix}.name",
         )
+    values = _with_own_defaults(name, values)
     entry = checked(DatasetEntry, {"name": name, **values}, file=str(path), prefix=prefix)
     sources = {key: _expanded(source, checksums_dir) for key, source in entry.sources.items()}
     return entry.model_copy(update={"sources": sources})

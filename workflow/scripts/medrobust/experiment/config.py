@@ -73,6 +73,10 @@ class Config(Settings):
     compute_threads: int = Field(
         default=1, ge=1, description="threads inside one job; results can differ in the last bit"
     )
+    own_datasets: dict[str, Any] = Field(
+        default={},
+        description="data sets of your own, in the form of config/datasets.yaml (docs/data.md)",
+    )
     raw_dir: str | None = Field(
         default=None, description="folder with `<dataset>/` sub-folders of raw files you have"
     )
@@ -371,7 +375,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         for name in overlay:
             if name not in known:
                 raise unknown_name("study", name, known, where=place)
-    registry = load_registry(root / "config/datasets.yaml")
+    registry = load_registry(root / "config/datasets.yaml", own=config.own_datasets)
     _check_sources(config, scale, registry)
     also = named_datasets(config.also_prepare, registry)
     _check_known(also, registry)

@@ -202,6 +202,7 @@ NOT_IN_CAPTIONS = (
     "records_from",
     "studies",
     "also_prepare",
+    "own_datasets",
 )
 
 

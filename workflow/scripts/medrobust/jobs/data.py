@@ -21,6 +21,7 @@ def fetch(
     raw_dir: str | None,
     allow_subset: bool,
     manifest: str,
+    own_datasets: Mapping[str, Any] | None = None,
 ) -> None:
     """Finds or downloads the raw files of a data set and writes which they are.
 
@@ -30,10 +31,11 @@ def fetch(
         raw_dir: folder that may hold the files already, searched first and never changed.
         allow_subset: accept an incomplete release.
         manifest: JSON file to write: names, paths, sizes, SHA-256.
+        own_datasets: entries beside those of the registry.
     """
     from medrobust.data.fetching.fetch import locate_or_fetch, write_manifest
 
-    registry = load_registry()
+    registry = load_registry(own=own_datasets)
     entry = get_dataset(registry, dataset)
     located = locate_or_fetch(
         entry,
@@ -57,6 +59,7 @@ def prepare(
     allow_subset: bool,
     processes: int,
     manifest: str | None = None,
+    own_datasets: Mapping[str, Any] | None = None,
 ) -> None:
     """Turns raw files (or a generator) into arrays, split and card.
 
@@ -70,8 +73,9 @@ def prepare(
         standin: sizes of a stand-in (``train``, ``test``), else None.
         allow_subset: accept an incomplete release.
         processes: processes that read records side by side.
+        own_datasets: entries beside those of the registry.
     """
-    entry = get_dataset(load_registry(), dataset)
+    entry = get_dataset(load_registry(own=own_datasets), dataset)
     options = dict(entry.options)
     if entry.form == "volumes":
         from medrobust.data.prepared.prepare_volumes import prepare_volumes as prepare_dataset

@@ -57,7 +57,9 @@ def is_part(located: Located) -> bool:
         return True
     sizes = held | {name: size_of(path, name) for name, path in located.files.items()}
     cut = any(not _has_a_known_size(file, sizes.get(file.name)) for file in located.source.files)
-    return cut or any(located.number(tree) > tree.count for tree in located.source.trees)
+    return cut or any(
+        located.number(tree) > tree.count and not tree.at_least for tree in located.source.trees
+    )
 
 
 def _has_a_known_size(file: RawFile, size: int | None) -> bool:
