@@ -35,6 +35,7 @@ rule all:
 
 onstart:
     print(telling.opening_text(GRAPH, workflow.dag_settings.targets))
+    refuse_what_cannot_run(workflow.dag_settings.targets)
 
 
 onsuccess:

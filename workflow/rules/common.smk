@@ -168,5 +168,12 @@ def study_files(*studies):
     return files
 
 
+def refuse_what_cannot_run(targets):
+    try:
+        sources.refuse_what_cannot_run(GRAPH, targets)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def studies_with(artefact):
     return [name for name, study in GRAPH.resolved.studies.items() if artefact in study.artefacts]

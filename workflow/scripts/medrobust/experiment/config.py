@@ -745,7 +745,7 @@ def _check_names(
             raise unknown_name("data set", dataset, sorted(registry), where=f"{file}, key datasets")
         test = scale.standin.test if scale.standin else registry[dataset].official_rows("test")
         if use.points is not None:
-            _check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
+            check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
 
 
 _FILLED_BY = {
@@ -799,7 +799,7 @@ def _check_cohort(study: Study, file: str) -> None:
             )
 
 
-def _check_points(dataset: str, points: int, most: int, place: str) -> None:
+def check_points(dataset: str, points: int, most: int, place: str) -> None:
     """Refuses more points than the test split holds, before any work starts."""
     if most and points > most:
         raise InputError(

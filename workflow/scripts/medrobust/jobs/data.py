@@ -8,7 +8,7 @@ from typing import Any
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.data.registry import DatasetEntry, get_dataset, load_registry
+from medrobust.data.registry import OWN, DatasetEntry, get_dataset, load_registry
 
 RAW = Path("resources/raw")
 SUBSET = "subset"
@@ -75,6 +75,8 @@ def prepare(
         processes: processes that read records side by side.
         own_datasets: entries beside those of the registry.
     """
+    from medrobust.data.sets.engine.own_data import check_stated
+
     entry = get_dataset(load_registry(own=own_datasets), dataset)
     options = dict(entry.options)
     if entry.form == "volumes":
@@ -95,6 +97,12 @@ def prepare(
         allow_subset=allow_subset,
         processes=processes,
     )
+    if source == OWN:
+        try:
+            check_stated(dataset, card["counts"]["found"]["fold0"], entry.counts.official)
+        except InputError:
+            (Path(out_dir) / "card.json").unlink()
+            raise
     if card["source"] == SUBSET != label:
         # Without its card the folder is no data set.
         (Path(out_dir) / "card.json").unlink()
@@ -120,6 +128,8 @@ def _manifest(dataset: str, path: str) -> dict[str, Any]:
 def _facts(entry: DatasetEntry, source: str) -> dict[str, Any]:
     """Returns what a card states of the release."""
     known = entry.sources.get(source)
+    # There is no release of a user's own data: what the entry says of it is checked apart.
+    released = source != OWN and (known is None or known.same_rows)
     return {
         "title": entry.title,
         "citation": list(entry.citation),
@@ -127,7 +137,7 @@ def _facts(entry: DatasetEntry, source: str) -> dict[str, Any]:
         "version": known.version if known else None,
         "class_names": list(entry.classes),
         "shape": list(entry.shape),
-        "official": entry.counts.official if known is None or known.same_rows else {},
+        "official": entry.counts.official if released else {},
         "paper": entry.counts.paper,
         "folds": entry.folds,
     }

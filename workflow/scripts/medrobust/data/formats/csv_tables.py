@@ -1,7 +1,7 @@
 """A table in a CSV file: which columns it has, and of chosen ones numbers or text, checked.
 
 Nothing is guessed: a cell that is empty, no number, or not finite is named with its row and column
-(the first ten of them), and no spelling of "missing" is taken for a value. Rows are counted from 1
+(the first of each kind), and no spelling of "missing" is taken for a value. Rows are counted from 1
 below the header. The quick reader is that of Arrow; where it refuses a file, a slow one goes
 through it again and says which cell it is.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from medrobust.core.errors import InputError
 from medrobust.core.schema import unknown_name
 
-_SHOWN = 10
+_SHOWN, _FEW = 10, 4
 _BLOCK_BYTES = 8 << 20
 #: A cell may be as long as a long row.
 csv.field_size_limit(1 << 24)
@@ -183,15 +183,21 @@ def _explain(
     path: Path, form: Form, names: Sequence[str], numbers: Sequence[int], texts: Sequence[int]
 ) -> None:
     """Raises an InputError that names the cells that cannot be used, if there are any."""
-    found: list[str] = []
-    bad = 0
+    kinds: dict[str, list[str]] = {}
     for row, cells in _data(path, form):
-        problems = list(_problems(cells, form, names, numbers, texts))
-        bad += len(problems)
-        found += [f"row {row}, {problem}" for problem in problems[: _SHOWN - len(found)]]
+        for kind, said in _problems(cells, form, names, numbers, texts):
+            kinds.setdefault(kind, []).append(f"row {row}{said}")
+    bad = sum(map(len, kinds.values()))
     if not bad:
         return
-    more = f"\n    and {bad - len(found):,} more" if bad > len(found) else ""
+    # Of a whole column of text one line says enough.
+    found = [
+        f"{kind}: {where}{_and_more(len(places) - _FEW)}"
+        for kind, places in kinds.items()
+        if (where := "; ".join(places[:_FEW]))
+    ]
+    more = f"\n    and {len(found) - _SHOWN:,} more kinds" if len(found) > _SHOWN else ""
+    found = found[:_SHOWN]
     cells_are = "1 cell or row is" if bad == 1 else f"{bad:,} cells or rows are"
     raise InputError(
         f"{cells_are} not usable (rows counted from 1"
@@ -208,24 +214,28 @@ def _problems(
     names: Sequence[str],
     numbers: Sequence[int],
     texts: Sequence[int],
-) -> Iterator[str]:
-    """Yields what is wrong with a row."""
+) -> Iterator[tuple[str, str]]:
+    """Yields what is wrong with a row: the kind of fault, and what stands there."""
     if len(cells) != len(names):
-        yield f"{len(cells)} cells, not {len(names)}"
+        yield f"rows of another length than {len(names)} cells", f" has {len(cells)}"
         return
     for column in texts:
         if not cells[column].strip():
-            yield f"column {names[column]}: it is empty"
+            yield f"column {names[column]}: empty", ""
     for column in numbers:
-        text = cells[column]
+        text = cells[column].strip()
         try:
             value = _number(text, form)
         except ValueError:
-            said = f"{text[:30]!r} is no number" if text.strip() else "it is empty"
-            yield f"column {names[column]}: {said}"
+            kind = "no number" if text else "empty"
+            yield f"column {names[column]}: {kind}", f" {text[:30]!r}" if text else ""
         else:
             if not math.isfinite(value):
-                yield f"column {names[column]}: {text.strip()[:30]!r} is no finite number"
+                yield f"column {names[column]}: no finite number", f" {text[:30]!r}"
+
+
+def _and_more(count: int) -> str:
+    return f" and {count:,} more" if count > 0 else ""
 
 
 def _number(text: str, form: Form) -> float:

@@ -6,7 +6,7 @@ class (:mod:`medrobust.data.prepared.drawn_splits`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -133,3 +133,31 @@ def own_fold(
         )
     how = f"whole patients, drawn at random (seed {seed}) as long as they fit into {share:.0%} of "
     return fold, f"Split: {how}each class, are for testing; all others are for training."
+
+
+def check_stated(
+    dataset: str,
+    found: Mapping[str, Mapping[str, int]],
+    stated: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Raises an InputError where an entry states other numbers of rows than there are.
+
+    Args:
+        dataset: its name.
+        found: split -> class -> number of rows.
+        stated: the same, as far as the entry says it (``counts.official``).
+    """
+    differences = [
+        f"{split} {name}: {found.get(split, {}).get(name, 0):,} found, {number:,} stated"
+        for split, numbers in stated.items()
+        for name, number in numbers.items()
+        if name != "all" and found.get(split, {}).get(name, 0) != number
+    ]
+    if differences:
+        raise InputError(
+            f"The data of {dataset} are not those that its entry tells of:\n    "
+            + "\n    ".join(differences),
+            where=f"entry {dataset}, key counts.official",
+            remedy="correct the entry (`python -m medrobust describe` writes it anew), or put the "
+            "former data back.",
+        )
