@@ -192,9 +192,8 @@ def _explain(
         return
     # Of a whole column of text one line says enough.
     found = [
-        f"{kind}: {where}{_and_more(len(places) - _FEW)}"
+        f"{kind}: {'; '.join(places[:_FEW])}{_and_more(len(places) - _FEW)}"
         for kind, places in kinds.items()
-        if (where := "; ".join(places[:_FEW]))
     ]
     more = f"\n    and {len(found) - _SHOWN:,} more kinds" if len(found) > _SHOWN else ""
     found = found[:_SHOWN]
