@@ -17,6 +17,7 @@ from typing import Literal
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.core.words import counted
 from medrobust.data.fetching.at_hand import needs_each, wrong_files
 from medrobust.data.fetching.fetch import (
     Located,
@@ -435,8 +436,8 @@ def _at_hand(located: Located) -> str:
     if located.missing and located.archive is not None:
         return f"found {located.archive} (it will be unpacked)"
     folders = sorted({path.parent.as_posix() for path in paths})
-    more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
-    return f"found {len(paths)} files in {folders[0]}{more}{_renamed(located)}"
+    more = f" and {counted(len(folders) - 1, 'more folder', 'more folders')}" if folders[1:] else ""
+    return f"found {counted(len(paths), 'file', 'files')} in {folders[0]}{more}{_renamed(located)}"
 
 
 def _renamed(located: Located) -> str:

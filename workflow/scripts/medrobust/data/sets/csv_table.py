@@ -22,6 +22,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked
+from medrobust.core.words import counted
 from medrobust.data.contract import Adapter
 from medrobust.data.formats.csv_tables import Form, column_names, column_of, read_table
 from medrobust.data.prepared.splits import SPLITS, Fold, check_fold
@@ -156,8 +157,8 @@ def adapt(
     notes = check_classes(y, chosen.classes, "rows", where=str(path))
     fold, split_note = _fold(content, y, chosen, path, seed)
     x, scaling_note = _scaled(content, fold, chosen, path)
-    of = f"{len(content.names)} features: {', '.join(content.names[:12])}"
-    more = ", ..." if len(content.names) > 12 else ""
+    of = f"{counted(len(content.names), 'feature', 'features')}: {', '.join(content.names[:12])}"
+    more = f" and {len(content.names) - 12} more" if len(content.names) > 12 else ""
     return Prepared(
         x=x,
         y=y,
