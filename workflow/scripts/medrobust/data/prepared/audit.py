@@ -220,8 +220,8 @@ def _uncertain(n: int, least: float, candidates: np.ndarray, found: int) -> list
     more = len(candidates) - found
     text = (
         f"Whether two images look alike cannot be told for certain of {n} (from {ENOUGH_IMAGES} on "
-        f"it can): {more:,} {'more ' if found else ''}{'pair' if more == 1 else 'pairs'} may, whose "
-        f"thumbnails correlate by {max(least, 0):.2f} or more."
+        f"it can): {more:,} {'more ' if found else ''}{'pair' if more == 1 else 'pairs'} may, "
+        f"whose thumbnails correlate by {max(least, 0):.2f} or more."
     )
     return [_finding("near_duplicates_uncertain", "warning", text, candidates)]
 
