@@ -39,7 +39,7 @@ models:
   cnn:
     label: CNN
     architecture: {name: cnn1d}
-    method: {name: adam_cross_entropy, max_epochs: 1}
+    method: {name: adam_cross_entropy, learning_rate: 0.001, max_epochs: 1}
 attacks:
   hopskipjump:
     name: hopskipjump
