@@ -31,6 +31,7 @@ SCRIPTS = ROOT / "workflow/scripts"
 #: Import name -> name on PyPI, where they differ; then PyPI -> conda-forge.
 PYPI = {
     "art": "adversarial-robustness-toolbox",
+    "markdown_it": "markdown-it-py",
     "kagglesdk": "kaggle",  # the part of Kaggle's client that is imported
     "pydantic_core": "pydantic",  # always its companion
     "sklearn": "scikit-learn",

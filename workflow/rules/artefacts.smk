@@ -31,7 +31,7 @@ def draw_artefact(study, name):
                 caption=f"../report/{artefact.caption_file}.rst",
                 category=study,
                 subcategory=SUBCATEGORIES[artefact.kind],
-                labels={"artefact": artefact.label, "what": artefact.what},
+                labels=report_label(study, artefact.label, artefact.what),
             ),
         log:
             str(Path(main).with_suffix(".log")),

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "workflow/scripts"))
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
 from medrobust.experiment import calls, layout, resources as needs, sources, telling
-from medrobust.experiment.catalogue import artefacts_of, parts_of
+from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label, studies_with_parts
 from medrobust.runtime.journal import clear as clear_journals
 
 try:
@@ -30,6 +30,7 @@ except InputError as error:
 
 CONFIG = GRAPH.resolved.config
 RUN = GRAPH.resolved.run
+PUBLISHED = ROOT / "resources/published"
 DATA = layout.DATA
 MODEL = layout.MODEL
 FOLD = f"{layout.EVALUATIONS}/{layout.FOLD}"
@@ -131,7 +132,7 @@ def gpus_of(job):
 def data_cards():
     if CONFIG.records_from is not None:
         return []
-    return [f"{DATA.format(dataset=d, source=s)}/card.md" for d, s in GRAPH.sources.items()]
+    return [f"{DATA.format(dataset=d, source=s)}/card.html" for d, s in GRAPH.sources.items()]
 
 
 def comparison_files(study):

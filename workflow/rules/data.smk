@@ -35,17 +35,12 @@ for FOLDS, DATASETS in DATASETS_BY_FOLDS.items():
             ids=f"{DATA}/ids.csv",
             split=f"{DATA}/split_fold0.csv",
             card=f"{DATA}/card.json",
-            card_text=report(
-                f"{DATA}/card.md",
-                caption="../report/card.rst",
-                category="Data",
-                labels={"data set": "{dataset}", "source": "{source}", "what": "card"},
-            ),
+            card_text=f"{DATA}/card.md",
             preview=report(
                 f"{DATA}/preview.png",
                 caption="../report/card.rst",
                 category="Data",
-                labels={"data set": "{dataset}", "source": "{source}", "what": "examples"},
+                labels=report_label("{source}", "{dataset}", "examples"),
             ),
         log:
             "results/data/logs/{dataset}@{source}.prepare.log",
@@ -77,17 +72,12 @@ rule prepare_volumes:
         split=f"{DATA}/split_fold0.csv",
         nnunet_splits=f"{DATA}/splits_final.json",
         card=f"{DATA}/card.json",
-        card_text=report(
-            f"{DATA}/card.md",
-            caption="../report/card.rst",
-            category="Data",
-            labels={"data set": "{dataset}", "source": "{source}", "what": "card"},
-        ),
+        card_text=f"{DATA}/card.md",
         preview=report(
             f"{DATA}/preview.png",
             caption="../report/card.rst",
             category="Data",
-            labels={"data set": "{dataset}", "source": "{source}", "what": "examples"},
+            labels=report_label("{source}", "{dataset}", "examples"),
         ),
     log:
         "results/data/logs/{dataset}@{source}.prepare.log",
@@ -109,15 +99,41 @@ rule prepare_volumes:
         "../scripts/run_job.py"
 
 
+rule show_card:
+    input:
+        unpack(inputs_of("show_card")),
+    output:
+        page=report(
+            calls.KINDS["show_card"].outputs["page"],
+            caption="../report/card.rst",
+            category="Data",
+            labels=report_label("{source}", "{dataset}", "card"),
+        ),
+    log:
+        "results/data/logs/{dataset}@{source}.card.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        **params_of("show_card"),
+    message:
+        "Showing the card of {wildcards.dataset} ({wildcards.source})"
+    script:
+        "../scripts/run_job.py"
+
+
 rule data:
     input:
         data_cards(),
     message:
-        "The data sets of the selected studies and of `also_prepare` are prepared: results/data/*/card.md"
+        "The data sets of the selected studies and of `also_prepare` are prepared: results/data/*/card.html"
 
 
 rule cards:
     input:
         data_cards(),
     message:
-        "The data cards are written: results/data/*/card.md"
+        "The data cards are written: results/data/*/card.html"

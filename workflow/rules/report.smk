@@ -1,4 +1,12 @@
 # What is true of every study: comparison with print, and the targets that only tell.
+def start_page(files):
+    # What the report opens on; the template workflow/report/workflow.rst calls it.
+    from medrobust.reporting.start_page import in_report
+
+    front = {study: parts_of(study).front for study in studies_with_parts()}
+    return in_report(Path("results"), PUBLISHED, front, [file.path for file in files])
+
+
 COMPARISON = "results/{run}/{study}/comparison"
 
 
@@ -13,10 +21,7 @@ rule compare:
                 caption="../report/comparison.rst",
                 category="{study}",
                 subcategory="Comparison with print",
-                labels={
-                    "artefact": "comparison",
-                    "what": "published and reproduced numbers",
-                },
+                labels=report_label("{study}", "Comparison", "published and reproduced numbers"),
             ),
         ),
     log:
@@ -46,10 +51,9 @@ rule check_published:
                 caption="../report/printed.rst",
                 category="{study}",
                 subcategory="Comparison with print",
-                labels={
-                    "artefact": "printed averages",
-                    "what": "do they follow from their rows?",
-                },
+                labels=report_label(
+                    "{study}", "Printed averages", "do they follow from their rows?"
+                ),
             ),
         ),
     log:

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.reporting import webpage
 
+from tests import browser
+
 
 class Cells(HTMLParser):
     """Collects the text of cells, and checks that tags close in order."""
@@ -61,3 +63,60 @@ def test_two_level_columns_get_a_grouped_head_and_sections_a_row():
     assert cells.rows[:2] == [["", "A", "B"], ["model", "x", "y", "x"]]
     assert cells.spans[:3] == [1, 2, 1]
     assert cells.rows[3] == ["added"] and cells.rows[4] == list("efgh")
+
+
+def table_page(folder, frame, sections):
+    file = folder / "page.html"
+    numeric = [False] + [True] * (frame.shape[1] - 1)
+    file.write_text(webpage.page("t", webpage.table(frame, sections, numeric)), encoding="utf-8")
+    return file
+
+
+def shown_rows(page):
+    return [row.inner_text().split("\t")[0] for row in page.locator("tbody tr:visible").all()]
+
+
+def test_a_table_is_sorted_by_its_numbers_and_searched(tmp_path):
+    numbers = ["0.915 ± .007", "–", "≥ 10", "−2", "1,200", "9"]
+    frame = pd.DataFrame({"model": list("abcdef"), "value": numbers})
+    with browser.opened(table_page(tmp_path, frame, {})) as page:
+        page.locator("table.dataTable").wait_for()
+        assert shown_rows(page) == list("abcdef")
+        head = page.locator("thead th").nth(1)
+        head.click()
+        assert shown_rows(page) == list("bdafce")
+        head.click()
+        assert shown_rows(page) == list("ecfadb")
+        page.get_by_label("Search").fill("915")
+        assert shown_rows(page) == ["a"]
+
+
+def test_sorting_keeps_sections_together_and_in_order(tmp_path):
+    frame = pd.DataFrame({"model": list("abcdef"), "value": list("213546")})
+    with browser.opened(table_page(tmp_path, frame, {0: "first", 3: "second"})) as page:
+        page.locator("table.dataTable").wait_for()
+        assert shown_rows(page) == ["first", *"abc", "second", *"def"]
+        page.locator("thead th").nth(1).click()
+        assert shown_rows(page) == ["first", *"bac", "second", *"edf"]
+        page.locator("thead th").nth(1).click()
+        assert shown_rows(page) == ["first", *"cab", "second", *"fde"]
+
+
+def test_two_level_heads_are_sorted_too(tmp_path):
+    columns = pd.MultiIndex.from_tuples([("", "model"), ("A", "x"), ("A", "y")])
+    frame = pd.DataFrame([list("a15"), list("b93"), list("c04")], columns=columns)
+    with browser.opened(table_page(tmp_path, frame, {1: "added"})) as page:
+        page.locator("table.dataTable").wait_for()
+        page.locator("thead tr").nth(1).locator("th").nth(2).click()
+        assert shown_rows(page) == ["a", "added", "b", "c"]
+
+
+def test_a_page_without_tables_has_no_script():
+    assert "<script" not in webpage.page("t", "<p>text</p>")
+
+
+@given(st.floats(-1e6, 1e6).map(lambda x: round(x, 3)))
+def test_a_number_is_found_in_its_cell(number):
+    text = f"{number:,.3f}".replace("-", "−")
+    assert webpage.order_of(f"{text} [0.1, 0.2]") == number
+    assert webpage.order_of(f"≥ {text}*") == number

@@ -122,6 +122,16 @@ def _prepare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]
     }
 
 
+def _show_card(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    folder = DATA.format(dataset=work.dataset, source=work.source)
+    files: dict[str, Files] = {
+        "card": f"{folder}/card.json",
+        "text": f"{folder}/card.md",
+        "preview": f"{folder}/preview.png",
+    }
+    return files, {"code": code_hash("medrobust.jobs.artefacts:show_card")}
+
+
 def _standin_size(graph: Graph, dataset: str) -> dict[str, int]:
     size = graph.resolved.scale.standin
     if size is None:
@@ -410,6 +420,7 @@ KINDS: dict[str, Kind] = {
         ),
         _prepare,
     ),
+    "show_card": Kind({"page": f"{DATA}/card.html"}, ("code",), _show_card),
     "train_members": Kind(
         {
             "out": f"{_MEMBERS}.safetensors",

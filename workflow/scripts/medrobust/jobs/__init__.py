@@ -29,6 +29,7 @@ JOBS: dict[str, str] = {
     "attack_chunk": "medrobust.jobs.attack",
     "gather_records": "medrobust.jobs.attack",
     "tally_attack": "medrobust.jobs.tally",
+    "show_card": "medrobust.jobs.artefacts",
     "build_artefact": "medrobust.jobs.artefacts",
     "compare": "medrobust.jobs.artefacts",
     "check_published": "medrobust.jobs.artefacts",

@@ -64,6 +64,24 @@ def build_artefact(
     function_of(chosen.draw)(request, **chosen.settings)
 
 
+def show_card(*, card: str, text: str, preview: str, page: str) -> None:
+    """Writes the card of a data set as a web page, with its picture in it.
+
+    Args:
+        card: ``card.json``.
+        text: ``card.md``, the same for people.
+        preview: ``preview.png``, the examples.
+        page: HTML file to write.
+    """
+    from medrobust.core import io
+    from medrobust.reporting.card_page import card_page
+
+    shown = card_page(
+        io.read_json(card), Path(text).read_text(encoding="utf-8"), Path(preview).read_bytes()
+    )
+    io.write_text(page, shown)
+
+
 def compare(
     *,
     study: str,

@@ -79,11 +79,13 @@ class StudyParts:
             :data:`medrobust.reporting.comparison.Remark`.
         printed_averages: the function that writes which averages of the paper do not follow from
             the terms printed beside them; empty where it prints none.
+        front: name of the figure that a report shows first; empty: any.
     """
 
     artefacts: Mapping[str, Artefact]
     remark: str = ""
     printed_averages: str = ""
+    front: str = ""
 
 
 def function_of(place: str) -> Any:

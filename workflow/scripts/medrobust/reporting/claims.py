@@ -668,23 +668,45 @@ def _render_markdown(
 
 
 # As in the comparison: blue, orange and yellow are told apart by colour-blind readers.
-_CLASSES = {HOLDS: "within", DOES_NOT_HOLD: "outside", CANNOT_TELL: "cannot", "–": "notrun"}
+CLASSES = {HOLDS: "within", DOES_NOT_HOLD: "outside", CANNOT_TELL: "cannot", "–": "notrun"}
 
 
 def _render_html(frame: pd.DataFrame, title: str, stated: str, sources: Mapping[str, str]) -> str:
-    sections = "\n".join(_html_claim(rows) for rows in _by_claim(frame))
+    by_claim = _by_claim(frame)
+    sections = "\n".join(_html_claim(number, rows) for number, rows in enumerate(by_claim))
+    overview = _html_overview([rows[-1] for rows in by_claim])
     banner = artefacts.SYNTHETIC_NOTE if artefacts.is_synthetic(sources) else ""
-    body = f"<p>{html.escape(stated)}</p>\n<p><b>{_summary(frame)}</b></p>\n{sections}"
+    body = f"<p>{html.escape(stated)}</p>\n<p><b>{_summary(frame)}</b></p>\n{overview}\n{sections}"
     return webpage.page(title, body, banner=banner)
 
 
-def _html_claim(rows: Sequence[Mapping[str, Any]]) -> str:
+def _html_overview(last: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for number, row in enumerate(last):
+        shown = _shown(row)
+        verdicts = "".join(
+            f'<td class="{CLASSES[shown[name]]}">{html.escape(shown[name])}</td>'
+            for name in ("verdict", "in print")
+        )
+        rows.append(
+            f'<tr><th scope="row"><a href="#claim{number}">“{html.escape(row["quote"])}”</a></th>'
+            f"<td>{html.escape(row['where'])}</td>{verdicts}</tr>"
+        )
+    body = "\n".join(rows)
+    return (
+        '<div class="scroll"><table class="sortable">\n<thead><tr><th scope="col">the paper says'
+        '</th><th scope="col">where</th><th scope="col">verdict</th><th scope="col">in print</th>'
+        f"</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _html_claim(number: int, rows: Sequence[Mapping[str, Any]]) -> str:
     first = rows[0]
     shown = [_shown(row) for row in rows]
     head = "".join(f'<th scope="col">{name}</th>' for name in shown[0])
     body = "\n".join(_html_row(cells) for cells in shown)
     return (
-        f"<h2>“{html.escape(first['quote'])}”</h2>\n"
+        f'<h2 id="claim{number}">“{html.escape(first["quote"])}”</h2>\n'
         f"<p>{html.escape(first['where'])}. Tested: {html.escape(first['tested'])}</p>\n"
         f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
@@ -698,7 +720,7 @@ def _html_row(cells: Mapping[str, str]) -> str:
         if name == "data set":
             parts.append(f'<th scope="row">{text}</th>')
         elif name in ("verdict", "in print"):
-            parts.append(f'<td class="{_CLASSES[cells[name]]}">{text}</td>')
+            parts.append(f'<td class="{CLASSES[cells[name]]}">{text}</td>')
         elif name == "figures":
             parts.append(f"<td>{text.replace('; ', '<br>')}</td>")
         else:

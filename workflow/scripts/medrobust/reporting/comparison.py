@@ -362,7 +362,7 @@ def build_comparison(
 
     artefacts.check_sources(sources)
     numbers = read_published(published, study)
-    frames = [_read_reproduced(Path(table)) for table in tables]
+    frames = [read_reproduced(Path(table)) for table in tables]
     empty = pd.DataFrame(columns=list(_REPRODUCED_COLUMNS))
     reproduced = pd.concat(frames, ignore_index=True) if frames else empty
     frame = compare(numbers, reproduced, context, remark)
@@ -387,7 +387,7 @@ def build_comparison(
     return frame
 
 
-def _read_reproduced(path: Path) -> pd.DataFrame:
+def read_reproduced(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError("This table to compare does not exist.", where=str(path))
     import pandas as pd
@@ -490,7 +490,7 @@ def render_html(
 ) -> str:
     """Returns a self-contained page: one coloured matrix per artefact, rows by columns.
 
-    No script and nothing loaded from elsewhere; colours repeat what each cell says in words.
+    Nothing is loaded from elsewhere; colours repeat what each cell says in words.
     """
     cells = _cells(frame, published)
     synthetic = artefacts.is_synthetic(sources) or (frame["verdict"] == SYNTHETIC).any()
@@ -523,6 +523,9 @@ def _html_summary(frame: pd.DataFrame) -> str:
     )
 
 
+_NO_NUMBER = f'<td data-order="{webpage.order_of("")}"></td>'
+
+
 def _html_section(artefact: str, part: pd.DataFrame, cells: Mapping[int, str]) -> str:
     columns = list(dict.fromkeys(part["column"]))
     rows = list(dict.fromkeys(part["row"]))
@@ -533,13 +536,13 @@ def _html_section(artefact: str, part: pd.DataFrame, cells: Mapping[int, str]) -
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
     body = "\n".join(
         f'<tr><th scope="row">{html.escape(row)}</th>'
-        + "".join(placed.get((row, column), "<td></td>") for column in columns)
+        + "".join(placed.get((row, column), _NO_NUMBER) for column in columns)
         + "</tr>"
         for row in rows
     )
     name = html.escape(artefact)
     return (
-        f'<h2>{name}</h2>\n<div class="scroll"><table>\n'
+        f'<h2>{name}</h2>\n<div class="scroll"><table class="sortable small">\n'
         f"<caption>{name}: published, reproduced [95 % interval], verdict</caption>\n"
         f'<thead><tr><th scope="col">method</th>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
@@ -559,8 +562,9 @@ def _cells(frame: pd.DataFrame, published: pd.DataFrame) -> dict[int, str]:
             )
             text += f"<br>reproduced <b>{html.escape(interval)}</b><br>n = {_whole(row['n'])}"
         reason = f'<span class="r">{html.escape(row["reason"])}</span>' if row["reason"] else ""
+        number = row["published"] if row["verdict"] == NOT_RUN else row["reproduced"]
         cells[index] = (
-            f'<td class="{_CLASSES[row["verdict"]]}">{text}'
+            f'<td class="{_CLASSES[row["verdict"]]}" data-order="{number}">{text}'
             f'<span class="v">{html.escape(row["verdict"])}</span>{reason}</td>'
         )
     return cells

@@ -189,4 +189,4 @@ def _artefacts() -> dict[str, Artefact]:
     }
 
 
-PARTS = StudyParts(artefacts=_artefacts(), remark=f"{_HERE}.results:remark")
+PARTS = StudyParts(artefacts=_artefacts(), remark=f"{_HERE}.results:remark", front="figure6")

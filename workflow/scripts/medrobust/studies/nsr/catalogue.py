@@ -96,4 +96,4 @@ def _artefacts() -> dict[str, Artefact]:
     }
 
 
-PARTS = StudyParts(artefacts=_artefacts(), remark=f"{_HERE}.results:remark")
+PARTS = StudyParts(artefacts=_artefacts(), remark=f"{_HERE}.results:remark", front="figure1")

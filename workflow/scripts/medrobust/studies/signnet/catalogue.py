@@ -68,4 +68,5 @@ PARTS = StudyParts(
     },
     remark=f"{_HERE}.results:remark",
     printed_averages=f"{_HERE}.tables:build_printed_averages",
+    front="figure2",
 )
