@@ -11,6 +11,7 @@ from medrobust import __main__ as command
 from medrobust.core.errors import InputError
 from medrobust.data.fetching.at_hand import needs_each
 from medrobust.data.registry import load_registry
+from medrobust.experiment import preflight as module
 from medrobust.experiment import sources
 from medrobust.experiment.preflight import preflight, runnable
 
@@ -159,18 +160,25 @@ def test_the_exit_status_tells_whether_it_can_run(here, tmp_path, capsys):
 
 
 def test_a_gpu_that_is_asked_for_must_be_there(here, capsys, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "gpu_state", lambda: "none")
     assert status_of("--quick", *SMOKE, "device=cuda") == 1
     said = capsys.readouterr().out
-    assert "TO DO  device: The configuration asks for a CUDA device" in said
+    assert "TO DO  device: the configuration asks for a CUDA device" in said
     assert "signnet: cannot run yet" in said
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert status_of("--quick", *SMOKE, "device=cuda") == 0
-    assert status_of("--quick", *SMOKE) == 0
+    for state in ("usable", "unknown"):
+        monkeypatch.setattr(module, "gpu_state", lambda state=state: state)
+        assert status_of("--quick", *SMOKE, "device=cuda") == 0
+    assert "PyTorch is not installed here" in capsys.readouterr().out
+
+
+def test_whether_there_is_a_gpu_is_what_pytorch_says(monkeypatch):
+    assert module.gpu_state() == ("usable" if torch.cuda.is_available() else "none")
+    monkeypatch.setattr(module, "_installed", lambda _: False)
+    assert module.gpu_state() == "unknown"
 
 
 def test_the_target_of_snakemake_ends_with_an_error_too(here, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "gpu_state", lambda: "none")
     values = {"scale": "smoke", "studies": ["signnet"]}
     graph = sources.build_graph(values, here)
     sources.refuse_what_cannot_run(graph, {"preflight"})
@@ -178,3 +186,12 @@ def test_the_target_of_snakemake_ends_with_an_error_too(here, monkeypatch):
     sources.refuse_what_cannot_run(graph, {"plan"})
     with pytest.raises(InputError, match="Not all that is selected can run"):
         sources.refuse_what_cannot_run(graph, {"preflight"})
+
+
+def test_data_of_ones_own_without_the_packages_to_read_them_are_no_obstacle(tmp_path, monkeypatch):
+    def nothing(*arguments, **options):
+        raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+
+    monkeypatch.setattr(module, "try_out", nothing)
+    items, can_run = own(tmp_path)
+    assert can_run and any("cannot be read here without pyarrow" in item.text for item in items)

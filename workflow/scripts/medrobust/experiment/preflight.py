@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,6 @@ from medrobust.data.prepared.raw_files import AGAIN, differing
 from medrobust.data.registry import OWN, STANDIN, Content, DatasetEntry, Source, get_dataset
 from medrobust.data.try_out import raw_names, try_out
 from medrobust.experiment.config import check_points
-from medrobust.runtime.devices import choose_device
 
 PACKAGES = (
     "adversarial-robustness-toolbox",
@@ -309,6 +310,10 @@ class _Inspection:
                 self._own[key] = try_out(dataset, raw_names(located), seed=self.seed)
             except InputError as error:
                 self._own[key] = error
+            except ModuleNotFoundError as error:
+                text = f"cannot be read here without {error.name}; preparing will say what it finds"
+                yield PreflightItem("note", study, subject, text)
+                return
         result = self._own[key]
         try:
             if isinstance(result, InputError):
@@ -569,13 +574,30 @@ def no_gpu(studies: Sequence[str]) -> list[PreflightItem]:
     """Returns what stands in the way of studies that are to compute on a GPU: none that works."""
     if not studies:
         return []
-    try:
-        choose_device("cuda", uses_gpu=True)
-    except InputError as error:
-        remedy = f"{error.remedy} On a cluster, look on a machine that has a GPU."
-        refused = InputError(error.what, where=error.where, remedy=remedy)
-        return [_action(study, "device", refused) for study in studies]
-    return [PreflightItem("ready", study, "device", "a GPU is there") for study in studies]
+    state = gpu_state()
+    if state == "usable":
+        return [PreflightItem("ready", study, "device", "a GPU is there") for study in studies]
+    if state == "unknown":
+        text = "PyTorch is not installed here, so whether there is a usable GPU cannot be told"
+        return [PreflightItem("note", study, "device", text) for study in studies]
+    text = "the configuration asks for a CUDA device and PyTorch finds none"
+    remedy = "set `device: cpu` (or auto), or install a CUDA build of PyTorch; for a cluster, look "
+    remedy += "on a machine that has a GPU"
+    return [PreflightItem("action", study, "device", text, remedy) for study in studies]
+
+
+_ASKS_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
+
+
+def gpu_state() -> Literal["usable", "none", "unknown"]:
+    """Returns whether PyTorch finds a CUDA device; asked in a process of its own.
+
+    The driver of a run need not have PyTorch, and one that started CUDA would hold the device.
+    """
+    if not _installed("torch"):
+        return "unknown"
+    asked = subprocess.run([sys.executable, "-c", _ASKS_TORCH], capture_output=True, check=False)
+    return "usable" if asked.returncode == 0 else "none"
 
 
 def _existing(folder: Path) -> Path:
