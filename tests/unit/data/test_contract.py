@@ -27,7 +27,7 @@ OWN = {
     },
     "own_images": {"adapter": "image_folders", "classes": ["ill", "well"], "shape": [3, 16, 16]},
 }
-REGISTRY = load_registry(own=OWN)
+REGISTRY = load_registry(entries=OWN)
 ARRAYS = [name for name, entry in REGISTRY.items() if entry.form == "arrays"]
 VOLUMES = [name for name, entry in REGISTRY.items() if entry.form == "volumes"]
 every = pytest.mark.parametrize("name", ADAPTERS)

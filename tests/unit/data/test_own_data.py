@@ -37,7 +37,7 @@ def made(tmp_path: Path, table: pd.DataFrame, *, shape: int = 3, classes=None, *
     table.to_csv(tmp_path / "t.csv", index=False)
     values = TABLE | {"options": TABLE["options"] | options, "shape": [shape]}
     values |= {"classes": classes} if classes else {}
-    entry = load_registry(own={"mine": values})["mine"]
+    entry = load_registry(entries={"mine": values})["mine"]
     adapt = adapter_of(entry.adapter, "arrays").adapt
     files = {"t.csv": tmp_path / "t.csv"}
     return adapt(entry.options, OWN, files, seed=7, allow_subset=False, processes=1)
@@ -121,7 +121,7 @@ def test_labels_by_number_without_a_header_and_chosen_features(tmp_path):
         },
     }
     table.to_csv(tmp_path / "t.csv", index=False, header=False)
-    known = load_registry(own={"mine": entry})["mine"]
+    known = load_registry(entries={"mine": entry})["mine"]
     files = {"t.csv": tmp_path / "t.csv"}
     adapt = adapter_of("csv_table", "arrays").adapt
     data = adapt(known.options, OWN, files, seed=7, allow_subset=False, processes=1)
@@ -292,7 +292,7 @@ def test_what_describe_writes_prepares_the_data(tmp_path):
     dataset = _prepared(tmp_path, entry)
     assert len(dataset.y_test) == 8
     # Numbers of rows are known, so a study can be held against them.
-    assert load_registry(own={"mine": entry})["mine"].official_rows("test") == 8
+    assert load_registry(entries={"mine": entry})["mine"].official_rows("test") == 8
 
 
 def test_describe_names_classes_of_numbers_plainly(tmp_path):
@@ -324,6 +324,6 @@ def test_describe_says_what_it_needs(tmp_path, given, says):
 
 def test_an_own_entry_cannot_replace_one_of_the_registry():
     with pytest.raises(InputError, match="'mitbih' is there already"):
-        load_registry(own={"mitbih": TABLE})
+        load_registry(entries={"mitbih": TABLE})
     with pytest.raises(InputError, match=r"mine\.classs: unknown key"):
-        load_registry(own={"mine": TABLE | {"classs": []}})
+        load_registry(entries={"mine": TABLE | {"classs": []}})

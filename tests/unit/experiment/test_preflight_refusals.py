@@ -102,7 +102,7 @@ def own(tmp_path, bad: str = "0.5", points: int | None = 3):
     return run(
         tmp_path,
         [("mine", "auto")],
-        registry=load_registry(own={"mine": entry}),
+        registry=load_registry(entries={"mine": entry}),
         check_files=True,
         points={} if points is None else {("a", "mine"): points},
         seed=1,

@@ -84,6 +84,7 @@ def test_it_counts_what_agrees_and_shows_every_number(results, tmp_path):
     assert "3 of 5 published numbers were reproduced and held against print" in page
     assert "2 of them agree with it, 1 do not" in page
     assert page.count("<rect ") == 5
+    assert '<figcaption><a href="paper-code/ima/tables/table8.html">Table 8</a>' in page
     assert "m2, epsilon &quot;0.1&quot;: published 0.4, here 0.5; does not agree" in page
     assert "m4, epsilon &quot;0.1&quot;: published 0.4; not run" in page
 
@@ -104,7 +105,7 @@ def test_claims_that_are_told_stand_there_and_others_are_counted(results, tmp_pa
 
 def test_stand_ins_are_marked_and_come_last(results, tmp_path):
     page = made(results, tmp_path)
-    assert 'class="banner"' in page and "signnet ran on generated stand-ins" in page
+    assert 'class="banner"' in page and "This is so of signnet, smoke-code." in page
     assert page.index("<td>ima</td>") < page.index("<td>signnet</td>")
     assert '<tr class="synthetic"><td>signnet</td>' in page
 

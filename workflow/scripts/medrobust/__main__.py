@@ -46,8 +46,8 @@ def _run_command(arguments: Sequence[str] | None) -> None:
     try:
         graph = None
         if options.command not in ("config-reference", "data-reference"):
-            graph = sources.build_graph(_settings(options), ROOT)
-            if options.command not in ("plan", "preflight"):
+            graph = sources.build_graph(_settings(options), ROOT, Path())
+            if options.command not in ("plan", "preflight", "picture"):
                 sources.refuse_without_data(graph)
     except InputError as error:
         sys.exit(f"medrobust: {error}")
@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("--scaling", help="columns, or together for signals (CSV)")
     describe.add_argument("--size", type=int, help="width and height in pixels (images)")
     describe.add_argument("--colour", help="grey or rgb (images)")
+    add("picture", _picture, "print a picture (SVG) of what the selected studies run")
     add("config-reference", _config_reference, "print the text of config/README.md")
     add("data-reference", _data_reference, "print the text of docs/data-sets.md")
     add("fetch", _fetch, "find or download raw files of any data set", "dataset")
@@ -211,6 +212,12 @@ def _columns(given: Any) -> Any:
     if isinstance(given, list):
         return [_columns(one) for one in given]
     return int(given) if given.lstrip("-").isdecimal() else given
+
+
+def _picture(options: argparse.Namespace, graph: Graph) -> str:
+    from medrobust.experiment.picture import pipeline_svg
+
+    return pipeline_svg(graph).removesuffix("\n")
 
 
 def _config_reference(options: argparse.Namespace, graph: None) -> str:

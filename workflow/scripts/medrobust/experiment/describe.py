@@ -53,7 +53,7 @@ def describe(path: str | Path, given: Mapping[str, Any], *, seed: int) -> str:
             remedy="use small letters, digits and underscores, such as my_data/pulse/.",
         )
     values = _of_folders(place, dict(given)) if place.is_dir() else _of_table(place, dict(given))
-    entry = load_registry(own={name: values})[name]
+    entry = load_registry(entries={name: values})[name]
     counts = try_out(entry, raw_names(locate(entry, OWN, [raw_dir])), seed=seed)
     # Which patients are for testing hangs on the seed; how many rows of a class does not.
     by_patient = values["options"].get("patient") is not None

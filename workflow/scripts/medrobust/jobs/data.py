@@ -35,7 +35,7 @@ def fetch(
     """
     from medrobust.data.fetching.fetch import locate_or_fetch, write_manifest
 
-    registry = load_registry(own=own_datasets)
+    registry = load_registry(entries=own_datasets)
     entry = get_dataset(registry, dataset)
     located = locate_or_fetch(
         entry,
@@ -77,7 +77,7 @@ def prepare(
     """
     from medrobust.data.sets.engine.own_data import check_stated
 
-    entry = get_dataset(load_registry(own=own_datasets), dataset)
+    entry = get_dataset(load_registry(entries=own_datasets), dataset)
     options = dict(entry.options)
     if entry.form == "volumes":
         from medrobust.data.prepared.prepare_volumes import prepare_volumes as prepare_dataset

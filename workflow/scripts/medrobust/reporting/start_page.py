@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,11 @@ class Made:
     def real(self) -> bool:
         """Whether anything of it shows real data."""
         return any(one.real for one in self.shown)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether anything of it shows stand-in data."""
+        return any(one.facts.get("synthetic") for one in self.shown)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -118,8 +124,6 @@ def made_in(results: Path) -> list[Made]:
 
 
 def _natural(file: Path) -> list[Any]:
-    import re
-
     parts = re.split(r"(\d+)", file.name)
     return [int(part) if part.isdigit() else part for part in parts]
 
@@ -165,10 +169,10 @@ def _lead(held: Sequence[tuple[Made, pd.DataFrame | None]]) -> str:
             f"{within:,} of them agree with it, "
             f"{outside:,} do not.</li>"
         )
-    synthetic = sorted({one.study for one, _ in held if not one.real})
+    synthetic = [one.where for one, _ in held if one.synthetic]
     note = (
-        f'<p class="banner">{html.escape(", ".join(synthetic))} ran on generated stand-ins: '
-        f"{html.escape(SYNTHETIC_NOTE)}</p>"
+        f'<p class="banner">{html.escape(SYNTHETIC_NOTE)} This is so of '
+        f"{html.escape('; '.join(synthetic))}.</p>"
         if synthetic
         else ""
     )
@@ -216,7 +220,7 @@ _WORDS = {
 
 
 def _mosaic(one: Made, frame: pd.DataFrame, link: Link) -> str:
-    pages = {shown.name.lower(): shown.file for shown in one.shown if shown.file.suffix == ".html"}
+    pages = {_short(shown): shown.file for shown in one.shown if shown.file.suffix == ".html"}
     blocks = []
     for artefact, part in frame.groupby("artefact", sort=False):
         rows, columns = (list(dict.fromkeys(part[name])) for name in ("row", "column"))
@@ -228,14 +232,14 @@ def _mosaic(one: Made, frame: pd.DataFrame, link: Link) -> str:
             for cell in part.to_dict("records")
         )
         width, height = len(columns) * _CELL, len(rows) * _CELL
-        page = pages.get(str(artefact).lower().replace(" ", ""))
+        page = pages.get(str(artefact))
         name = link(page, str(artefact)) if page else html.escape(str(artefact))
         blocks.append(
             f'<figure><svg width="{width}" height="{height}" role="img" '
             f'aria-label="{html.escape(str(artefact))}">{squares}</svg>'
             f"<figcaption>{name}</figcaption></figure>"
         )
-    whole = pages.get("comparison")
+    whole = pages.get("Comparison")
     title = link(whole, one.where) if whole else html.escape(one.where)
     return f'<h3>{title}</h3>\n<div class="mosaic">{"".join(blocks)}</div>'
 
@@ -315,7 +319,7 @@ def _runs(made: Sequence[Made], link: Link) -> str:
             html.escape(f"{facts['commit'][:7]}, seed {facts['seed']}, {facts['hardware']}"),
             shown,
         ]
-        mark = "" if one.real or not sources else ' class="synthetic"'
+        mark = ' class="synthetic"' if one.synthetic else ""
         rows.append(f"<tr{mark}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(
         f"<th>{name}</th>"
@@ -387,10 +391,22 @@ def in_report(
         action = f"app.setView({{content:'{content}',contentPath:{where}{also}}});return false"
         return f'<a href="#" onclick="{html.escape(action)}"{store}>{html.escape(text)}</a>'
 
+    # The report centres what it shows, which hides the top of what is longer than the window.
     wide = (
+        ".overflow-auto:has(> div .start){display:block!important}"
         ".max-w-lg:has(.start){max-width:none!important;width:100%}"
         "div:has(> div > .max-w-lg .start) > #rulegraph{display:none}"
     )
     # Within the page alone: the report's own lists are tables too.
     style = f"<style>{wide}\n.start {{ {webpage.STYLE} }}</style>"
-    return f"{style}\n<h1>{TITLE}</h1>\n{start_page(results, published, front, link)}"
+    return _in_short_lines(
+        f"{style}\n<h1>{TITLE}</h1>\n{start_page(results, published, front, link)}"
+    )
+
+
+def _in_short_lines(text: str) -> str:
+    # docutils, through which the report's description passes, refuses lines of more than 10,000
+    # characters (line_length_limit). Between tags a new line changes nothing here, and within an
+    # address browsers leave it out.
+    text = text.replace("><", ">\n<")
+    return re.sub(r"[A-Za-z0-9+/=]{2000}", r"\g<0>\n", text)

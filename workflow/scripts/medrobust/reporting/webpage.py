@@ -1,9 +1,9 @@
 """Self-contained web pages: one look, nothing loaded from elsewhere.
 
 Tables of the class ``sortable`` are sorted and searched (with ``small`` beside it: sorted alone) by
-DataTables, in the build that the Python package itables brings. It is packed into each page that has
-such a table (0.25 MB), since pages are opened without a network, and one by one inside a report. A
-browser that cannot unpack it (those of before 2023) shows the tables as they are.
+DataTables, in the build that the Python package itables brings. It is packed into each page that
+has such a table (0.25 MB), since pages are opened without a network, and one by one inside a
+report. A browser that cannot unpack it (those of before 2023) shows the tables as they are.
 """
 
 from __future__ import annotations
