@@ -32,7 +32,7 @@ PAGES = sorted(
     if path.is_file()
 )
 # Targets and settings of the worked examples in docs/extending.md and docs/data.md.
-EXAMPLE_TARGETS = {"noise", "signnet_fig3", "scale=smoke"}
+EXAMPLE_TARGETS = {"pulse", "breast", "noise", "signnet_fig3", "scale=smoke"}
 
 
 def named(page: Path) -> str:
@@ -69,7 +69,7 @@ def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
         position += 1
         if word in one_argument:
             position += 1
-        elif word in ("--config", "--forcerun", "--rerun-triggers"):
+        elif word in ("--config", "--configfile", "--forcerun", "--rerun-triggers"):
             while position < len(words) and not words[position].startswith("-"):
                 if word == "--config":
                     settings.append(words[position])

@@ -220,7 +220,7 @@ def test_ultrasound_from_kaggle(make_project, at_kaggle, monkeypatch):
         # Preflight says the same before anything is run.
         behaviour.answers[:] = [(403, "terms")] * 2  # of the study's data, and of this
         only = ["studies=[signnet]", "also_prepare=[busi]"]
-        said = project.snakemake("preflight", *settings, *only)
+        said = project.snakemake("preflight", *settings, *only, fails=True)
         assert "busi: cannot run yet" in said and "its terms are not accepted" in said
         project.snakemake(target, *settings)
     storage = behaviour.headers_of("/storage/heartbeat.zip")

@@ -76,13 +76,14 @@ def test_preflight_of_data_sets_by_name(make_project, monkeypatch, tmp_path):
     raw.mkdir(parents=True)
     (raw / "archive.zip").write_bytes(b"<html>sign in</html>")
     settings = ["--config", f"raw_dir={tmp_path}/mine", "scale=laptop"]
-    said = project.medrobust("preflight", "covid_ct", "busis", "moons", *settings)
+    said = project.medrobust("preflight", "covid_ct", "busis", "moons", *settings, fails=True)
     assert "covid_ct: cannot run yet" in said and "archive.zip: This file is neither" in said
     assert "busis: cannot run yet" in said and "cvprip.cs.usu.edu" in said
     assert "moons: can run" in said and "signnet" not in said
     said = project.medrobust("preflight", "covid_ct", "--quick", *settings)
     assert "it will be unpacked" in said
-    said = project.snakemake("preflight", *settings, "also_prepare=[busis]", "leave_out=ptbdb")
+    also = ["also_prepare=[busis]", "leave_out=ptbdb"]
+    said = project.snakemake("preflight", *settings, *also, fails=True)
     assert "signnet: " in said and "busis: cannot run yet" in said
     assert "Did you mean 'moons'" in project.medrobust("preflight", "moon", fails=True)
 

@@ -211,6 +211,7 @@ def told(target):
     @functools.cache
     def tell():
         print(telling.opening_text(GRAPH, [target]))
+        refuse_what_cannot_run([target])
 
     def files(_):
         if not ALONE:
@@ -220,7 +221,18 @@ def told(target):
     return files
 
 
-def opening_text():
+def own_targets():
+    # Under the names that they have here, also where another workflow renames the rules.
     own = {renamed(name): name for name in ("all", "plan", "preflight", *GRAPH.resolved.studies)}
-    targets = workflow.dag_settings.targets
-    return telling.opening_text(GRAPH, {own.get(target, target) for target in targets})
+    return {own.get(target, target) for target in workflow.dag_settings.targets}
+
+
+def opening_text():
+    return telling.opening_text(GRAPH, own_targets())
+
+
+def refuse_what_cannot_run(targets):
+    try:
+        sources.refuse_what_cannot_run(GRAPH, targets)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None

@@ -17,7 +17,17 @@ from medrobust.data.registry import STANDIN, load_registry
 
 from tests import registered
 
-REGISTRY = load_registry()
+#: Data of a user's own, which no registry has.
+OWN = {
+    "own_table": {
+        "adapter": "csv_table",
+        "classes": ["ill", "well"],
+        "shape": [12],
+        "options": {"file": "table.csv", "label": "state"},
+    },
+    "own_images": {"adapter": "image_folders", "classes": ["ill", "well"], "shape": [3, 16, 16]},
+}
+REGISTRY = load_registry(entries=OWN)
 ARRAYS = [name for name, entry in REGISTRY.items() if entry.form == "arrays"]
 VOLUMES = [name for name, entry in REGISTRY.items() if entry.form == "volumes"]
 every = pytest.mark.parametrize("name", ADAPTERS)

@@ -54,6 +54,8 @@ def _run_command(arguments: Sequence[str] | None) -> None:
     text = run_logged(lambda: options.run(options, graph))
     if text is not None:
         print(text)
+    if options.exit_status:
+        sys.exit(options.exit_status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,11 +68,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="settings that replace those of config/config.yaml, as for snakemake",
     )
+    common.add_argument(
+        "--configfile",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files whose settings replace those of config/config.yaml, as for snakemake",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, run: Any, text: str, *names: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, parents=[common])
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, exit_status=0)
         for positional in names:
             command.add_argument(positional)
         if "study" in names:
@@ -86,6 +95,20 @@ def _parser() -> argparse.ArgumentParser:
     preflight.add_argument(
         "--quick", action="store_true", help="names and sizes only: read no file, ask no server"
     )
+    describe = add(
+        "describe", _describe, "print the entry of data of your own (CSV, images)", "path"
+    )
+    describe.add_argument("--label", help="column of the class: name, or number from 0 (CSV)")
+    describe.add_argument("--classes", nargs="+", help="classes in the order wanted")
+    describe.add_argument(
+        "--patient", help="column (CSV); `folder`, or a pattern of file names (images)"
+    )
+    describe.add_argument("--ignore", nargs="+", help="columns that are no features (CSV)")
+    describe.add_argument("--no-header", action="store_true", help="the first row is data (CSV)")
+    describe.add_argument("--separator", help="between two cells (CSV); default: a comma")
+    describe.add_argument("--scaling", help="columns, or together for signals (CSV)")
+    describe.add_argument("--size", type=int, help="width and height in pixels (images)")
+    describe.add_argument("--colour", help="grey or rgb (images)")
     add("picture", _picture, "print a picture (SVG) of what the selected studies run")
     add("overview", _overview, "write results/overview.html: what was found, over all runs there")
     add("config-reference", _config_reference, "print the text of config/README.md")
@@ -114,7 +137,10 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
             where=str(Path.cwd()),
             remedy="run this in the project's folder.",
         )
-    return overlaid(read_yaml("config/config.yaml") or {}, command_line_settings(options.config))
+    settings = read_yaml("config/config.yaml") or {}
+    for file in options.configfile:
+        settings = overlaid(settings, read_yaml(file) or {})
+    return overlaid(settings, command_line_settings(options.config))
 
 
 def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
@@ -158,7 +184,35 @@ def _plan(options: argparse.Namespace, graph: Graph) -> str:
 
 
 def _preflight(options: argparse.Namespace, graph: Graph) -> str:
-    return sources.preflight_text(graph, options.datasets, thorough=not options.quick)
+    text, can_run = sources.preflight_answer(
+        graph, tuple(options.datasets), thorough=not options.quick
+    )
+    options.exit_status = 0 if can_run else 1
+    return text
+
+
+def _describe(options: argparse.Namespace, graph: Graph) -> str:
+    from medrobust.experiment.describe import describe
+
+    names = ("label", "classes", "patient", "ignore", "separator", "scaling", "size", "colour")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.no_header:
+        given["header"] = False
+    if not Path(options.path).is_dir():
+        given = {
+            name: _columns(value) if name in _COLUMNS else value for name, value in given.items()
+        }
+    return describe(options.path, given, seed=graph.resolved.config.seed).removesuffix("\n")
+
+
+_COLUMNS = ("label", "patient", "ignore")
+
+
+def _columns(given: Any) -> Any:
+    """Returns a column given on the command line, or several: whole numbers are places."""
+    if isinstance(given, list):
+        return [_columns(one) for one in given]
+    return int(given) if given.lstrip("-").isdecimal() else given
 
 
 def _picture(options: argparse.Namespace, graph: Graph) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from medrobust.core.contract import Contract, Function
+from medrobust.core.contract import NO_RESULT, Contract, Function
 from medrobust.core.errors import InputError
 from medrobust.core.registry import entry_of
 
@@ -24,14 +24,19 @@ class Adapter(Contract):
             :class:`medrobust.data.prepared.volumes.VolumeSet`). ``options`` are plain values,
             ``source`` the name of a source or "standin", ``files`` the path of each raw file by its
             official name. Equal arguments give equal arrays.
+        own_entry: of an adapter for data of the user's own: ``(options, classes, shape) ->
+            {"options", "source"}``, plain values that an entry then need not say: its options with
+            what follows from the rest of it, and the source of its files.
     """
 
     form: Form = "arrays"
     adapt: Function
+    own_entry: Function | None = field(default=None, metadata=NO_RESULT)
 
     def check(self) -> None:
         """Refuses an unknown form."""
         self.require_functions("adapt")
+        self.require_functions("own_entry", optional=True)
         self.require(self.form in get_args(Form), f"form must be one of {get_args(Form)}")
 
 

@@ -17,8 +17,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from medrobust.core.errors import InputError
+from medrobust.core.registry import ADAPTERS, entry_of
 from medrobust.core.schema import Settings, checked, unknown_name
 from medrobust.core.yaml_files import read_yaml
+from medrobust.data.contract import Adapter
 
 RESERVED_SOURCES = ("auto", "standin", "subset")
 """Names with a meaning of their own: the automatic choice, generated stand-ins, a part."""
@@ -84,13 +86,15 @@ class RawTree(Settings):
 
     ``folder``: the one of the source's ``folders`` that holds them, where others hold files of the
     same names; it is then the first part of their names. ``beside``: a regular expression for names
-    that match the pattern too and are not counted (masks beside images).
+    that match the pattern too and are not counted (masks beside images). ``at_least``: there may be
+    more than ``count``, of a user's own files.
     """
 
     pattern: str
     count: Annotated[int, Field(gt=0)]
     folder: Name | None = None
     beside: str | None = None
+    at_least: bool = False
 
     _pattern_is_relative = field_validator("pattern")(_relative)
 
@@ -335,6 +339,7 @@ def load_registry(
     path: str | Path | None = None,
     checksums_dir: str | Path | None = None,
     own: str | Path = OWN_REGISTRY,
+    entries: Mapping[str, Any] | None = None,
 ) -> dict[str, DatasetEntry]:
     """Reads the data registry.
 
@@ -343,6 +348,7 @@ def load_registry(
         checksums_dir: where ``files_from`` lists lie; by default resources/checksums beside
             the folder of ``path``.
         own: a file whose entries count before those of ``path``; it need not exist.
+        entries: entries beside those of the files, of the same form (``own_datasets``).
 
     Returns:
         The entries by name, with ``files_from`` lists expanded into ``files``.
@@ -352,17 +358,65 @@ def load_registry(
     """
     path = Path(path) if path is not None else default_registry_path()
     folder = Path(checksums_dir) if checksums_dir else path.parent.parent / "resources/checksums"
-    entries = _entries(path, folder)
+    known = _entries(path, folder)
     own = Path(own)
     if own.is_file() and not own.samefile(path):
         lists = own.parent.parent / "resources/checksums"
-        entries |= _entries(own, lists if lists.is_dir() else folder)
-    return entries
+        known |= _entries(own, lists if lists.is_dir() else folder)
+    return known | _own_entries(entries or {}, known, folder)
 
 
 def _entries(path: Path, checksums_dir: Path) -> dict[str, DatasetEntry]:
     entries = checked(_File, read_yaml(path), file=str(path)).datasets
     return {name: _entry(name, entry, path, checksums_dir) for name, entry in entries.items()}
+
+
+OWN = "own"
+"""The one source of a user's own data."""
+
+
+def _own_entries(
+    own: Mapping[str, Any], known: Mapping[str, DatasetEntry], folder: Path
+) -> dict[str, DatasetEntry]:
+    place = "the configuration, key own_datasets"
+    twice = [name for name in own if name in known]
+    if twice:
+        raise InputError(
+            f"A data set {twice[0]!r} is there already.",
+            where=place,
+            remedy="choose another name.",
+        )
+    entries = checked(_File, {"datasets": dict(own)}, file=place).datasets
+    return {name: _entry(name, entry, Path(place), folder) for name, entry in entries.items()}
+
+
+def _with_own_defaults(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns an entry with what an adapter for data of the user's own makes of the rest of it."""
+    adapter = values.get("adapter")
+    if not isinstance(adapter, str) or adapter not in ADAPTERS or "sources" in values:
+        return values
+    own_entry = entry_of("adapter", adapter, Adapter).own_entry
+    if own_entry is None:
+        return values
+    parts = {key: values.get(key, kind()) for key, kind in _PARTS_OF_OWN.items()}
+    for key, kind in _PARTS_OF_OWN.items():
+        if not isinstance(parts[key], kind):
+            return values  # checking it says what is wrong
+    made = own_entry(parts["options"], parts["classes"], parts["shape"])
+    return {
+        "title": name,
+        "raw": name,
+        "input_range": [0.0, 1.0],
+        "counts": {},
+        "licence": "not stated",
+        "citation": ["none given: files of the user's own"],
+        **values,
+        "options": made["options"],
+        "sources": {OWN: made["source"]},
+    }
+
+
+_PARTS_OF_OWN: dict[str, type] = {"options": dict, "classes": list, "shape": list}
 
 
 def get_dataset(registry: Mapping[str, DatasetEntry], name: str) -> DatasetEntry:
@@ -383,6 +437,7 @@ def _entry(name: str, values: dict[str, Any], path: Path, checksums_dir: Path) -
             "The name of a data set is the key of its entry; remove `name`.",
             where=f"{path}, key {prefix}.name",
         )
+    values = _with_own_defaults(name, values)
     entry = checked(DatasetEntry, {"name": name, **values}, file=str(path), prefix=prefix)
     sources = {key: _expanded(source, checksums_dir) for key, source in entry.sources.items()}
     return entry.model_copy(update={"sources": sources})

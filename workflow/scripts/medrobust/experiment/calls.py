@@ -21,7 +21,7 @@ from medrobust.data.registry import STANDIN
 from medrobust.experiment import captions, codes
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.experiment.codehash import code_hash
-from medrobust.experiment.config import Attack, Model, Study
+from medrobust.experiment.config import Attack, Model, Study, choosers
 from medrobust.experiment.entries import entries_of, entry_files
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import (
@@ -260,7 +260,7 @@ def _choose_cohort(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str,
         )
     # Every replicate attacks the same points.
     cell = Cell(work.run, work.study, work.dataset, work.source, int(work.fold))
-    models = list(study.cohort.models)
+    models = choosers(study, work.dataset)
     files = [graph.evaluation(cell, model, "clean.parquet") for model in models]
     return {"predictions": files}, {
         "models": models,
@@ -582,13 +582,14 @@ def _model(graph: Graph, work: Any) -> Model:
     if work.model not in graph.models(work.study, work.dataset):
         known = "is not trained on" if work.model in models else "is unknown; asked for on"
         raise InputError(f"The model {work.model!r} {known} {work.dataset}.")
-    if work.model not in graph.trained(_cell(work)):
+    trained = graph.trained(_cell(work))
+    if work.model not in trained:
         trainings = models[work.model].replicates
         raise InputError(
             f"The model {work.model!r} has {trainings} trainings (models.{work.model}.replicates), "
             f"numbered from 0; replicate {work.replicate} was asked for."
         )
-    return models[work.model]
+    return trained[work.model]
 
 
 def _attack_of(graph: Graph, work: Any) -> Attack:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from medrobust.data.registry import STANDIN
-from medrobust.experiment.config import Attack
+from medrobust.experiment.config import Attack, choosers
 from medrobust.experiment.entries import cells_of_artefact
+from medrobust.experiment.fitting import lowered_text
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.sources import NOT_IN_CAPTIONS, changed_settings
 from medrobust.reporting.catalogue import Artefact
@@ -28,7 +29,7 @@ def run_facts(graph: Graph, study: str) -> dict[str, Any]:
         "seed": config.seed,
         "config_hash": graph.study_hash(study),
         "command": f"{study}{settings}",
-        "unlike_the_paper": graph.resolved.unlike_the_paper(study),
+        "unlike_the_paper": _unlike(graph, study),
         "drawn_from": config.records_from or "",
     }
 
@@ -42,7 +43,7 @@ def about(graph: Graph, study: str) -> dict[str, Any]:
         for name, setting in settings.datasets.items()
     )
     named = "; ".join(_attack_in_words(attack) for attack in settings.attacks.values())
-    unlike = graph.resolved.unlike_the_paper(study)
+    unlike = _unlike(graph, study)
     return {
         "scale": config.scale,
         "scale_text": f"{graph.resolved.scale.description} {unlike}".strip(),
@@ -51,6 +52,12 @@ def about(graph: Graph, study: str) -> dict[str, Any]:
         "attack": f"{named}, {cohort_rule(graph, study)}",
         "synthetic": STANDIN in graph.sources.values(),
     }
+
+
+def _unlike(graph: Graph, study: str) -> str:
+    """Returns in words in what a run differs from the study's file."""
+    lowered = lowered_text(graph.study(study), graph.registry)
+    return f"{graph.resolved.unlike_the_paper(study)} {lowered}".strip()
 
 
 def _amounts(graph: Graph, study: str, dataset: str) -> str:
@@ -80,7 +87,13 @@ def cohort_rule(graph: Graph, study: str) -> str:
     if settings.cohort.select == "random":
         return "on test points drawn at random"
     names = [settings.models[model].label for model in settings.cohort.models]
-    return f"on test points that all of {', '.join(names)} classify correctly"
+    rule = f"on test points that all of {', '.join(names)} classify correctly"
+    fewer = []
+    for dataset in settings.datasets:
+        there = choosers(settings, dataset)
+        missing = [settings.models[m].label for m in settings.cohort.models if m not in there]
+        fewer += [f"{dataset}: without {', '.join(missing)}"] if missing else []
+    return f"{rule} ({'; '.join(fewer)})" if fewer else rule
 
 
 def first_attack(graph: Graph, study: str) -> dict[str, Any]:

@@ -74,6 +74,10 @@ class Config(Settings):
     compute_threads: int = Field(
         default=1, ge=1, description="threads inside one job; results can differ in the last bit"
     )
+    own_datasets: dict[str, Any] = Field(
+        default={},
+        description="data sets of your own, in the form of config/datasets.yaml (docs/data.md)",
+    )
     raw_dir: str | None = Field(
         default=None, description="folder with `<dataset>/` sub-folders of raw files you have"
     )
@@ -137,6 +141,11 @@ class StudyDataset(Settings):
     )
     protocol: Literal["code", "text"] | None = Field(
         default=None, description="the one protocol that uses it; null: both"
+    )
+    without: list[str] = Field(
+        default=[],
+        description="models of the study that are not trained on it, such as a network for longer "
+        "signals; where it is not one of the paper's also models that choose its cohort",
     )
     extra: bool = Field(default=False, description="not in the paper; run with include_extras")
 
@@ -273,6 +282,22 @@ class Study(Settings):
     )
 
 
+def trained_on(study: Study, dataset: str) -> dict[str, Model]:
+    """Returns the models of a study that are trained on a data set, as its file describes them."""
+    without = study.datasets[dataset].without
+    return {
+        name: model
+        for name, model in study.models.items()
+        if name not in without and (model.datasets is None or dataset in model.datasets)
+    }
+
+
+def choosers(study: Study, dataset: str) -> list[str]:
+    """Returns the models that choose the cohort of a data set: of ``cohort.models`` those there."""
+    known = trained_on(study, dataset)
+    return [name for name in study.cohort.models if name in known] if study.cohort else []
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Everything a run needs to know, checked.
@@ -370,7 +395,11 @@ def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> 
         for name in overlay:
             if name not in known:
                 raise unknown_name("study", name, known, where=place)
-    registry = load_registry(root / "config/datasets.yaml", own=here / "config/datasets.yaml")
+    registry = load_registry(
+        root / "config/datasets.yaml",
+        own=here / "config/datasets.yaml",
+        entries=config.own_datasets,
+    )
     _check_sources(config, scale, registry)
     also = named_datasets(config.also_prepare, registry)
     _check_known(also, registry)
@@ -388,6 +417,10 @@ def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> 
     for name in ("seed", "compute_threads"):
         if getattr(config, name) != getattr(defaults, name):
             changed[name] = getattr(config, name)
+    without = {name: _without_choosers(study, config) for name, study in whole.items()}
+    if any(without.values()):
+        # Other points are attacked then.
+        changed["cohort_without"] = {name: left for name, left in without.items() if left}
     if changed:
         # Other results must neither overwrite nor be taken for the scale's own.
         run += "-" + sha256_of_json(changed)[:6]
@@ -585,20 +618,23 @@ def with_parts(
 ) -> Study:
     """Returns a study with these parts only, by their names.
 
-    Models of other data sets go too, and attacks on other models.
+    Models of other data sets go too, attacks on other models, and models from the list of those
+    that choose a cohort.
     """
-    kept = {
-        name: model
-        for name, model in study.models.items()
-        if name in models and (model.datasets is None or set(model.datasets) & set(datasets))
-    }
+    trained = {name for dataset in datasets for name in trained_on(study, dataset)}
+    kept = {n: model for n, model in study.models.items() if n in models and n in trained}
     aimed = {}
     for name, attack in study.attacks.items():
         aim = attack.models and [model for model in attack.models if model in kept]
         if name in attacks and aim != []:
             aimed[name] = attack.model_copy(update={"models": aim})
     used = {name: use for name, use in study.datasets.items() if name in datasets}
-    return study.model_copy(update={"datasets": used, "models": kept, "attacks": aimed})
+    cohort = study.cohort
+    if cohort is not None:
+        there = [name for name in cohort.models if name in kept]
+        cohort = cohort.model_copy(update={"models": there})
+    parts = {"datasets": used, "models": kept, "attacks": aimed, "cohort": cohort}
+    return study.model_copy(update=parts)
 
 
 Part = TypeVar("Part", StudyDataset, Model)
@@ -634,13 +670,16 @@ def _check_selection(
             place = f"config/config.yaml, key {key}"
             raise unknown_name("data set, model or attack", name, sorted(known), where=place)
     for study_name, study in studies.items():
-        named = study.cohort.models if study.cohort is not None else []
-        left_out = [name for name in named if name not in study.models]
-        if left_out:
+        of_paper = [name for name, use in study.datasets.items() if use.published_name]
+        left_out = _without_choosers(whole[study_name], config)
+        if left_out and of_paper:
             raise InputError(
-                f"The model {left_out[0]!r} of {study_name} chooses the points to attack.",
+                f"The model {left_out[0]!r} of {study_name} chooses the points to attack, also "
+                f"those of {', '.join(of_paper)}, whose numbers are held against print.",
                 where="config/config.yaml, key leave_out",
-                remedy="leave out data sets, or models that `cohort.models` does not name.",
+                remedy="leave out models that `cohort.models` does not name; or, to leave it out "
+                f"on other data sets alone, also {', '.join(of_paper)}, or set `without: "
+                f"[{left_out[0]}]` under these data sets in the study's file.",
             )
         parts = {"data set": study.datasets, "model": study.models, "attack": study.attacks}
         for what, left in parts.items():
@@ -650,6 +689,20 @@ def _check_selection(
                     where="config/config.yaml, key leave_out",
                     remedy="leave out fewer, or select other studies.",
                 )
+        for dataset in study.datasets if study.cohort is not None else ():
+            if not choosers(study, dataset):
+                raise InputError(
+                    f"No model is left to choose the points of {dataset} that are attacked: "
+                    f"{study_name} names {', '.join(whole[study_name].cohort.models)}.",
+                    where="config/config.yaml, key leave_out",
+                    remedy="leave one of them in, or name others under `cohort.models`.",
+                )
+
+
+def _without_choosers(study: Study, config: Config) -> list[str]:
+    """Returns the models that choose a study's cohort and are left out by the user."""
+    named = study.cohort.models if study.cohort is not None else []
+    return [name for name in named if name in config.leave_out]
 
 
 def _of_protocol(
@@ -710,11 +763,15 @@ def _check_names(
                 remedy=_FILLED_BY[artefact],
             )
     for dataset, use in study.datasets.items():
+        for model_name in use.without:
+            if model_name not in study.models:
+                where = f"{file}, key datasets.{dataset}.without"
+                raise unknown_name("model", model_name, study.models, where=where)
         if dataset not in registry:
             raise unknown_name("data set", dataset, sorted(registry), where=f"{file}, key datasets")
         test = scale.standin.test if scale.standin else registry[dataset].official_rows("test")
         if use.points is not None:
-            _check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
+            check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
 
 
 _FILLED_BY = {
@@ -745,6 +802,15 @@ def _check_cohort(study: Study, file: str) -> None:
                 where=f"{file}, key datasets.{dataset}.points",
                 remedy="set a number of points.",
             )
+    for dataset, use in study.datasets.items():
+        chooses = [name for name in use.without if name in study.cohort.models]
+        if chooses and use.published_name is not None:
+            raise InputError(
+                f"The model {chooses[0]!r} chooses the points of {dataset}, whose numbers are held "
+                "against print.",
+                where=f"{file}, key datasets.{dataset}.without",
+                remedy="leave it out on data sets without `published_name` alone.",
+            )
     for model_name in study.cohort.models:
         if model_name not in study.models:
             raise unknown_name(
@@ -759,7 +825,7 @@ def _check_cohort(study: Study, file: str) -> None:
             )
 
 
-def _check_points(dataset: str, points: int, most: int, place: str) -> None:
+def check_points(dataset: str, points: int, most: int, place: str) -> None:
     """Refuses more points than the test split holds, before any work starts."""
     if most and points > most:
         raise InputError(

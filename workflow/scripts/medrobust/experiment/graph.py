@@ -16,7 +16,8 @@ from medrobust.core.io import sha256_of_json
 from medrobust.data.registry import STANDIN, DatasetEntry, fold_rows
 from medrobust.experiment import costs
 from medrobust.experiment.catalogue import artefacts_of
-from medrobust.experiment.config import Attack, Model, Resolved, Study
+from medrobust.experiment.config import Attack, Model, Resolved, Study, trained_on
+from medrobust.experiment.fitting import fitted
 from medrobust.experiment.layout import (
     EVALUATIONS,
     FOLD,
@@ -72,13 +73,14 @@ class Graph:
         known = self.registry[dataset].folds
         return min(known, self.study(study).datasets[dataset].folds or known)
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019, a graph lives as long as its process
     def models(self, study: str, dataset: str) -> dict[str, Model]:
-        """Returns the models that are trained on a data set."""
-        return {
-            name: model
-            for name, model in self.study(study).models.items()
-            if model.datasets is None or dataset in model.datasets
-        }
+        """Returns the models that are trained on a data set, with the settings they have there."""
+        settings, entry = self.study(study), self.registry[dataset]
+        known = trained_on(settings, dataset)
+        if settings.datasets[dataset].published_name is not None:
+            return known  # as in the study's file, or refused
+        return {name: fitted(model, entry) for name, model in known.items()}
 
     def trained(self, cell: Cell) -> dict[str, Model]:
         """Returns the models that are trained in a cell: some may have fewer replicates."""
@@ -166,7 +168,7 @@ class Graph:
         n_classes = len(self.registry[dataset].classes)
         return member_ranges(self.study(study).models[model], n_classes)[-1][1] + 1
 
-    @functools.lru_cache(maxsize=1024)  # noqa: B019, a graph lives as long as its process
+    @functools.lru_cache(maxsize=1024)  # noqa: B019
     def queries_per_point(self, study: str, attack: str) -> int:
         """Returns :func:`medrobust.experiment.costs.queries_per_point` of an attack of a study."""
         return costs.queries_per_point(self.study(study).attacks[attack])
@@ -218,7 +220,11 @@ class Graph:
 
     def study_hash(self, study: str) -> str:
         """Returns the hash of a study's settings, protocol and scale applied."""
-        return sha256_of_json(self.study(study).model_dump())[:16]
+        settings = self.study(study).model_dump()
+        for use in settings["datasets"].values():
+            if not use["without"]:
+                del use["without"]  # a key that came later: nothing of it is used
+        return sha256_of_json(settings)[:16]
 
     def artefacts(self, study: str) -> list[str]:
         """Returns the main file of every table and figure of a study."""

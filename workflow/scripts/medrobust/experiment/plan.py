@@ -23,6 +23,7 @@ from medrobust.experiment.catalogue import parts_of
 from medrobust.experiment.config import Model
 from medrobust.experiment.costs import query_seconds, training_unit_seconds
 from medrobust.experiment.entries import knowledge_jobs
+from medrobust.experiment.fitting import lowered_text
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
@@ -103,7 +104,12 @@ def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
     head = f"Plan of the run {graph.resolved.run} ({how}); finished jobs are not taken off:"
     left_out = [f"left out, its data cannot be had: {name}" for name in graph.skipped]
     also = [f"also prepared: {text}" for text in _also_prepared(graph)]
-    return "\n".join([head, *lines, *also, *left_out])
+    lowered = [
+        f"lowered to what the data hold: {text}"
+        for study in graph.resolved.studies.values()
+        if (text := lowered_text(study, graph.registry))
+    ]
+    return "\n".join([head, *lines, *lowered, *also, *left_out])
 
 
 def _also_prepared(graph: Graph) -> list[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,8 @@ from typing import Literal
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.machine import conda_found, snakemake_command
-from medrobust.data.fetching.at_hand import wrong_files
+from medrobust.core.words import counted
+from medrobust.data.fetching.at_hand import needs_each, wrong_files
 from medrobust.data.fetching.fetch import (
     Located,
     addresses,
@@ -46,9 +49,11 @@ from medrobust.data.fetching.transfer import (
     free_bytes,
     megabytes,
 )
-from medrobust.data.fetching.unused import unused_files
+from medrobust.data.fetching.unused import empty_files, unused_files
 from medrobust.data.prepared.raw_files import AGAIN, differing
-from medrobust.data.registry import STANDIN, Content, DatasetEntry, Source, get_dataset
+from medrobust.data.registry import OWN, STANDIN, Content, DatasetEntry, Source, get_dataset
+from medrobust.data.try_out import raw_names, try_out
+from medrobust.experiment.config import check_points
 
 PACKAGES = (
     "adversarial-robustness-toolbox",
@@ -108,6 +113,8 @@ def preflight(
     manifests: Mapping[str, Path] | None = None,
     free: Callable[[Path], int] = free_bytes,
     settings: TransferSettings | None = None,
+    points: Mapping[tuple[str, str], int] | None = None,
+    seed: int = 0,
 ) -> list[PreflightItem]:
     """Looks at what the selected studies need.
 
@@ -128,6 +135,9 @@ def preflight(
             must still be those that it tells of (by size; with ``check_files`` by SHA-256).
         free: free bytes of a folder's file system.
         settings: timeouts of the network check.
+        points: (study, data set) -> the points that it attacks; held against the test rows of data
+            of the user's own, which are read with ``check_files``.
+        seed: root seed, of the split of these.
     """
     inspection = _Inspection(
         registry,
@@ -138,6 +148,8 @@ def preflight(
         check_files,
         manifests or {},
         settings,
+        points or {},
+        seed,
     )
     items = [item for study, pairs in studies.items() for item in inspection.study(study, pairs)]
     items += _unused_raw_dirs(raw_dirs, download_dir)
@@ -216,6 +228,8 @@ class _Inspection:
         check_files: bool,
         manifests: Mapping[str, Path],
         settings: TransferSettings | None,
+        points: Mapping[tuple[str, str], int],
+        seed: int,
     ) -> None:
         self.registry = registry
         self.folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
@@ -227,6 +241,8 @@ class _Inspection:
         self.arrays: dict[str, int] = {}
         self._answers: dict[str, str | InputError] = {}
         self._wrong: dict[tuple[str, ...], list[str]] = {}
+        self._own: dict[tuple[str, str], InputError | dict[str, dict[str, int]]] = {}
+        self.points, self.seed = points, seed
 
     def study(self, study: str, pairs: Sequence[tuple[str, str]]) -> Iterator[PreflightItem]:
         for name, setting in dict.fromkeys(pairs):
@@ -257,12 +273,19 @@ class _Inspection:
             yield PreflightItem("action", study, subject, _OTHER + _listed(replaced), AGAIN)
         elif located.complete:
             yield PreflightItem("ready", study, subject, _at_hand(located))
+            yield from self._readable(study, subject, dataset, located)
+        elif self.allow_subset and located.anything and needs_each(source):
+            text = f"{_at_hand(located)}{_lacking(located)}; none of them can be done without"
+            yield PreflightItem("action", study, subject, text, _NO_PART)
         elif self.allow_subset and located.anything:
             yield PreflightItem("note", study, subject, _at_hand(located) + _lacking(located))
         else:
             yield from self._to_fetch(study, subject, dataset, source, located, reason)
         if located.missing:
             yield from self._not_used(study, subject, dataset, located)
+        elif self.check_files and source.kind != "generated":
+            for text in empty_files(dataset, self.folders, list(self.registry.values())):
+                yield PreflightItem("note", study, subject, text)
         if self._prepared(name) and (replaced := self._replaced(name, prepared=True)):
             text = f"the arrays in {self.manifests[name].parent} are made of other files than are "
             text += f"there now, and stay as they are:{_listed(replaced)}"
@@ -275,6 +298,42 @@ class _Inspection:
             remedy = f"for the release's own rows: source {' or '.join(others)}" if others else ""
             yield PreflightItem("note", study, subject, text, remedy)
 
+    def _readable(
+        self, study: str, subject: str, dataset: DatasetEntry, located: Located
+    ) -> Iterator[PreflightItem]:
+        """Reads data of the user's own as preparing will: nobody has read them before."""
+        if OWN not in dataset.sources or located.source is not dataset.sources[OWN]:
+            return
+        if not self.check_files:
+            return
+        key = ("own", dataset.name)
+        if key not in self._own:
+            try:
+                self._own[key] = try_out(dataset, raw_names(located), seed=self.seed)
+            except InputError as error:
+                self._own[key] = error
+            except ModuleNotFoundError as error:
+                text = f"cannot be read here without {error.name}; preparing will say what it finds"
+                yield PreflightItem("note", study, subject, text)
+                return
+        result = self._own[key]
+        try:
+            if isinstance(result, InputError):
+                raise result
+            test = sum(result["test"].values())
+            points = self.points.get((study, dataset.name))
+            if points is not None:
+                check_points(dataset.name, points, test, f"study {study}")
+        except InputError as error:
+            yield _action(study, subject, error)
+            return
+        parts = "; ".join(
+            f"{split} {', '.join(f'{name} {n:,}' for name, n in counts.items())}"
+            for split, counts in result.items()
+            if split != "all"
+        )
+        yield PreflightItem("ready", study, subject, f"can be read: {parts}")
+
     def _not_used(
         self, study: str, subject: str, dataset: DatasetEntry, located: Located
     ) -> Iterator[PreflightItem]:
@@ -283,8 +342,8 @@ class _Inspection:
         if at_hand and located.archive is None and not self.allow_subset:
             text = _at_hand(located) + _lacking(located)
             # Of a few named files, such as images and their labels, each is needed.
-            parts = located.source.trees or located.source.kind == "physionet"
-            remedy = "`allow_subset: true` uses a part" if parts else _BESIDE
+            whole = needs_each(located.source)
+            remedy = _BESIDE if whole else "`allow_subset: true` uses a part"
             yield PreflightItem("note", study, subject, text, remedy)
         for text in unused_files(dataset, self.folders, list(self.registry.values())):
             yield PreflightItem("note", study, subject, text)
@@ -362,6 +421,10 @@ class _Inspection:
 
 
 _OTHER = "there are other files than those that were looked for before, recorded in raw.json:"
+_NO_PART = (
+    "put the missing files beside it, or set `allow_subset: false`: what is missing is then "
+    "downloaded, or asked for"
+)
 _REPLACE = "replace them, or move them away: what is missing is then downloaded, or asked for"
 
 
@@ -380,8 +443,8 @@ def _at_hand(located: Located) -> str:
     if located.missing and located.archive is not None:
         return f"found {located.archive} (it will be unpacked)"
     folders = sorted({path.parent.as_posix() for path in paths})
-    more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
-    return f"found {len(paths)} files in {folders[0]}{more}{_renamed(located)}"
+    more = f" and {counted(len(folders) - 1, 'more folder', 'more folders')}" if folders[1:] else ""
+    return f"found {counted(len(paths), 'file', 'files')} in {folders[0]}{more}{_renamed(located)}"
 
 
 def _renamed(located: Located) -> str:
@@ -507,6 +570,36 @@ def _disk(
             yield PreflightItem("action", "", "disk", text, remedy)
         else:
             yield PreflightItem("ready", "", "disk", text)
+
+
+def no_gpu(studies: Sequence[str]) -> list[PreflightItem]:
+    """Returns what stands in the way of studies that are to compute on a GPU: none that works."""
+    if not studies:
+        return []
+    state = gpu_state()
+    if state == "usable":
+        return [PreflightItem("ready", study, "device", "a GPU is there") for study in studies]
+    if state == "unknown":
+        text = "PyTorch is not installed here, so whether there is a usable GPU cannot be told"
+        return [PreflightItem("note", study, "device", text) for study in studies]
+    text = "the configuration asks for a CUDA device and PyTorch finds none"
+    remedy = "set `device: cpu` (or auto), or install a CUDA build of PyTorch; for a cluster, look "
+    remedy += "on a machine that has a GPU"
+    return [PreflightItem("action", study, "device", text, remedy) for study in studies]
+
+
+_ASKS_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
+
+
+def gpu_state() -> Literal["usable", "none", "unknown"]:
+    """Returns whether PyTorch finds a CUDA device; asked in a process of its own.
+
+    The driver of a run need not have PyTorch, and one that started CUDA would hold the device.
+    """
+    if not _installed("torch"):
+        return "unknown"
+    asked = subprocess.run([sys.executable, "-c", _ASKS_TORCH], capture_output=True, check=False)
+    return "usable" if asked.returncode == 0 else "none"
 
 
 def _existing(folder: Path) -> Path:

@@ -51,15 +51,21 @@ def config_reference() -> str:
         ("adapter", ADAPTERS),
     ):
         for name in names:
-            spec = entry_of(kind, name).spec
-            parts.append(_section(f"## {kind}: {name}", spec))
+            entry = entry_of(kind, name)
+            spec, most = entry.spec, getattr(entry, "most", None)
+            bounded = frozenset(most((1,))) if most is not None else frozenset()
+            parts.append(_section(f"## {kind}: {name}", spec, bounded))
             for key, field in spec.model_fields.items():
                 if own := settings_in(field.annotation):
                     parts.append(_section(f"### {kind}: {name}, key {key}", own))
     return "\n".join(parts)
 
 
-def _section(title: str, model: type[Settings]) -> str:
+#: What is said of numbers that hang on how many values a point has.
+_BOUNDED = "at most the values of a point, to which it is lowered on data sets that no paper has"
+
+
+def _section(title: str, model: type[Settings], bounded: frozenset[str] = frozenset()) -> str:
     lines = [title, "", (model.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), ""]
     if not model.model_fields:
         return "\n".join([*lines[:-1], ""])
@@ -68,6 +74,8 @@ def _section(title: str, model: type[Settings]) -> str:
         value = field.get_default(call_default_factory=True)
         default = "required" if field.is_required() else f"`{_shown(value)}`"
         limits = _limits(field.metadata)
+        if name in bounded:
+            limits = f"{limits}; {_BOUNDED}" if limits else _BOUNDED
         meaning = _cell((field.description or "") + (f" ({limits})" if limits else ""))
         lines.append(f"| `{name}` | {_cell(_type(field.annotation))} | {default} | {meaning} |")
     return "\n".join([*lines, ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -22,8 +23,10 @@ from medrobust.experiment.committed import (
     study_of_records,
 )
 from medrobust.experiment.config import Config, Resolved, named_datasets, resolve
+from medrobust.experiment.fitting import check_fit
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import DATA, RAW, SUBSET
+from medrobust.models.contract import architecture_of
 
 
 def build_graph(values: Mapping[str, Any], root: Path, here: Path | None = None) -> Graph:
@@ -42,6 +45,7 @@ def build_graph(values: Mapping[str, Any], root: Path, here: Path | None = None)
     resolved = resolve(values, root, here)
     if resolved.config.records_from is not None:
         resolved = as_committed(study_of_records(resolved), values)
+    check_fit(resolved)
     config = resolved.config
     raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
     if config.raw_dir and not raw_dirs[0].is_dir():
@@ -188,6 +192,13 @@ def _preflight(
         check_network=thorough,
         check_files=thorough,
         manifests=manifests,
+        points={
+            (name, dataset): use.points
+            for name, study in resolved.studies.items()
+            for dataset, use in study.datasets.items()
+            if use.points is not None
+        },
+        seed=resolved.config.seed,
     )
 
 
@@ -205,6 +216,7 @@ NOT_IN_CAPTIONS = (
     "records_from",
     "studies",
     "also_prepare",
+    "own_datasets",
 )
 
 
@@ -219,17 +231,23 @@ def changed_settings(config: Config, without: Sequence[str] = ()) -> str:
     changed = {
         name: getattr(config, name)
         for name in Config.model_fields
-        if name not in without and getattr(config, name) != getattr(defaults, name)
+        if name not in (*without, "own_datasets")
+        and getattr(config, name) != getattr(defaults, name)
     }
     words = [
         f"{name}={json.dumps(value) if isinstance(value, dict | list) else value}"
         for name, value in changed.items()
     ]
-    return " --config " + " ".join(shlex.quote(word) for word in words) if words else ""
+    text = " --config " + " ".join(shlex.quote(word) for word in words) if words else ""
+    # An entry is too long for a command line, and comes from a file of the user's.
+    return f"{text} --configfile YOUR_FILE.yaml" if config.own_datasets else text
 
 
-def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool = False) -> str:
-    """Returns what is still needed, and the command that can be run now.
+@functools.lru_cache(maxsize=16)
+def preflight_answer(
+    graph: Graph, datasets: tuple[str, ...] = (), *, thorough: bool = False
+) -> tuple[str, bool]:
+    """Returns what is still needed with the command that can be run now, and whether all can run.
 
     Args:
         graph: of the configuration.
@@ -240,7 +258,7 @@ def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool
     Raises:
         InputError: the registry has no such data set.
     """
-    from medrobust.experiment.preflight import format_preflight
+    from medrobust.experiment.preflight import format_preflight, no_gpu, runnable
 
     resolved = graph.resolved
     names = named_datasets(datasets, graph.registry) if datasets else also_prepared(resolved)
@@ -250,10 +268,47 @@ def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool
     wanted |= {name: [name] for name in names}
     manifests = _manifests(graph, {name for names in wanted.values() for name in names})
     items = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough, manifests=manifests)
+    if not datasets:
+        items += no_gpu(_computing_on_gpu(graph))
     settings = changed_settings(
         resolved.config, without=["also_prepare", "studies"] if datasets else []
     )
-    return format_preflight(items, list(wanted), settings=settings, targets=_cards(graph, names))
+    text = format_preflight(items, list(wanted), settings=settings, targets=_cards(graph, names))
+    can_run = runnable(items, list(wanted))
+    # What is left out (on_missing_data: skip) stands in the way of nothing, unless it is all.
+    needed = set(wanted) - set(graph.skipped) or set(wanted)
+    return text, needed <= set(can_run)
+
+
+def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool = False) -> str:
+    """Returns the text of :func:`preflight_answer`."""
+    return preflight_answer(graph, tuple(datasets), thorough=thorough)[0]
+
+
+def refuse_what_cannot_run(graph: Graph, targets: Collection[str]) -> None:
+    """Raises an InputError where ``preflight`` was asked for and something cannot run.
+
+    Its text, which says what and why, has been printed; the exit status is for scripts.
+    """
+    if "preflight" in targets and not preflight_answer(graph, thorough=True)[1]:
+        raise InputError(
+            "Not all that is selected can run.",
+            where="preflight",
+            remedy="see TO DO above.",
+        )
+
+
+def _computing_on_gpu(graph: Graph) -> list[str]:
+    """Returns the studies of which something computes on a GPU, if the configuration says so."""
+    if graph.resolved.config.device != "cuda" or graph.resolved.config.records_from is not None:
+        return []
+    return [
+        name
+        for name, study in graph.resolved.studies.items()
+        if any(
+            architecture_of(model.architecture["name"]).uses_gpu for model in study.models.values()
+        )
+    ]
 
 
 def _manifests(graph: Graph, datasets: Collection[str]) -> dict[str, Path]:

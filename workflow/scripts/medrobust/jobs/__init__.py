@@ -12,8 +12,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Settings that a job reads from the configuration, because they change no result.
-CIRCUMSTANCES = ("device", "raw_dir", "allow_subset")
+#: Settings that a job reads from the configuration, because they change no result; what of an own
+#: data set does is in the parameter ``definition``.
+CIRCUMSTANCES = ("device", "raw_dir", "allow_subset", "own_datasets")
 
 JOBS: dict[str, str] = {
     "fetch": "medrobust.jobs.data",
@@ -63,4 +64,5 @@ def circumstances_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "device": config.get("device") or "auto",
         "raw_dir": config.get("raw_dir"),
         "allow_subset": str(config.get("allow_subset")).lower() == "true",
+        "own_datasets": config.get("own_datasets") or {},
     }

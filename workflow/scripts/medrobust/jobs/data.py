@@ -8,7 +8,7 @@ from typing import Any
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.data.registry import DatasetEntry, get_dataset, load_registry
+from medrobust.data.registry import OWN, DatasetEntry, get_dataset, load_registry
 
 RAW = Path("resources/raw")
 SUBSET = "subset"
@@ -21,6 +21,7 @@ def fetch(
     raw_dir: str | None,
     allow_subset: bool,
     manifest: str,
+    own_datasets: Mapping[str, Any] | None = None,
 ) -> None:
     """Finds or downloads the raw files of a data set and writes which they are.
 
@@ -30,10 +31,11 @@ def fetch(
         raw_dir: folder that may hold the files already, searched first and never changed.
         allow_subset: accept an incomplete release.
         manifest: JSON file to write: names, paths, sizes, SHA-256.
+        own_datasets: entries beside those of the registry.
     """
     from medrobust.data.fetching.fetch import locate_or_fetch, write_manifest
 
-    registry = load_registry()
+    registry = load_registry(entries=own_datasets)
     entry = get_dataset(registry, dataset)
     located = locate_or_fetch(
         entry,
@@ -57,6 +59,7 @@ def prepare(
     allow_subset: bool,
     processes: int,
     manifest: str | None = None,
+    own_datasets: Mapping[str, Any] | None = None,
 ) -> None:
     """Turns raw files (or a generator) into arrays, split and card.
 
@@ -70,8 +73,11 @@ def prepare(
         standin: sizes of a stand-in (``train``, ``test``), else None.
         allow_subset: accept an incomplete release.
         processes: processes that read records side by side.
+        own_datasets: entries beside those of the registry.
     """
-    entry = get_dataset(load_registry(), dataset)
+    from medrobust.data.sets.engine.own_data import check_stated
+
+    entry = get_dataset(load_registry(entries=own_datasets), dataset)
     options = dict(entry.options)
     if entry.form == "volumes":
         from medrobust.data.prepared.prepare_volumes import prepare_volumes as prepare_dataset
@@ -91,6 +97,12 @@ def prepare(
         allow_subset=allow_subset,
         processes=processes,
     )
+    if source == OWN:
+        try:
+            check_stated(dataset, card["counts"]["found"]["fold0"], entry.counts.official)
+        except InputError:
+            (Path(out_dir) / "card.json").unlink()
+            raise
     if card["source"] == SUBSET != label:
         # Without its card the folder is no data set.
         (Path(out_dir) / "card.json").unlink()
@@ -116,6 +128,8 @@ def _manifest(dataset: str, path: str) -> dict[str, Any]:
 def _facts(entry: DatasetEntry, source: str) -> dict[str, Any]:
     """Returns what a card states of the release."""
     known = entry.sources.get(source)
+    # There is no release of a user's own data: what the entry says of it is checked apart.
+    released = source != OWN and (known is None or known.same_rows)
     return {
         "title": entry.title,
         "citation": list(entry.citation),
@@ -123,7 +137,7 @@ def _facts(entry: DatasetEntry, source: str) -> dict[str, Any]:
         "version": known.version if known else None,
         "class_names": list(entry.classes),
         "shape": list(entry.shape),
-        "official": entry.counts.official if known is None or known.same_rows else {},
+        "official": entry.counts.official if released else {},
         "paper": entry.counts.paper,
         "folds": entry.folds,
     }

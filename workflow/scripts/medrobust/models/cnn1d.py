@@ -108,6 +108,11 @@ def member_scores(
     return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)
 
 
+def fits(spec: Spec, shape: tuple[int, ...], n_classes: int) -> None:
+    """Raises an InputError for points that are no signals, or too short for the pooling."""
+    _pooled_length(shape)
+
+
 def _pooled_length(shape: tuple[int, ...]) -> int:
     """Returns how many samples of a signal of ``shape`` are left after all pooling."""
     length = shape[0] // int(np.prod(POOLS)) if len(shape) == 1 else 0
@@ -148,4 +153,5 @@ ARCHITECTURE = Architecture(
     forward=forward,
     members_apart=True,
     gradient_block=64,
+    fits=fits,
 )

@@ -53,6 +53,9 @@ class Architecture(Contract):
         has_gradients: whether ``forward`` can be differentiated with respect to the points.
         gradient_block: rows of a gradient pass, if those of :mod:`medrobust.models.gradients` are
             too many.
+        fits: ``(spec, shape, n_classes)``: raises an InputError where points of a shape, or so many
+            classes, are not for it, before any work. What is not given takes all. Training
+            refuses the same in the same words, so it shapes no result.
         step_seconds: for the plan: seconds that a plain training step of one member takes for a
             point, on one core, by any method that has not measured its own.
     """
@@ -80,12 +83,14 @@ class Architecture(Contract):
     has_gradients: bool = True
     gradient_block: int | None = None
 
+    fits: Function | None = field(default=None, metadata=NO_RESULT)
     step_seconds: float | None = field(default=None, metadata=NO_RESULT)
 
     def check(self) -> None:
         """Refuses functions without those that they belong to."""
         self.require(self.scores in get_args(Scores), f"scores must be one of {get_args(Scores)}")
         self.require_functions("concatenate", "member_scores")
+        self.require_functions("fits", optional=True)
         stack = ("initial_parameters", "forward")
         one = ("logits", "logits_and_pattern", "pull_back")
         of_stack = ("training_forward", "after_step", "momentum_epoch")

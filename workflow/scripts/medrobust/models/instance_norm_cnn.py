@@ -151,6 +151,11 @@ def member_scores(
     return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)
 
 
+def fits(spec: Spec, shape: tuple[int, ...], n_classes: int) -> None:
+    """Raises an InputError for points that are no square images, or too small."""
+    _last_side(spec, shape)
+
+
 def _last_side(spec: Spec, shape: tuple[int, ...]) -> int:
     """Returns width and height of what the last convolution leaves of an image of ``shape``."""
     side = shape[1] if len(shape) == 3 and shape[1] == shape[2] else 0
@@ -185,5 +190,6 @@ ARCHITECTURE = Architecture(
     logits_and_pattern=logits_and_pattern,
     pull_back=pull_back,
     gradient_block=128,
+    fits=fits,
     step_seconds=1.2e-3,
 )

@@ -145,6 +145,11 @@ def member_scores(
     return stacked.on_arrays(lambda x: forward(spec, tensors, x), device)
 
 
+def fits(spec: Spec, shape: tuple[int, ...], n_classes: int) -> None:
+    """Raises an InputError for points that are no signals, or too short for the pooling."""
+    _pooled_length(spec, shape)
+
+
 def _pooled_length(spec: Spec, shape: tuple[int, ...]) -> int:
     """Returns how many samples of a signal of ``shape`` are left after all pooling."""
     length = shape[0] if len(shape) == 1 else 0
@@ -258,4 +263,5 @@ ARCHITECTURE = Architecture(
     pull_back=pull_back,
     normalised_kernels=normalised_kernels,
     gradient_block=64,
+    fits=fits,
 )

@@ -77,6 +77,13 @@ def initial_parameters(
     return stacked.stack([_initial_member(spec, shape[0], outputs, seed) for seed in seeds])
 
 
+def fits(spec: Spec, shape: tuple[int, ...], n_classes: int) -> None:
+    """Raises an InputError for points that are no square images or too small, or for classes."""
+    _check_shape(spec, shape)
+    if spec.outputs == "one" and n_classes != 2:
+        initial_parameters(spec, shape, n_classes, [])  # which says why not
+
+
 def _check_shape(spec: Spec, shape: tuple[int, ...]) -> None:
     """Refuses images of which the last stage leaves one pixel.
 
@@ -231,5 +238,6 @@ ARCHITECTURE = Architecture(
     logits_and_pattern=logits_and_pattern,
     pull_back=pull_back,
     gradient_block=4,
+    fits=fits,
     step_seconds=0.13,
 )

@@ -8,6 +8,9 @@ none.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import Field
 
@@ -26,6 +29,11 @@ class Spec(Settings):
         default=None, ge=1, description="features tried at a node; null: all of them"
     )
     max_depth: int | None = Field(default=None, ge=1, description="greatest depth; null: no bound")
+
+
+def most(shape: Sequence[int]) -> dict[str, int]:
+    """Returns the largest values of settings that hang on the features of a point."""
+    return {"max_features": math.prod(shape)}
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work) -> Trained:
@@ -81,5 +89,6 @@ METHOD = Method(
     spec=Spec,
     architectures=frozenset({"forest"}),
     train=train,
+    most=most,
     unit_seconds={"forest": 1.6e-4},
 )

@@ -20,6 +20,10 @@ class Method(Contract):
             :mod:`medrobust.training.engine.work`. A member depends on its own seed alone, however
             members are grouped into jobs.
         uses_gpu: whether it computes on a GPU where there is one.
+        most: ``(shape) -> {setting: largest value}``: numbers that hang on how many values a
+            point has. A larger one is lowered on a data set of the user's own and refused on one
+            of a paper (:mod:`medrobust.experiment.fitting`); training gets what was made of it, so
+            this shapes no result.
         passes: for the plan: ``(spec, n_classes, n_rows) -> number`` of plain passes over the data
             that a member takes at most; where it is not given, the settings' ``max_epochs``.
         unit_seconds: for the plan: architecture to the seconds that a pass takes for a point and
@@ -34,6 +38,7 @@ class Method(Contract):
     architectures: frozenset[str] = field(metadata=NO_RESULT)
     train: Function
     uses_gpu: bool = True
+    most: Function | None = field(default=None, metadata=NO_RESULT)
     passes: Function | None = field(default=None, metadata=NO_RESULT)
     unit_seconds: Mapping[str, float] = field(default_factory=dict, metadata=NO_RESULT)
     keeps_margins: bool = field(default=False, metadata=NO_RESULT)
@@ -42,7 +47,7 @@ class Method(Contract):
     def check(self) -> None:
         """Refuses unknown architectures, and costs and searches of what is not trained or kept."""
         self.require_functions("train")
-        self.require_functions("passes", optional=True)
+        self.require_functions("passes", "most", optional=True)
         self.require(bool(self.architectures), "architectures must name what it can train")
         for name in sorted(self.architectures):
             if name not in ARCHITECTURES:

@@ -12,8 +12,9 @@ Finished networks are journalled: a killed job loses at most those it was workin
 from __future__ import annotations
 
 import itertools
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -82,6 +83,11 @@ class _Task:
 def passes(spec: Spec, n_classes: int, n_rows: int) -> int:
     """Returns how often a member's training goes over the data, for the plan."""
     return spec.iterations * networks_per_member(n_classes)
+
+
+def most(shape: Sequence[int]) -> dict[str, int]:
+    """Returns the largest values of settings that hang on the features of a point."""
+    return {"features_per_iteration": math.prod(shape)}
 
 
 def train(spec: Spec, architecture: str, architecture_spec: Any, work: Work) -> Trained:
@@ -282,6 +288,7 @@ METHOD = Method(
     train=train,
     # Branches and short sums over few points: nothing that a GPU does well.
     uses_gpu=False,
+    most=most,
     passes=passes,
     unit_seconds={"sign_network": 1.5e-7},
 )

@@ -41,6 +41,14 @@ def wrong_files(located: Located, *, read: bool, allow_subset: bool = False) -> 
     return wrong
 
 
+def needs_each(source: Source) -> bool:
+    """Tells whether no part of a source's files can be used: of a few named files each is needed.
+
+    A part of many images, or of records, is a subset; images without their labels are nothing.
+    """
+    return not source.trees and source.listing is None and source.kind != "physionet"
+
+
 def is_part(located: Located) -> bool:
     """Tells whether files at hand are a part of a release, by names, numbers and sizes.
 
@@ -57,7 +65,9 @@ def is_part(located: Located) -> bool:
         return True
     sizes = held | {name: size_of(path, name) for name, path in located.files.items()}
     cut = any(not _has_a_known_size(file, sizes.get(file.name)) for file in located.source.files)
-    return cut or any(located.number(tree) > tree.count for tree in located.source.trees)
+    return cut or any(
+        located.number(tree) > tree.count and not tree.at_least for tree in located.source.trees
+    )
 
 
 def _has_a_known_size(file: RawFile, size: int | None) -> bool:
@@ -127,11 +137,11 @@ def _wrong_archive(located: Located, path: Path, allow_subset: bool) -> list[str
         return [f"{path}: {error.what}"]
     if not held:
         return [f"{path}: it holds none of the files of this data set"]
-    if allow_subset:
-        return []
-    lacking = _not_in(held, located)
+    lacking = [] if allow_subset and not needs_each(located.source) else _not_in(held, located)
     if lacking:
         return [f"{path}: it lacks {', '.join(lacking)}"]
+    if allow_subset:
+        return []
     source = located.source
     problem = mismatch(path, enforced(source.archive, source)) if source.archive else None
     return [f"{path}: {problem}"] if problem else []

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from medrobust.core.errors import InputError
 from medrobust.core.files import file_state, remove_left_files
 from medrobust.core.logs import logger
+from medrobust.core.words import counted
 from medrobust.data.fetching.archives import (
     MAX_BYTES,
     ArchiveError,
@@ -263,9 +264,9 @@ class _Fetch:
         known = max(known, (self.source.total_bytes or 0) * len(files) // of)
         require_space(self.folder, known, self.settings.free_bytes)
         logger.info(
-            "%s: downloading %d files (%s) from %s",
+            "%s: downloading %s (%s) from %s",
             self.dataset.name,
-            len(files),
+            counted(len(files), "file", "files"),
             megabytes(known),
             self.base_url or self.source_name,
         )
@@ -466,7 +467,10 @@ def _still_missing(
 def describe_copies(located: Located) -> str:
     """Returns in words which of several copies of a release is read."""
     read = sorted({_top(p, name) for name, paths in located.trees.items() for p in paths})
-    others = [f"{folder.as_posix()} ({n:,} files)" for folder, n in located.passed_over.items()]
+    others = [
+        f"{folder.as_posix()} ({counted(n, 'file', 'files')})"
+        for folder, n in located.passed_over.items()
+    ]
     return (
         f"more than one copy is there: {' and '.join(read)} is read, not "
         f"{' and '.join(others)}; leave the one that you want in the raw folder"

@@ -26,6 +26,7 @@ _BESIDE_DATA = (".txt", ".md", ".pdf", ".html", ".htm", ".rst", ".docx", ".part"
 """Suffixes of what people and publishers lay beside data."""
 _COPY = re.compile(r"( ?\(\d+\)| - Copy| copy)(?=\.|$)")
 """What browsers and file managers add to a name."""
+_EMPTY = "it is empty (0 bytes) and counts as missing"
 _NEARLY = 0.8
 _SHOWN = 6
 
@@ -108,6 +109,15 @@ def unused_files(
     return told[:_SHOWN] + ([f"and {more} more kinds of files are not used"] if more > 0 else [])
 
 
+def empty_files(
+    dataset: DatasetEntry,
+    raw_dirs: Sequence[str | Path],
+    others: Sequence[DatasetEntry] = (),
+) -> list[str]:
+    """Returns those sentences of :func:`unused_files` that tell of files without content."""
+    return [text for text in unused_files(dataset, raw_dirs, others) if text.endswith(_EMPTY)]
+
+
 def _sources_of(folder: str, entries: Sequence[DatasetEntry]) -> list[Source]:
     """Returns the sources whose files may lie in a folder."""
     return [
@@ -147,7 +157,7 @@ def _reason(path: Path, below: PurePosixPath, known: _Known, own: _Known) -> str
     """Returns why a file is not used and what to do; None if it is used, or is no data."""
     if known.uses(below):
         empty = path.stat().st_size == 0
-        return "it is empty (0 bytes) and counts as missing" if empty else None
+        return _EMPTY if empty else None
     plain = _COPY.sub("", below.name)
     packing = next((end for end in PACKINGS if plain.lower().endswith(end)), "")
     stem = plain[: -len(packing)] if packing else plain

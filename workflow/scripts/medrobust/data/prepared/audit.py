@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from medrobust.core.words import counted
 from medrobust.data.prepared.near_duplicates import (
     ENOUGH_IMAGES,
     SIMILAR,
@@ -93,13 +94,15 @@ def _values(data: Prepared) -> list[AuditFinding]:
     constant = np.flatnonzero(smallest == largest)
     findings = []
     if len(bad):
-        text = f"{len(bad)} rows hold values that are not finite."
+        text = f"{counted(len(bad), 'row holds', 'rows hold')} values that are not finite."
         findings.append(_finding("not_finite", "error", text, bad))
     if len(outside):
-        text = f"{len(outside)} rows hold values outside [{low:g}, {high:g}]."
+        text = (
+            f"{counted(len(outside), 'row holds', 'rows hold')} values outside [{low:g}, {high:g}]."
+        )
         findings.append(_finding("out_of_range", "error", text, outside))
     if len(constant):
-        text = f"{len(constant)} rows are constant."
+        text = f"{counted(len(constant), 'row is', 'rows are')} constant."
         findings.append(_finding("constant", "warning", text, constant))
     return findings
 
@@ -154,11 +157,13 @@ def _duplicates(data: Prepared) -> list[AuditFinding]:
         return [AuditFinding("no_duplicates", "info", text)]
     extra = sum(len(group) - 1 for group in groups)
     rows = np.concatenate(groups)
-    text = f"{extra} rows repeat another row exactly ({len(groups)} groups)."
+    repeat = counted(extra, "row repeats", "rows repeat")
+    text = f"{repeat} another row exactly ({counted(len(groups), 'group', 'groups')})."
     findings = [_finding("duplicates", "warning", text, rows)]
     conflicting = [group for group in groups if len(set(data.y[group].tolist())) > 1]
     if conflicting:
-        text = f"{len(conflicting)} groups of equal rows have different labels."
+        has = counted(len(conflicting), "group of equal rows has", "groups of equal rows have")
+        text = f"{has} different labels."
         findings.append(
             _finding("duplicate_labels_differ", "warning", text, np.concatenate(conflicting))
         )
@@ -168,7 +173,8 @@ def _duplicates(data: Prepared) -> list[AuditFinding]:
             split[part] = code
         crossing = [group for group in groups if len(set(split[group].tolist())) > 1]
         if crossing:
-            text = f"Fold {number}: {len(crossing)} groups of equal rows lie in several splits."
+            lies = counted(len(crossing), "group of equal rows lies", "groups of equal rows lie")
+            text = f"Fold {number}: {lies} in several splits."
             findings.append(
                 _finding("duplicates_across_splits", "warning", text, np.concatenate(crossing))
             )
@@ -192,7 +198,8 @@ def _near_duplicates(data: Prepared) -> list[AuditFinding]:
     findings = [*uncertain, _finding("near_duplicates", "warning", text, pairs)]
     conflicting = pairs[data.y[pairs[:, 0]] != data.y[pairs[:, 1]]]
     if len(conflicting):
-        text = f"Of the pairs that look alike, {len(conflicting):,} have different labels."
+        has = counted(len(conflicting), "has", "have")
+        text = f"Of the pairs that look alike, {has} different labels."
         findings.append(_finding("near_duplicate_labels_differ", "warning", text, conflicting))
     for number, fold in enumerate(data.folds):
         split = np.full(len(data.y), -1)
@@ -200,7 +207,8 @@ def _near_duplicates(data: Prepared) -> list[AuditFinding]:
             split[part] = code
         crossing = pairs[split[pairs[:, 0]] != split[pairs[:, 1]]]
         if len(crossing):
-            text = f"Fold {number}: {len(crossing):,} pairs that look alike lie in several splits."
+            one, many = "pair that looks alike lies", "pairs that look alike lie"
+            text = f"Fold {number}: {counted(len(crossing), one, many)} in several splits."
             findings.append(_finding("near_duplicates_across_splits", "warning", text, crossing))
     return findings
 
@@ -212,8 +220,8 @@ def _uncertain(n: int, least: float, candidates: np.ndarray, found: int) -> list
     more = len(candidates) - found
     text = (
         f"Whether two images look alike cannot be told for certain of {n} (from {ENOUGH_IMAGES} on "
-        f"it can): {more:,} {'more ' if found else ''}pairs may, whose thumbnails correlate by "
-        f"{max(least, 0):.2f} or more."
+        f"it can): {more:,} {'more ' if found else ''}{'pair' if more == 1 else 'pairs'} may, "
+        f"whose thumbnails correlate by {max(least, 0):.2f} or more."
     )
     return [_finding("near_duplicates_uncertain", "warning", text, candidates)]
 
@@ -244,13 +252,14 @@ def _patients(data: Prepared, fold: Sequence[np.ndarray], number: int) -> list[A
     both = in_train & in_test
     if not both:
         text = (
-            f"Fold {number}: no patient is in both training ({len(in_train)} patients) and test "
-            f"({len(in_test)})."
+            f"Fold {number}: no patient is in both training "
+            f"({counted(len(in_train), 'patient', 'patients')}) and test ({len(in_test)})."
         )
         return [AuditFinding("patients_disjoint", "info", text)]
     whose = "all" if both == in_test else str(len(both))
     text = (
-        f"Fold {number}: {whose} of the {len(in_test)} test patients are also in training. Test "
+        f"Fold {number}: {whose} of the {counted(len(in_test), 'test patient', 'test patients')} "
+        f"{'is' if whose == '1' else 'are'} also in training. Test "
         "accuracy tells how well a model knows these patients, not how it does on new ones."
     )
     return [AuditFinding("patients_shared", "warning", text, len(both))]

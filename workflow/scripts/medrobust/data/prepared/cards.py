@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from medrobust.core.words import counted, in_singular
 from medrobust.data.prepared.audit import AuditFinding, class_counts
 from medrobust.data.prepared.splits import SPLIT_TITLES
 from medrobust.data.prepared.store import Prepared
@@ -116,7 +117,7 @@ def common_facts(
         "warnings": list(manifest.get("warnings", [])),
         "licence": facts.get("licence") if real else "generated; no licence of others applies",
         "citation": _as_list(facts.get("citation", [])) if real else [],
-        "notes": list(data.notes),
+        "notes": [in_singular(note) for note in data.notes],
         "audit": [finding.as_json() for finding in findings],
         "options": dict(options),
         "seed": seed,
@@ -177,7 +178,9 @@ def _file_table(
 ) -> list[str]:
     if not files:
         return []
-    total = f"{len(files)} files, {sum(file['bytes'] for file in files):,} bytes"
+    total = (
+        f"{counted(len(files), 'file', 'files')}, {sum(file['bytes'] for file in files):,} bytes"
+    )
     if len(files) > _FILES_SHOWN:
         unpacked = [
             f"Unpacked from {a['name']}: {a['bytes']:,} bytes, SHA-256 `{a['sha256']}` "

@@ -82,7 +82,7 @@ def prepare(
         data = adapt(
             options, source, files, seed=seed, allow_subset=allow_subset, processes=processes
         )
-    _check_shape(dataset, data, facts)
+    check_shape(dataset, data, facts)
     _check_folds(dataset, len(data.folds), facts)
     label = source if data.complete or data.synthetic else SUBSET
     if not data.synthetic:
@@ -113,7 +113,7 @@ def check_facts(facts: Mapping[str, Any]) -> None:
         raise ValueError(f"unknown facts: {', '.join(sorted(unknown))}")
 
 
-def _check_shape(dataset: str, data: Prepared, facts: Mapping[str, Any]) -> None:
+def check_shape(dataset: str, data: Prepared, facts: Mapping[str, Any]) -> None:
     """Holds what the adapter made against the registry's classes and shape."""
     made = {"class_names": list(data.class_names), "shape": list(data.x.shape[1:])}
     for key, value in made.items():

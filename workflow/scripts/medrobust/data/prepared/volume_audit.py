@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medrobust.core.words import counted
 from medrobust.data.formats.nifti_files import Volume
 from medrobust.data.prepared.audit import AuditFinding, absent_classes
 from medrobust.data.prepared.splits import Fold
@@ -180,12 +181,14 @@ def _empty_masks(cases: Sequence[CaseFacts], class_names: Sequence[str]) -> list
     findings = []
     empty = [row for row, case in enumerate(cases) if case.voxels and not any(case.voxels[1:])]
     if empty:
-        text = f"{len(empty)} masks are empty, such as that of {cases[empty[0]].name}."
+        many = counted(len(empty), "mask is", "masks are")
+        text = f"{many} empty, such as that of {cases[empty[0]].name}."
         findings.append(_finding("empty_masks", "warning", text, empty))
     for k, name in enumerate(class_names[1:], start=1):
         rows = [r for r, c in enumerate(cases) if c.voxels and c.voxels[k] == 0 and r not in empty]
         if rows:
-            text = f"{len(rows)} masks have no {name}, such as that of {cases[rows[0]].name}."
+            many = counted(len(rows), "mask has", "masks have")
+            text = f"{many} no {name}, such as that of {cases[rows[0]].name}."
             findings.append(_finding("class_absent", "warning", text, rows))
     return findings
 
@@ -198,12 +201,14 @@ def _duplicates(cases: Sequence[CaseFacts], fold: Fold) -> list[AuditFinding]:
     if not groups:
         return [AuditFinding("no_duplicates", "info", "No two images are equal.")]
     rows = [row for group in groups for row in group]
-    text = f"{len(groups)} groups of images are equal, such as {cases[rows[0]].name}."
+    many = counted(len(groups), "group of images is", "groups of images are")
+    text = f"{many} equal, such as {cases[rows[0]].name}."
     findings = [_finding("duplicates", "warning", text, rows)]
     split = {int(row): code for code, part in enumerate(fold) for row in part}
     crossing = [group for group in groups if len({split[row] for row in group}) > 1]
     if crossing:
-        text = f"{len(crossing)} groups of equal images lie in several splits."
+        many = counted(len(crossing), "group of equal images lies", "groups of equal images lie")
+        text = f"{many} in several splits."
         rows = [row for group in crossing for row in group]
         findings.append(_finding("duplicates_across_splits", "warning", text, rows))
     return findings
