@@ -236,3 +236,10 @@ def refuse_what_cannot_run(targets):
         sources.refuse_what_cannot_run(GRAPH, targets)
     except InputError as error:
         raise WorkflowError(str(error)) from None
+
+
+def start_page(files):
+    # What the report opens on; the template workflow/report/workflow.rst calls it.
+    from medrobust.experiment.overview import page_of_report
+
+    return page_of_report(GRAPH, PUBLISHED, [file.path for file in files])

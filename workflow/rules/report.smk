@@ -1,11 +1,4 @@
 # What is true of every study: comparison with print, and the targets that only tell.
-def start_page(files):
-    # What the report opens on; the template workflow/report/workflow.rst calls it.
-    from medrobust.experiment.overview import page_of_report
-
-    return page_of_report(GRAPH, PUBLISHED, [file.path for file in files])
-
-
 COMPARISON = "results/{run}/{study}/comparison"
 
 
