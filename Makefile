@@ -48,7 +48,7 @@ lint: $(VENV)/.installed-dev
 	  $(BIN)/ruff check .; \
 	  $(BIN)/ruff format --check .; \
 	  PYTHONPATH=workflow/scripts $(BIN)/lint-imports pyproject.toml; \
-	  $(BIN)/snakefmt --check Snakefile workflow/rules; \
+	  $(BIN)/snakefmt --check Snakefile workflow; \
 	  $(BIN)/snakemake --lint; \
 	  set +x; echo "[stage] lint: $$(($$(date +%s) - start)) s"
 

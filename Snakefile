@@ -1,49 +1,6 @@
-# medrobust: adversarial robustness of medical AI, from raw data to published tables and figures.
-#
-#   snakemake --cores 8 --use-conda            everything that config/config.yaml selects
-#   snakemake --cores 8 signnet_figure2        one figure
-#   snakemake -n                               what would run
-#
-# The rules say when, the library (workflow/scripts/medrobust) says how.
-from snakemake.utils import min_version
-
-min_version("9.14")
+# The workflow is workflow/Snakefile; from this folder `snakemake` finds it here.
+include: "workflow/Snakefile"
 
 
-configfile: "config/config.yaml"
-
-
-include: "workflow/rules/common.smk"
-include: "workflow/rules/terminal.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/artefacts.smk"
-include: "workflow/rules/report.smk"
-
-
-report: "workflow/report/workflow.rst"
-
-
-rule all:
-    default_target: True
-    input:
-        study_files(*GRAPH.resolved.studies),
-        data_cards(),
-    message:
-        "Everything that config/config.yaml selects is made."
-
-
-onstart:
-    refuse_unwritable("results")
-    print(telling.opening_text(GRAPH, workflow.dag_settings.targets))
-
-
-onsuccess:
-    end_of_run()
-    clear_journals(layout.JOURNALS)
-    print(*(f"{line}\n" for line in telling.failed_trainings(GRAPH)), sep="", end="")
-
-
-onerror:
-    end_of_run()
+# Snakemake takes the default target of a file, not of those that it includes.
+workflow.default_target = "all"

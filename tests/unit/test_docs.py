@@ -61,7 +61,8 @@ def snakemake_calls(page: Path) -> list[list[str]]:
 
 def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
     """Divides a call as Snakemake does: ``--config`` takes every word up to the next option."""
-    one_argument = {"--cores", "--report", "--executor", "--profile", "--resources", "--quiet"}
+    one_argument = {"--cores", "--report", "--executor", "--profile", "--resources"}
+    one_argument |= {"-s", "--directory", "--quiet"}
     targets, settings, position = [], [], 0
     while position < len(words):
         word = words[position]
@@ -79,7 +80,7 @@ def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def rule_names() -> set[str]:
-    files = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+    files = [ROOT / "workflow/Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     made = [
         name

@@ -228,13 +228,12 @@ def rules() -> dict[str, Rule]:
         text = file.read_text(encoding="utf-8")
         parts = re.split(r"^\s*(?:rule|checkpoint)(?: (\w+))?:", text, flags=re.M)
         for name, body in zip(parts[1::2], parts[2::2], strict=True):
-            script = re.search(r"script:\s*\"\.\./scripts/(\w+)\.py\"", body)
+            script = re.search(r"script:\s*RUN_JOB\n", body)
             conda = re.search(r"conda:\s*\"\.\./\.\./envs/(\w+)\.yaml\"", body)
             job = re.search(r"\*\*params_of\(\"(\w+)\"\)", body)
             assert bool(script) == ("script:" in body), f"rule {name}: script not understood"
             if script:
                 assert conda, f"rule {name} runs a script without an environment"
-                assert script[1] == "run_job"
                 if job:
                     found[name or job[1]] = Rule(name or job[1], conda[1], job[1])
                 else:
@@ -260,7 +259,7 @@ def starts_of_snakefile() -> set[Place]:
     """Returns what parsing the workflow uses of the library, registered settings included."""
     text = "\n".join(
         file.read_text(encoding="utf-8")
-        for file in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+        for file in [ROOT / "workflow/Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
     )
     imports = re.findall(r"^from medrobust\b.*$|^import medrobust\b.*$", text, flags=re.M)
     used = sorted(set(re.findall(r"\b[A-Za-z_]+\.[A-Za-z_]+\b|\b[A-Za-z_]{3,}(?=\()", text)))

@@ -46,9 +46,10 @@ def draw_artefact(study, name):
         message:
             f"{study}, {artefact.label}: {artefact.what}"
         script:
-            "../scripts/run_job.py"
+            RUN_JOB
 
-    if artefact.alias and artefact.alias != f"{study}_{name}":
+    titled(f"{study}_{name}", names.title(study, name))
+    if artefact.alias not in ("", f"{study}_{name}") and not LISTED:
 
         rule:
             name:
@@ -59,6 +60,8 @@ def draw_artefact(study, name):
                 *outputs.values(),
             message:
                 f"{study}, {artefact.label} is made: {{input[0]}}"
+
+        titled(artefact.alias, f"{artefact.label}: another name of {study}_{name}")
 
 
 for STUDY in GRAPH.resolved.studies:
@@ -74,3 +77,5 @@ for STUDY in GRAPH.resolved.studies:
             study_files(STUDY),
         message:
             f"The study {STUDY} is made: results/{RUN}/{STUDY}"
+
+    titled(STUDY, f"The whole study: {GRAPH.study(STUDY).title}")

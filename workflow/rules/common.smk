@@ -1,31 +1,37 @@
 # What rules take from the library: the checked configuration, and what each job is called with.
 # Every remote job parses these files again: no heavy import here.
+import functools
 import gc
 import inspect
-import sys
-from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 # What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
 # again took a tenth of a dry run. Garbage is still looked for, but seldom.
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
-
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
-from medrobust.experiment import calls, layout, resources as needs, sources, telling, terminal
+from medrobust.experiment import calls, layout, names, resources as needs, sources, telling
+from medrobust.experiment import terminal
 from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label, studies_with_parts
 from medrobust.runtime.journal import clear as clear_journals
 
+# As a module of another workflow, or included by it: not every name and setting is ours.
+ALONE = Path(workflow.main_snakefile) in (ROOT / "Snakefile", ROOT / "workflow/Snakefile")
+
 try:
-    for settings_file in workflow.configfiles:
-        read_yaml(settings_file)  # Snakemake itself takes a key given twice
-    GRAPH = sources.build_graph(config, ROOT)
+    if config is workflow.modifier_stack[0].globals["config"]:
+        for settings_file in workflow.configfiles:
+            read_yaml(settings_file)  # Snakemake itself takes a key given twice
+    if workflow.modifier.path_modifier.replace_prefix("results/") != "results/":
+        raise InputError(
+            "This workflow does not work with a `prefix` of its module.",
+            where="module, key prefix or replace_prefix",
+            remedy="leave it out: everything it makes lies in results/data and results/<run>; a "
+            "folder of its own is that of `snakemake --directory`.",
+        )
+    GRAPH = sources.build_graph(config, ROOT, Path())
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -172,3 +178,42 @@ def study_files(*studies):
 
 def studies_with(artefact):
     return [name for name, study in GRAPH.resolved.studies.items() if artefact in study.artefacts]
+
+
+# `use rule * from medrobust as medrobust_*`; when jobs are looked for, it is no longer known.
+renamed = workflow.modifier.modify_rulename
+
+
+def titled(name, title):
+    # A docstring that is no literal, for `snakemake --list-target-rules`.
+    if workflow.is_rule(renamed(name)):
+        workflow.get_rule(renamed(name)).docstring = title
+
+
+# A second name of a rule is a rule too, and would stand in every list beside the first.
+LISTED = {"--list-rules", "--list", "-l", "--list-target-rules", "--lt"} & set(sys.argv)
+
+
+def refused(wildcards):
+    error = names.unknown_target(wildcards.target, GRAPH, renamed=renamed, alone=ALONE)
+    raise WorkflowError(str(error))
+
+
+def told(target):
+    # Snakemake heeds `onstart` of the main workflow alone.
+    @functools.cache
+    def tell():
+        print(telling.opening_text(GRAPH, [target]))
+
+    def files(_):
+        if not ALONE:
+            tell()
+        return []
+
+    return files
+
+
+def opening_text():
+    own = {renamed(name): name for name in ("all", "plan", "preflight", *GRAPH.resolved.studies)}
+    targets = workflow.dag_settings.targets
+    return telling.opening_text(GRAPH, {own.get(target, target) for target in targets})

@@ -2,6 +2,7 @@
 # No input on purpose: see medrobust.experiment.calls.
 # After replacing raw files by hand, ask for `--forcerun fetch`.
 rule fetch:
+    """Finds or downloads the raw files of a data set"""
     output:
         **outputs_of("fetch"),
     log:
@@ -17,13 +18,14 @@ rule fetch:
     message:
         "Finding or downloading the raw files of {wildcards.dataset} ({wildcards.source})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 # A rule for each number of folds: a path cannot say how many files there will be.
 for FOLDS, DATASETS in DATASETS_BY_FOLDS.items():
 
     rule:
+        """Prepares the arrays of a data set"""
         name:
             "prepare" if FOLDS == 1 else f"prepare_{FOLDS}_folds"
         input:
@@ -59,12 +61,13 @@ for FOLDS, DATASETS in DATASETS_BY_FOLDS.items():
         message:
             "Preparing the arrays of {wildcards.dataset} ({wildcards.source})"
         script:
-            "../scripts/run_job.py"
+            RUN_JOB
 
 
 # Volumes differ in shape, so there are no arrays: nnUNet_raw/ beside ids.csv, which names its files
 # with their SHA-256 (medrobust.data.prepared.volumes).
 rule prepare_volumes:
+    """Prepares the volumes of a data set"""
     input:
         unpack(inputs_of("prepare")),
     output:
@@ -96,10 +99,11 @@ rule prepare_volumes:
     message:
         "Preparing the volumes of {wildcards.dataset} ({wildcards.source})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule show_card:
+    """Shows the card of a data set as a page"""
     input:
         unpack(inputs_of("show_card")),
     output:
@@ -122,10 +126,11 @@ rule show_card:
     message:
         "Showing the card of {wildcards.dataset} ({wildcards.source})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule data:
+    """The data sets of the selected studies and of also_prepare"""
     input:
         data_cards(),
     message:
@@ -133,6 +138,7 @@ rule data:
 
 
 rule cards:
+    """The cards of these data sets"""
     input:
         data_cards(),
     message:

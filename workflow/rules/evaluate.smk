@@ -1,5 +1,6 @@
 # Clean predictions, the points to attack, and the attacks.
 rule evaluate_clean:
+    """Predicts the test points without attack"""
     input:
         unpack(inputs_of("evaluate_clean")),
     output:
@@ -20,11 +21,12 @@ rule evaluate_clean:
     message:
         "Evaluating {wildcards.model} on the test points of {wildcards.dataset} ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 # What a method knows of the training points, of all members.
 rule join_margins:
+    """Joins what a method knows of its training points"""
     input:
         unpack(inputs_of("join_margins")),
     output:
@@ -42,11 +44,12 @@ rule join_margins:
     message:
         "Joining the margins of {wildcards.model}'s training points, {wildcards.dataset}"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 # Of data sets of the plane: what a model says everywhere, and how ima searched at the end.
 rule map_plane:
+    """Maps what a model says everywhere on a plane"""
     input:
         unpack(inputs_of("map_plane")),
     output:
@@ -65,10 +68,11 @@ rule map_plane:
     message:
         "Mapping what {wildcards.model} says on the plane of {wildcards.dataset} ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule trace_search:
+    """Follows the search that a method ended with"""
     input:
         unpack(inputs_of("trace_search")),
     output:
@@ -86,10 +90,11 @@ rule trace_search:
     message:
         "Following the search of {wildcards.model} on {wildcards.dataset} ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule choose_cohort:
+    """Chooses the points to attack"""
     input:
         unpack(inputs_of("choose_cohort")),
     output:
@@ -107,10 +112,11 @@ rule choose_cohort:
     message:
         "Choosing the points of {wildcards.dataset} to attack ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule select_points:
+    """Lists the points of a split that an attack takes"""
     input:
         unpack(inputs_of("select_points")),
     output:
@@ -128,10 +134,11 @@ rule select_points:
     message:
         "Listing the points of {wildcards.dataset} that {wildcards.attack} takes ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule attack:
+    """Attacks a share of the points"""
     input:
         unpack(inputs_of("attack_chunk")),
     output:
@@ -153,10 +160,11 @@ rule attack:
         "Attacking {wildcards.model} on {wildcards.dataset} with {wildcards.attack}, "
         "chunk {wildcards.chunk} ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule gather_records:
+    """Joins the records of an attack"""
     input:
         unpack(inputs_of("gather_records")),
     output:
@@ -174,10 +182,11 @@ rule gather_records:
     message:
         "Joining the records of {wildcards.attack} on {wildcards.model}, {wildcards.dataset}"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule tally:
+    """Counts what an attack at given radii did"""
     input:
         unpack(inputs_of("tally_attack")),
     output:
@@ -195,4 +204,4 @@ rule tally:
     message:
         "Counting what {wildcards.attack} made of {wildcards.model} on {wildcards.dataset}"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB

@@ -11,6 +11,7 @@ COMPARISON = "results/{run}/{study}/comparison"
 
 
 rule compare:
+    """Holds a study against its published numbers"""
     input:
         unpack(inputs_of("compare")),
     output:
@@ -37,10 +38,11 @@ rule compare:
     message:
         "Holding {wildcards.study} against its published numbers ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule check_published:
+    """Recomputes the averages that a paper prints"""
     input:
         unpack(inputs_of("check_published")),
     output:
@@ -69,10 +71,11 @@ rule check_published:
     message:
         "Recomputing the printed averages of {wildcards.study}"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB
 
 
 rule comparison:
+    """Every published number beside the reproduced one"""
     input:
         [comparison_files(study) for study in GRAPH.resolved.studies],
     message:
@@ -80,18 +83,37 @@ rule comparison:
 
 
 rule claims:
+    """Do the sentences of the papers hold?"""
     input:
         [GRAPH.artefact(study, "claims") for study in studies_with("claims")],
     message:
         "The claims are judged: results/*/*/claims/claims.html"
 
 
-# These two have nothing to run: `onstart` prints the answer.
+# These have nothing to run: `onstart` prints the answer of the first two.
 rule plan:
+    """Jobs, hours, disk and download of what is selected"""
+    input:
+        told("plan"),
     message:
         "That is what the selected studies will take."
 
 
 rule preflight:
+    """What is missing, and what to do"""
+    input:
+        told("preflight"),
     message:
         "That is what the selected studies still need."
+
+
+rule no_such_target:
+    """Says what is near a name that nothing makes"""
+    input:
+        refused,
+    output:
+        "{target}",
+    wildcard_constraints:
+        target=names.meant_for_us(GRAPH, renamed=renamed, alone=ALONE),
+    message:
+        "Nothing makes this."

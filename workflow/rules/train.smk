@@ -1,5 +1,6 @@
 # Members of a model, trained in chunks of `members_per_job`.
 rule train:
+    """Trains members of a model"""
     input:
         unpack(inputs_of("train_members")),
     output:
@@ -21,4 +22,4 @@ rule train:
         "Training members {wildcards.first}-{wildcards.last} of {wildcards.model} "
         "on {wildcards.dataset} ({wildcards.run})"
     script:
-        "../scripts/run_job.py"
+        RUN_JOB

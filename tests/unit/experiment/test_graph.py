@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
 from medrobust.core.errors import InputError
+from medrobust.core.machine import snakemake_command
 from medrobust.experiment import costs, plan, sources
 from medrobust.experiment.calls import call_of, work_of
 from medrobust.experiment.catalogue import artefacts_of
@@ -180,7 +181,7 @@ def test_preflight_of_named_data_sets(root, elsewhere):
     text = sources.preflight_text(graph, ["covid_ct", "moons"])
     assert "covid_ct: cannot run yet" in text and "moons: can run" in text
     assert "signnet" not in text and "svhn" not in text
-    command = "snakemake --cores 8 --use-conda results/data/moons@generated/card.md"
+    command = f"{snakemake_command()} results/data/moons@generated/card.md"
     assert f"{command} --config scale=laptop\n" in text
     assert "results/data/covid_ct@standin/card.md --config scale=smoke" in text
     every = sources.preflight_text(graph, ["all"])

@@ -10,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from medrobust.core import machine
+from medrobust.core.machine import snakemake_command
 from medrobust.data.registry import default_registry_path, load_registry
 from medrobust.experiment import preflight as module
 from medrobust.experiment.preflight import (
@@ -59,7 +61,7 @@ def test_a_smoke_run_needs_nothing(tmp_path: Path, monkeypatch) -> None:
     studies = {"signnet": [("mitbih", "standin"), ("mitbih_ns", "standin")]}
     findings = _run(tmp_path, studies, free=lambda _: 0)
     assert {f.level for f in findings} == {"ready"}
-    assert "Run now:\n  snakemake --cores 8 --use-conda signnet\n" in format_preflight(
+    assert f"Run now:\n  {snakemake_command()} signnet\n" in format_preflight(
         findings, list(studies)
     )
 
@@ -117,8 +119,8 @@ def test_kaggle_without_a_credential_blocks_its_study_only(tmp_path: Path) -> No
     text = format_preflight(findings, list(studies))
     assert "signnet: cannot run yet" in text and "nsr: can run" in text
     assert "~/.kaggle/access_token" in text and "`physionet` needs no account" in text
-    assert "\n  snakemake --cores 8 --use-conda nsr\n" in text
-    assert "\n  snakemake --cores 8 --use-conda signnet --config scale=smoke\n" in text
+    assert f"\n  {snakemake_command()} nsr\n" in text
+    assert f"\n  {snakemake_command()} signnet --config scale=smoke\n" in text
 
 
 def test_with_a_credential_kaggle_is_chosen(tmp_path: Path, monkeypatch) -> None:
@@ -171,11 +173,15 @@ def test_packages(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(importlib.metadata, "version", without_wfdb)
     studies = {"signnet": [("mitbih", "physionet")]}
-    assert _level(_run(tmp_path, studies), "packages") == ["note"]
+    assert _level(_run(tmp_path, studies, conda=True), "packages") == ["note"]
     findings = _run(tmp_path, studies, conda=False)
     (action,) = [f for f in findings if f.subject == "packages"]
     assert action.level == "action" and "wfdb" in action.text
     assert runnable(findings, ["signnet"]) == []
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    assert _level(_run(tmp_path, studies), "packages") == ["action"]
+    monkeypatch.setattr(machine.shutil, "which", {"conda": "/opt/conda/bin/conda"}.get)
+    assert _level(_run(tmp_path, studies), "packages") == ["note"]
 
 
 def test_the_packages_looked_for_are_those_the_project_declares() -> None:

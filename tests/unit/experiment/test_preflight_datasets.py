@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from medrobust.core.machine import snakemake_command
 from medrobust.data.fetching.transfer import TransferSettings
 from medrobust.data.registry import DatasetEntry, load_registry
 from medrobust.experiment.preflight import PreflightItem, format_preflight, preflight, runnable
@@ -70,8 +71,8 @@ def test_targets_are_files_of_the_data_sets(tmp_path: Path) -> None:
     targets = {"moons": ("a/moons", "b/moons"), "covid_ct": ("a/ct", "b/ct")}
     text = format_preflight(findings, ["moons", "covid_ct"], targets=targets, settings=" --x")
     assert "moons: can run" in text and "covid_ct: cannot run yet" in text
-    assert "snakemake --cores 8 --use-conda a/moons --x\n" in text
-    assert "snakemake --cores 8 --use-conda b/ct --config scale=smoke\n" in text
+    assert f"{snakemake_command()} a/moons --x\n" in text
+    assert f"{snakemake_command()} b/ct --config scale=smoke\n" in text
 
 
 # ------------------------------------------------------------------ servers

@@ -46,8 +46,8 @@ def _run_command(arguments: Sequence[str] | None) -> None:
     try:
         graph = None
         if options.command not in ("config-reference", "data-reference"):
-            graph = sources.build_graph(_settings(options), ROOT)
-            if options.command not in ("plan", "preflight"):
+            graph = sources.build_graph(_settings(options), ROOT, Path())
+            if options.command not in ("plan", "preflight", "picture"):
                 sources.refuse_without_data(graph)
     except InputError as error:
         sys.exit(f"medrobust: {error}")
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     preflight.add_argument(
         "--quick", action="store_true", help="names and sizes only: read no file, ask no server"
     )
+    add("picture", _picture, "print a picture (SVG) of what the selected studies run")
     add("config-reference", _config_reference, "print the text of config/README.md")
     add("data-reference", _data_reference, "print the text of docs/data-sets.md")
     add("fetch", _fetch, "find or download raw files of any data set", "dataset")
@@ -157,6 +158,12 @@ def _plan(options: argparse.Namespace, graph: Graph) -> str:
 
 def _preflight(options: argparse.Namespace, graph: Graph) -> str:
     return sources.preflight_text(graph, options.datasets, thorough=not options.quick)
+
+
+def _picture(options: argparse.Namespace, graph: Graph) -> str:
+    from medrobust.experiment.picture import pipeline_svg
+
+    return pipeline_svg(graph).removesuffix("\n")
 
 
 def _config_reference(options: argparse.Namespace, graph: None) -> str:

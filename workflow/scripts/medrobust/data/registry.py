@@ -327,8 +327,14 @@ def default_registry_path() -> Path:
     return Path(__file__).resolve().parents[4] / "config" / "datasets.yaml"
 
 
+#: The user's registry, in the folder that he works in, where that is not the workflow's.
+OWN_REGISTRY = Path("config/datasets.yaml")
+
+
 def load_registry(
-    path: str | Path | None = None, checksums_dir: str | Path | None = None
+    path: str | Path | None = None,
+    checksums_dir: str | Path | None = None,
+    own: str | Path = OWN_REGISTRY,
 ) -> dict[str, DatasetEntry]:
     """Reads the data registry.
 
@@ -336,6 +342,7 @@ def load_registry(
         path: a registry file; by default config/datasets.yaml of this checkout.
         checksums_dir: where ``files_from`` lists lie; by default resources/checksums beside
             the folder of ``path``.
+        own: a file whose entries count before those of ``path``; it need not exist.
 
     Returns:
         The entries by name, with ``files_from`` lists expanded into ``files``.
@@ -345,9 +352,17 @@ def load_registry(
     """
     path = Path(path) if path is not None else default_registry_path()
     folder = Path(checksums_dir) if checksums_dir else path.parent.parent / "resources/checksums"
-    values = read_yaml(path)
-    entries = checked(_File, values, file=str(path)).datasets
-    return {name: _entry(name, entry, path, folder) for name, entry in entries.items()}
+    entries = _entries(path, folder)
+    own = Path(own)
+    if own.is_file() and not own.samefile(path):
+        lists = own.parent.parent / "resources/checksums"
+        entries |= _entries(own, lists if lists.is_dir() else folder)
+    return entries
+
+
+def _entries(path: Path, checksums_dir: Path) -> dict[str, DatasetEntry]:
+    entries = checked(_File, read_yaml(path), file=str(path)).datasets
+    return {name: _entry(name, entry, path, checksums_dir) for name, entry in entries.items()}
 
 
 def get_dataset(registry: Mapping[str, DatasetEntry], name: str) -> DatasetEntry:

@@ -350,7 +350,7 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
     files: dict[str, Files] = dict(entry_files(entries))
     if artefact.first_cell and graph.study(study).cohort is not None:
         files["cohort"] = graph.cohort(graph.cells(study)[0])
-    return files | _published(graph.study(study)), {
+    return files | _published(graph, graph.study(study)), {
         "study": study,
         "artefact": name,
         "entries": entries,
@@ -370,7 +370,7 @@ def _compare(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]
         graph.artefact_file(work.study, name, ".csv")
         for name in compared_tables(work.study, settings)
     ]
-    return _published(settings) | {"tables": tables}, {
+    return _published(graph, settings) | {"tables": tables}, {
         "study": work.study,
         "sources": captions.printed_sources(graph, work.study),
         "run": captions.run_facts(graph, work.study),
@@ -392,15 +392,16 @@ def compared_tables(name: str, study: Study) -> list[str]:
 
 def _check_published(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     settings, draw = _study(graph, work), parts_of(work.study).printed_averages
-    return _published(settings), {
+    return _published(graph, settings), {
         "study": work.study,
         "run": captions.run_facts(graph, work.study),
         "code": code_hash("medrobust.jobs.artefacts:check_published", draw),
     }
 
 
-def _published(settings: Study) -> dict[str, Files]:
-    return {} if settings.published is None else {"published": settings.published}
+def _published(graph: Graph, settings: Study) -> dict[str, Files]:
+    file = settings.published
+    return {} if file is None else {"published": graph.resolved.file(file)}
 
 
 _MEMBERS = f"{MODEL}/members_{{first}}-{{last}}"

@@ -27,7 +27,7 @@ def run_facts(graph: Graph, study: str) -> dict[str, Any]:
         "protocol": config.protocol,
         "seed": config.seed,
         "config_hash": graph.study_hash(study),
-        "command": f"snakemake --cores 8 --use-conda {study}{settings}",
+        "command": f"{study}{settings}",
         "unlike_the_paper": graph.resolved.unlike_the_paper(study),
         "drawn_from": config.records_from or "",
     }

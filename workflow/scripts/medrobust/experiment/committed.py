@@ -31,12 +31,13 @@ def study_of_records(resolved: Resolved) -> Resolved:
     return resolved
 
 
-def as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> Resolved:
+def as_committed(resolved: Resolved, values: Mapping[str, Any]) -> Resolved:
     """Returns the configuration with the data sets and models that the committed records hold."""
-    file = Path(str(resolved.config.records_from)) / resolved.run / RUN_FACTS
+    file = resolved.records / resolved.run / RUN_FACTS
     if not file.is_file():
         return resolved
-    everything = resolve({**values, "include_extras": True, "leave_out": []}, root)
+    with_all = {**values, "include_extras": True, "leave_out": []}
+    everything = resolve(with_all, resolved.root, resolved.here)
     committed = read_json(file)["study"]
     studies = {
         name: with_parts(study, committed["datasets"], committed["models"], committed["attacks"])
@@ -48,7 +49,7 @@ def as_committed(resolved: Resolved, values: Mapping[str, Any], root: Path) -> R
 
 def check_committed(graph: Graph, study: str) -> None:
     """Refuses records that were made with other settings than those that captions would state."""
-    file = Path(str(graph.resolved.config.records_from)) / graph.resolved.run / RUN_FACTS
+    file = graph.resolved.records / graph.resolved.run / RUN_FACTS
     if not file.is_file():
         raise InputError("The committed records do not say how they were made.", where=str(file))
     committed, current = read_json(file), graph.run_facts(study)
@@ -79,7 +80,7 @@ def _difference(committed: Any, current: Any, place: str = "") -> str:
 
 
 def committed_sources(resolved: Resolved) -> dict[str, str]:
-    folder = Path(str(resolved.config.records_from)) / resolved.run / "evaluations"
+    folder = resolved.records / resolved.run / "evaluations"
     folders = [path.name for path in sorted(folder.glob("*@*")) if path.is_dir()]
     if not folders:
         raise InputError(

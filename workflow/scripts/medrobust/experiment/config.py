@@ -26,6 +26,7 @@ from medrobust.core.yaml_files import read_yaml, typed
 from medrobust.data.registry import STANDIN, DatasetEntry, load_registry
 from medrobust.experiment.amounts import TRAINED_OTHERWISE, differences, trained_otherwise
 from medrobust.experiment.catalogue import artefacts_of
+from medrobust.experiment.layout import project_file
 from medrobust.reporting.generic import GENERIC
 from medrobust.training.contract import method_of
 
@@ -283,7 +284,9 @@ class Resolved:
         registry: every known data set.
         files: name of each study to its file.
         run: name of the run's results folder, ``<scale>-<protocol>`` plus a hash of overrides.
-        root: the project's folder.
+        root: the workflow's folder.
+        here: the folder that the user works in. Where it has a file of ``root``'s configuration,
+            that one counts.
     """
 
     config: Config
@@ -293,6 +296,19 @@ class Resolved:
     files: dict[str, str]
     run: str
     root: Path
+    here: Path
+
+    def file(self, path: str) -> str:
+        """Returns where a file lies that the configuration names, seen from the user's folder."""
+        found = project_file(path, self.root, self.here)
+        return path if found == self.here / path else str(found)
+
+    @property
+    def records(self) -> Path:
+        """The folder of committed records, which can be one of the workflow's own."""
+        given = Path(str(self.config.records_from))
+        own = self.root / given
+        return own if own.exists() and not given.exists() else given
 
     def unlike_the_paper(self, name: str) -> str:
         """Returns a sentence on the amounts that differ from the paper's; "" if none does.
@@ -302,7 +318,8 @@ class Resolved:
         if name not in self.scale.studies and name not in self.config.overrides:
             return ""
         file = self.files[name]
-        values = _choose_protocol(read_yaml(self.root / file), self.config.protocol)
+        where = project_file(file, self.root, self.here)
+        values = _choose_protocol(read_yaml(where), self.config.protocol)
         paper = checked(Study, values, file=file)
         settings, printed = self.studies[name].model_dump(), paper.model_dump()
         if paper.published is None:
@@ -316,17 +333,20 @@ class Resolved:
         return f"{sentence} {TRAINED_OTHERWISE}" if less else sentence
 
 
-def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
+def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> Resolved:
     """Checks and joins all configuration files.
 
     Args:
         values: content of config/config.yaml with command line settings applied.
-        root: the project's folder, which holds ``config/``.
+        root: the workflow's folder, which holds ``config/``.
+        here: the folder that the user works in, where it is another: its files of ``config/scales``
+            and ``config/studies``, and files named by path, count before those of ``root``.
 
     Raises:
         InputError: anything is unknown, missing, of a wrong type or out of range; it names the
             file, the key, what is allowed, and the nearest valid name.
     """
+    here = root if here is None else here
     values = {
         key: typed(value) if key == "overrides" else _WORDS.get(str(value), value)
         for key, value in values.items()
@@ -336,13 +356,13 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
             values[key] = [values[key]]
     config = checked(Config, values, file="config/config.yaml")
     scale_file = f"config/scales/{config.scale}.yaml"
-    scale = checked(Scale, read_yaml(root / scale_file), file=scale_file)
+    scale = checked(Scale, read_yaml(project_file(scale_file, root, here)), file=scale_file)
     if scale.data == "standin" and scale.standin is None:
         raise InputError(
             "A scale with stand-in data must state their size.", where=f"{scale_file}, key standin"
         )
-    files = study_files(config.studies, root)
-    known = [*study_names(root), *(name for name in files if name not in study_names(root))]
+    files = study_files(config.studies, root, here)
+    known = list(dict.fromkeys([*study_names(root, here), *files]))
     for place, overlay in (
         (scale_file + ", key studies", scale.studies),
         ("config/config.yaml, key overrides", config.overrides),
@@ -350,12 +370,14 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
         for name in overlay:
             if name not in known:
                 raise unknown_name("study", name, known, where=place)
-    registry = load_registry(root / "config/datasets.yaml")
+    registry = load_registry(root / "config/datasets.yaml", own=here / "config/datasets.yaml")
     _check_sources(config, scale, registry)
     also = named_datasets(config.also_prepare, registry)
     _check_known(also, registry)
     whole = {
-        name: _resolve_study(name, file, config, scale, scale_file, root, registry)
+        name: _resolve_study(
+            name, read_yaml(project_file(file, root, here)), file, config, scale, registry
+        )
         for name, file in files.items()
     }
     studies = {name: _select(study, config, files[name]) for name, study in whole.items()}
@@ -369,7 +391,7 @@ def resolve(values: Mapping[str, Any], root: Path) -> Resolved:
     if changed:
         # Other results must neither overwrite nor be taken for the scale's own.
         run += "-" + sha256_of_json(changed)[:6]
-    return Resolved(config, scale, studies, registry, files, run, root)
+    return Resolved(config, scale, studies, registry, files, run, root, here)
 
 
 def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Settings, Settings]:
@@ -437,17 +459,18 @@ def _check_sources(config: Config, scale: Scale, registry: Mapping[str, DatasetE
             raise unknown_name("source", source, allowed, where=f"{place}.{dataset}")
 
 
-def study_names(root: Path) -> list[str]:
-    """Returns the names of the studies in config/studies."""
-    return sorted(file.stem for file in (root / STUDIES_FOLDER).glob("*.yaml"))
+def study_names(*folders: Path) -> list[str]:
+    """Returns the names of the studies in config/studies of any of the folders."""
+    return sorted({file.stem for f in folders for file in (f / STUDIES_FOLDER).glob("*.yaml")})
 
 
-def study_files(wanted: Sequence[str], root: Path) -> dict[str, str]:
+def study_files(wanted: Sequence[str], root: Path, here: Path) -> dict[str, str]:
     """Returns the file of each wanted study by its name, which is that of the file.
 
     Args:
         wanted: names of files in config/studies, or paths that end in ``.yaml``.
-        root: the project's folder.
+        root: the workflow's folder.
+        here: the folder that the user works in.
 
     Raises:
         InputError: there is no such file, two have one name, or a name cannot be that of a target.
@@ -458,13 +481,13 @@ def study_files(wanted: Sequence[str], root: Path) -> dict[str, str]:
         name = Path(study).stem if elsewhere else study
         file = study if elsewhere else f"{STUDIES_FOLDER}/{name}.yaml"
         place = f"config/config.yaml, key studies: {study}"
-        if not elsewhere and name not in study_names(root):
-            raise unknown_name("study", name, study_names(root), where=place)
-        if elsewhere and not (root / file).is_file():
+        if not elsewhere and name not in study_names(root, here):
+            raise unknown_name("study", name, study_names(root, here), where=place)
+        if elsewhere and not project_file(file, root, here).is_file():
             raise InputError(
                 "This file does not exist.",
                 where=place,
-                remedy="correct the path; it is relative to the project's folder.",
+                remedy="correct the path; it is relative to the folder that you work in.",
             )
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in TARGETS:
             raise InputError(
@@ -480,17 +503,16 @@ def study_files(wanted: Sequence[str], root: Path) -> dict[str, str]:
 
 def _resolve_study(
     name: str,
+    values: Any,
     file: str,
     config: Config,
     scale: Scale,
-    scale_file: str,
-    root: Path,
     registry: Mapping[str, DatasetEntry],
 ) -> Study:
-    values = _with_defaults(_choose_protocol(read_yaml(root / file), config.protocol))
+    values = _with_defaults(_choose_protocol(values, config.protocol))
     if name in scale.studies:
         numbers = _choose_protocol(scale.studies[name], config.protocol)
-        place = f"{scale_file}, key studies.{name}"
+        place = f"config/scales/{config.scale}.yaml, key studies.{name}"
         values = _overlay(values, numbers, place, numbers_only=True)
     if name in config.overrides:
         place = f"config/config.yaml, key overrides.{name}"

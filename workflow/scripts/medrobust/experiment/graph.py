@@ -95,9 +95,8 @@ class Graph:
 
     def evaluations(self, study: str) -> str:
         """Returns the folder of a study's evaluations, or of committed records."""
-        committed = self.resolved.config.records_from
-        if committed is not None:
-            return f"{committed.rstrip('/')}/{self.resolved.run}/evaluations"
+        if self.resolved.config.records_from is not None:
+            return f"{self.resolved.records}/{self.resolved.run}/evaluations"
         return EVALUATIONS.format(run=self.resolved.run, study=study)
 
     def cohort(self, cell: Cell) -> str:

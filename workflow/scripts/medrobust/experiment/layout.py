@@ -25,6 +25,17 @@ SUFFIXES = {
 PLACES = {"table": ("tables", "html"), "figure": ("figures", "png"), "claims": ("claims", "html")}
 
 
+def project_file(file: str, root: Path, here: Path) -> Path:
+    """Returns a file (or folder) that the configuration names: the user's, else the workflow's own.
+
+    Args:
+        file: its path in either folder, such as ``config/scales/smoke.yaml``, or an absolute one.
+        root: the folder of the workflow.
+        here: the folder that the user works in; it can be the same.
+    """
+    return here / file if (here / file).exists() else root / file
+
+
 @dataclass(frozen=True)
 class Cell:
     """One data set, fold and replicate of a study."""

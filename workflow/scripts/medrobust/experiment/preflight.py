@@ -17,6 +17,7 @@ from typing import Literal
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.core.machine import conda_found, snakemake_command
 from medrobust.data.fetching.at_hand import wrong_files
 from medrobust.data.fetching.fetch import (
     Located,
@@ -101,7 +102,7 @@ def preflight(
     download_dir: str | Path,
     results_dir: str | Path,
     allow_subset: bool = False,
-    conda: bool = True,
+    conda: bool | None = None,
     check_network: bool = False,
     check_files: bool = False,
     manifests: Mapping[str, Path] | None = None,
@@ -119,7 +120,7 @@ def preflight(
         results_dir: where results go.
         allow_subset: whether an incomplete release is accepted.
         conda: whether rules run in conda environments that Snakemake makes (a package
-            missing here is then no obstacle).
+            missing here is then no obstacle); None: whether conda is found.
         check_network: also ask the servers for the first missing file, and Kaggle whether the
             credential works.
         check_files: also read the files at hand, and compare them with their checksums.
@@ -142,7 +143,7 @@ def preflight(
     items += _unused_raw_dirs(raw_dirs, download_dir)
     if _only_standins(studies):
         return items
-    items += _packages(inspection.kinds, conda)
+    items += _packages(inspection.kinds, conda_found() if conda is None else conda)
     items += _disk(inspection, Path(download_dir), Path(results_dir), free)
     return items
 
@@ -157,7 +158,7 @@ def format_preflight(
     items: Sequence[PreflightItem],
     studies: Sequence[str],
     *,
-    command: str = "snakemake --cores 8 --use-conda",
+    command: str | None = None,
     settings: str = "",
     targets: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
@@ -166,10 +167,11 @@ def format_preflight(
     Args:
         items: of :func:`preflight`.
         studies: what they are about: studies, or data sets by themselves.
-        command: how Snakemake is called.
+        command: how Snakemake is called; None: with conda where it is found.
         settings: what stands behind the targets.
         targets: the target of a data set, and that of its stand-in; a study is its own.
     """
+    command = command or snakemake_command()
     real, standin = ({name: pair[i] for name, pair in (targets or {}).items()} for i in (0, 1))
     can_run = runnable(items, studies)
     lines: list[str] = []
@@ -473,7 +475,7 @@ def _packages(kinds: set[str], conda: bool) -> Iterator[PreflightItem]:
         yield PreflightItem("note", "", "packages", text)
     else:
         text = f"not installed: {', '.join(missing)}"
-        remedy = "pip install -r requirements.txt, or run with --use-conda"
+        remedy = "pip install -r requirements.txt (or install conda and run with --use-conda)"
         yield PreflightItem("action", "", "packages", text, remedy)
 
 

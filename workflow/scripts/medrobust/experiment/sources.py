@@ -26,21 +26,22 @@ from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import DATA, RAW, SUBSET
 
 
-def build_graph(values: Mapping[str, Any], root: Path) -> Graph:
+def build_graph(values: Mapping[str, Any], root: Path, here: Path | None = None) -> Graph:
     """Checks the configuration and chooses the source of every data set in use.
 
     Only names and sizes of files are looked at, nothing is opened or asked over the network.
 
     Args:
         values: content of config/config.yaml with command line settings applied.
-        root: the project's folder.
+        root: the workflow's folder.
+        here: the folder that the user works in, where it is another.
 
     Raises:
         InputError: the configuration is wrong; see :func:`medrobust.experiment.config.resolve`.
     """
-    resolved = resolve(values, root)
+    resolved = resolve(values, root, here)
     if resolved.config.records_from is not None:
-        resolved = as_committed(study_of_records(resolved), values, root)
+        resolved = as_committed(study_of_records(resolved), values)
     config = resolved.config
     raw_dirs = (*([Path(config.raw_dir)] if config.raw_dir else []), RAW)
     if config.raw_dir and not raw_dirs[0].is_dir():
@@ -153,7 +154,9 @@ def _not_to_be_had(
         return ()
     from medrobust.experiment.preflight import runnable
 
-    can_run = runnable(_preflight(resolved, wanted, raw_dirs, thorough=False), list(wanted))
+    # Whatever packages there are: this is about data.
+    items = _preflight(resolved, wanted, raw_dirs, thorough=False, conda=True)
+    can_run = runnable(items, list(wanted))
     return tuple(name for name in wanted if name not in can_run)
 
 
@@ -163,6 +166,7 @@ def _preflight(
     raw_dirs: tuple[Path, ...],
     *,
     thorough: bool,
+    conda: bool | None = None,
     manifests: Mapping[str, Path] | None = None,
 ) -> list[Any]:
     """Returns what the preflight says of studies (or data sets) and their data sets."""
@@ -180,6 +184,7 @@ def _preflight(
         download_dir=RAW,
         results_dir="results",
         allow_subset=resolved.config.allow_subset,
+        conda=conda,
         check_network=thorough,
         check_files=thorough,
         manifests=manifests,

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medrobust.core.machine import commit, hardware, versions
+from medrobust.core.machine import (
+    commit,
+    hardware,
+    in_environment_of_snakemake,
+    snakemake_command,
+    versions,
+)
 from medrobust.reporting.artefacts import RunContext
 
 
@@ -18,7 +24,10 @@ def run_context(run: Mapping[str, Any], study: str) -> RunContext:
 
     Args:
         run: ``scale, protocol, run, seed, config_hash, command, unlike_the_paper, drawn_from`` as
-            the workflow knows them.
+            the workflow knows them; ``command`` stands behind ``snakemake`` and its options.
         study: name of the study.
     """
-    return RunContext(study=study, commit=commit(), versions=versions(), hardware=hardware(), **run)
+    # The command that works where this works: not every machine has conda.
+    command = f"{snakemake_command(in_environment_of_snakemake())} {run['command']}"
+    here = {"commit": commit(), "versions": versions(), "hardware": hardware()}
+    return RunContext(study=study, **here, **{**run, "command": command})

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrobust import __version__
 from medrobust.core.errors import InputError
+from medrobust.core.machine import conda_found
 from medrobust.data.fetching.transfer import Explain, Opener, TransferSettings, TransientError
 
 if TYPE_CHECKING:
@@ -285,7 +286,8 @@ def _import_sdk() -> None:
     except ImportError:
         raise InputError(
             "The Kaggle client library is not installed.",
-            remedy="pip install 'kaggle>=2.2', or run with --use-conda, which installs it.",
+            remedy="pip install 'kaggle>=2.2'"
+            + (", or run with --use-conda, which installs it." if conda_found() else "."),
         ) from None
 
 
