@@ -33,7 +33,8 @@ def jobs_at_once():
 
 # As profiles/default says. Another --quiet, or --verbose, asks for what Snakemake itself shows.
 if (
-    workflow.is_main_process
+    ALONE
+    and workflow.is_main_process
     and not workflow.output_settings.verbose
     and workflow.output_settings.quiet == {Quietness.HOST, Quietness.REASON}
 ):
