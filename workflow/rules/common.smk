@@ -12,7 +12,7 @@ gc.set_threshold(100_000, 50, 100)
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
 from medrobust.experiment import calls, layout, names, resources as needs, sources, telling
-from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label, studies_with_parts
+from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label
 from medrobust.runtime.journal import clear as clear_journals
 
 # As a module of another workflow, or included by it: not every name and setting is ours.

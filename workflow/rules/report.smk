@@ -1,10 +1,9 @@
 # What is true of every study: comparison with print, and the targets that only tell.
 def start_page(files):
     # What the report opens on; the template workflow/report/workflow.rst calls it.
-    from medrobust.reporting.start_page import in_report
+    from medrobust.experiment.overview import page_of_report
 
-    front = {study: parts_of(study).front for study in studies_with_parts()}
-    return in_report(Path("results"), PUBLISHED, front, [file.path for file in files])
+    return page_of_report(GRAPH, PUBLISHED, [file.path for file in files])
 
 
 COMPARISON = "results/{run}/{study}/comparison"

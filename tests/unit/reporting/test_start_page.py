@@ -75,7 +75,7 @@ def results(tmp_path):
 
 def made(results, tmp_path):
     out = results / "start.html"
-    start_page.standalone(results, tmp_path / "published", FRONT, out)
+    start_page.write_overview(results, tmp_path / "published", FRONT, out, "<svg/>")
     return out.read_text()
 
 
@@ -141,7 +141,7 @@ def test_every_link_of_the_page_leads_to_a_file(results, tmp_path):
         assert len(links) > 5
         assert all((results / link).is_file() for link in links)
         assert page.locator("svg rect").count() == 5
-        assert page.locator("img").evaluate("image => image.naturalWidth") == 1
+        assert page.locator("img").first.evaluate("image => image.naturalWidth") == 1
 
 
 def test_in_a_report_known_files_are_opened_there_and_others_brought_along(results, tmp_path):

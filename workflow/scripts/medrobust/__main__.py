@@ -47,7 +47,7 @@ def _run_command(arguments: Sequence[str] | None) -> None:
         graph = None
         if options.command not in ("config-reference", "data-reference"):
             graph = sources.build_graph(_settings(options), ROOT, Path())
-            if options.command not in ("plan", "preflight", "picture"):
+            if options.command not in ("plan", "preflight", "picture", "overview"):
                 sources.refuse_without_data(graph)
     except InputError as error:
         sys.exit(f"medrobust: {error}")
@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("--size", type=int, help="width and height in pixels (images)")
     describe.add_argument("--colour", help="grey or rgb (images)")
     add("picture", _picture, "print a picture (SVG) of what the selected studies run")
+    add("overview", _overview, "write results/overview.html: what was found, over all runs there")
     add("config-reference", _config_reference, "print the text of config/README.md")
     add("data-reference", _data_reference, "print the text of docs/data-sets.md")
     add("fetch", _fetch, "find or download raw files of any data set", "dataset")
@@ -218,6 +219,12 @@ def _picture(options: argparse.Namespace, graph: Graph) -> str:
     from medrobust.experiment.picture import pipeline_svg
 
     return pipeline_svg(graph).removesuffix("\n")
+
+
+def _overview(options: argparse.Namespace, graph: Graph) -> str:
+    from medrobust.experiment.overview import write_overview
+
+    return str(write_overview(graph, ROOT / "resources/published"))
 
 
 def _config_reference(options: argparse.Namespace, graph: None) -> str:

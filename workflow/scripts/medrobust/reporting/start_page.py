@@ -81,7 +81,9 @@ Link = Callable[[Path, str], str]
 """(file, text) -> HTML that opens the file."""
 
 
-def start_page(results: Path, published: Path, front: Mapping[str, str], link: Link) -> str:
+def start_page(
+    results: Path, published: Path, front: Mapping[str, str], link: Link, pipeline: str = ""
+) -> str:
     """Returns the page's content as HTML, without a page's head.
 
     Args:
@@ -89,6 +91,7 @@ def start_page(results: Path, published: Path, front: Mapping[str, str], link: L
         published: folder with ``<study>.csv`` of the published numbers.
         front: study to the name of the figure that is shown first.
         link: makes a link to a file.
+        pipeline: a picture of what ran, as the text of an SVG file; empty for none.
     """
     made = made_in(results)
     if not made:
@@ -105,6 +108,9 @@ def start_page(results: Path, published: Path, front: Mapping[str, str], link: L
         _claims(made, link),
         _runs(made, link),
     ]
+    if pipeline:
+        uri = webpage.data_uri(pipeline.encode(), "image/svg+xml")
+        parts.append(f'<h2>How it is made</h2>\n<img alt="The pipeline" src="{uri}">')
     return f'<style>{_CSS}</style>\n<div class="start">\n' + "\n".join(parts) + "\n</div>"
 
 
@@ -352,18 +358,25 @@ _CSS = """
 # --- where it is shown -----------------------------------------------------------------------
 
 
-def standalone(results: Path, published: Path, front: Mapping[str, str], out: Path) -> None:
+def write_overview(
+    results: Path, published: Path, front: Mapping[str, str], out: Path, pipeline: str = ""
+) -> None:
     """Writes the page as a file of its own, with links to the files beside it."""
 
     def link(file: Path, text: str) -> str:
         address = os.path.relpath(file, out.parent).replace(os.sep, "/")
         return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
 
-    io.write_text(out, webpage.page(TITLE, start_page(results, published, front, link)))
+    content = start_page(results, published, front, link, pipeline)
+    io.write_text(out, webpage.page(TITLE, content))
 
 
 def in_report(
-    results: Path, published: Path, front: Mapping[str, str], contained: Sequence[Path]
+    results: Path,
+    published: Path,
+    front: Mapping[str, str],
+    contained: Sequence[Path],
+    pipeline: str = "",
 ) -> str:
     """Returns the page for the description of Snakemake's report.
 
@@ -373,6 +386,7 @@ def in_report(
         front: as for :func:`start_page`.
         contained: files that the report has anyway; all others that are linked are put into the
             page itself.
+        pipeline: as for :func:`start_page`.
     """
     there = {file.resolve(): str(file) for file in contained}
     # The names are those of the report's own script (app.js, content.js of Snakemake 9.27.1).
@@ -400,7 +414,7 @@ def in_report(
     # Within the page alone: the report's own lists are tables too.
     style = f"<style>{wide}\n.start {{ {webpage.STYLE} }}</style>"
     return _in_short_lines(
-        f"{style}\n<h1>{TITLE}</h1>\n{start_page(results, published, front, link)}"
+        f"{style}\n<h1>{TITLE}</h1>\n{start_page(results, published, front, link, pipeline)}"
     )
 
 
