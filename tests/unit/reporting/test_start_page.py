@@ -31,7 +31,7 @@ def put(folder: Path, kind: str, name: str, content: bytes, title: str, **facts)
     io.write_json(file.with_name(f"{name}.provenance.json"), provenance)
 
 
-def row(number, verdict, reproduced=0.5):
+def row(number, verdict, reproduced=0.5, trainings=1):
     missing = verdict == NOT_RUN
     return {
         "artefact": "Table 8",
@@ -39,6 +39,7 @@ def row(number, verdict, reproduced=0.5):
         "column": 'epsilon "0.1"',
         "published": 0.4,
         "reproduced": None if missing else reproduced,
+        "replicates": None if missing else trainings,
         "verdict": verdict,
     }
 
@@ -82,11 +83,19 @@ def made(results, tmp_path):
 def test_it_counts_what_agrees_and_shows_every_number(results, tmp_path):
     page = made(results, tmp_path)
     assert "3 of 5 published numbers were reproduced and held against print" in page
-    assert "2 of them agree with it, 1 do not" in page
+    assert "2 of them agree with it, 1 do not (one training of each model)." in page
     assert page.count("<rect ") == 5
     assert '<figcaption><a href="paper-code/ima/tables/table8.html">Table 8</a>' in page
     assert "m2, epsilon &quot;0.1&quot;: published 0.4, here 0.5; does not agree" in page
     assert "m4, epsilon &quot;0.1&quot;: published 0.4; not run" in page
+
+
+@pytest.mark.parametrize(
+    ("trainings", "said"), [((4, 4), "4 trainings of each model"), ((1, 4), "1 to 4 trainings")]
+)
+def test_it_says_of_how_many_trainings(trainings, said):
+    rows = [row(0, WITHIN, trainings=trainings[0]), row(1, OUTSIDE, trainings=trainings[1])]
+    assert start_page._trainings(pd.DataFrame([*rows, row(2, NOT_RUN, trainings=9)])) == said
 
 
 def test_the_figure_is_the_studys_own_choice_among_real_ones(results, tmp_path):

@@ -172,8 +172,7 @@ def _lead(held: Sequence[tuple[Made, pd.DataFrame | None]]) -> str:
         sentences.append(
             f"<li><b>{html.escape(one.where)}</b>: {within + outside:,} of {len(frame):,} "
             "published numbers were reproduced and held against print; "
-            f"{within:,} of them agree with it, "
-            f"{outside:,} do not.</li>"
+            f"{within:,} of them agree with it, {outside:,} do not ({_trainings(frame)}).</li>"
         )
     synthetic = [one.where for one, _ in held if one.synthetic]
     note = (
@@ -185,6 +184,15 @@ def _lead(held: Sequence[tuple[Made, pd.DataFrame | None]]) -> str:
     if not real:
         return note
     return f"<ul>{''.join(sentences)}</ul>\n{note}"
+
+
+def _trainings(frame: pd.DataFrame) -> str:
+    """Returns of how many trainings the numbers are that were held against print."""
+    held = frame[frame["verdict"].isin([comparison.WITHIN, comparison.OUTSIDE])]["replicates"]
+    fewest, most = int(held.min()), int(held.max())
+    if most == 1:
+        return "one training of each model"
+    return f"{fewest} to {most} trainings" if fewest < most else f"{most} trainings of each model"
 
 
 # --- published numbers as one picture ------------------------------------------------------
