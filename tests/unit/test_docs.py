@@ -301,6 +301,8 @@ def test_messages_that_the_table_of_errors_explains_are_said_by_the_code() -> No
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 said.add(node.value.strip())
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        said.update(re.findall(r'"([^"\n]+)"', file.read_text(encoding="utf-8")))
     pieces = [piece for piece in said if len(piece) >= 10]
     ours = [m for m in messages if not m.startswith(OTHERS_SAY)]
     assert len(ours) > 12

@@ -261,7 +261,9 @@ def starts_of_snakefile() -> set[Place]:
         file.read_text(encoding="utf-8")
         for file in [ROOT / "workflow/Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
     )
-    imports = re.findall(r"^from medrobust\b.*$|^import medrobust\b.*$", text, flags=re.M)
+    # Within functions too: the report's first page is made by the workflow itself.
+    found = re.findall(r"^ *(from medrobust[\w.]* import (?:\([^)]*\)|.*))$", text, flags=re.M)
+    imports = [" ".join(one.split()) for one in found]
     used = sorted(set(re.findall(r"\b[A-Za-z_]+\.[A-Za-z_]+\b|\b[A-Za-z_]{3,}(?=\()", text)))
     names = [name for name in used if not set(name.split(".")) & {"import", "def", "lambda"}]
     found = scan([ast.parse("\n".join(imports + names))], "Snakefile", None, ())

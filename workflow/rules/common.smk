@@ -33,7 +33,7 @@ try:
             read_yaml(settings_file)  # Snakemake itself takes a key given twice
     if workflow.modifier.path_modifier.replace_prefix("results/") != "results/":
         raise InputError(
-            "This workflow does not work with a `prefix` of its module.",
+            "This workflow does not work with a prefix of its module.",
             where="module, key prefix or replace_prefix",
             remedy="leave it out: everything it makes lies in results/data and results/<run>; a "
             "folder of its own is that of `snakemake --directory`.",

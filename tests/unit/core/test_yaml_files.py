@@ -70,7 +70,7 @@ def test_several_settings_and_the_file_are_laid_over_each_other_as_snakemake_doe
     given = ["overrides={nsr: {title: y}}", "sources={mitbih: kaggle}", "seed=4", "seed=05"]
     expected = read_yaml("config/config.yaml")
     utils.update_config(expected, cli.parse_config(given))
-    assert _settings(argparse.Namespace(config=given)) == expected
+    assert _settings(argparse.Namespace(config=given, configfile=[])) == expected
     assert expected["overrides"]["nsr"] == {"replicates": 2, "title": "y"}
     assert expected["seed"] == 5
 

@@ -129,7 +129,7 @@ def test_the_audit_tells_where_images_that_look_alike_are(originals) -> None:
     assert findings["near_duplicates"].rows == (0, 6, 1, 7)
     assert findings["near_duplicate_labels_differ"].rows == (1, 7)
     assert findings["near_duplicates_across_splits"].rows == (0, 6)
-    assert "Fold 0: 1 pairs" in findings["near_duplicates_across_splits"].text
+    assert "Fold 0: 1 pair that looks alike" in findings["near_duplicates_across_splits"].text
     codes = {f.code for f in audit(prepared(x[:6], [0, 1] * 3, [([0, 1, 2], [], [3, 4, 5])]))}
     assert "near_duplicates_uncertain" in codes and "no_near_duplicates" not in codes
 

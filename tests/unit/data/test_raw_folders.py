@@ -143,7 +143,7 @@ def test_a_record_without_heartbeats_is_named_and_not_counted(tmp_path: Path) ->
     write_record(raw, "patient002/s0002_re", REASONS["abnormal"], period=300)
     write_record(raw, "patient105/s0105_re", REASONS["normal"])
     notes = card_of(tmp_path, "ptbdb", "physionet")["notes"]
-    assert "heartbeats, 1 records, 1 patients), as" in notes[0] and "2 records" not in notes[0]
+    assert "heartbeats, 1 record, 1 patient), as" in notes[0] and "2 records" not in notes[0]
     assert "Records without rows, which are not counted: s0002_re (patient002)." in notes[1]
 
 
