@@ -255,14 +255,17 @@ def starts_of(rule: Rule) -> set[Place]:
     return starts.union(*(whole(module) for module in BY_NAME.get(rule.name, ())))
 
 
-def starts_of_snakefile() -> set[Place]:
-    """Returns what parsing the workflow uses of the library, registered settings included."""
+def starts_of_snakefile(*, report: bool) -> set[Place]:
+    """Returns what parsing the workflow uses of the library, registered settings included.
+
+    With ``report`` also what is imported when the report is made, by the workflow itself.
+    """
     text = "\n".join(
         file.read_text(encoding="utf-8")
         for file in [ROOT / "workflow/Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
     )
-    # Within functions too: the report's first page is made by the workflow itself.
-    found = re.findall(r"^ *(from medrobust[\w.]* import (?:\([^)]*\)|.*))$", text, flags=re.M)
+    pattern = r"(from medrobust[\w.]* import (?:\([^)]*\)|.*))$"
+    found = re.findall(("^ *" if report else "^") + pattern, text, flags=re.M)
     imports = [" ".join(one.split()) for one in found]
     used = sorted(set(re.findall(r"\b[A-Za-z_]+\.[A-Za-z_]+\b|\b[A-Za-z_]{3,}(?=\()", text)))
     names = [name for name in used if not set(name.split(".")) & {"import", "def", "lambda"}]
@@ -334,9 +337,11 @@ def test_a_rules_environment_has_what_its_code_imports(name):
 
 
 def test_the_driver_has_what_the_snakefile_imports():
-    needed = conda_names(reach(starts_of_snakefile())[1])
+    needed = conda_names(reach(starts_of_snakefile(report=False))[1])
     assert {"numpy", "pydantic", "pyyaml"} <= needed
-    assert needed <= set(environment("driver")), needed - set(environment("driver"))
+    for_report = conda_names(reach(starts_of_snakefile(report=True))[1])
+    assert {"pandas"} | needed <= for_report
+    assert for_report <= set(environment("driver")), for_report - set(environment("driver"))
     # Every job of a cluster parses the Snakefile again, in whatever environment.
     assert not needed & {"pytorch", "pandas", "matplotlib-base"}
 
