@@ -152,7 +152,7 @@ def test_settings_and_studies_of_the_folder_count_first(source, tmp_path):
     assert listed in study
     study = study.replace(listed, "artefacts: [table3]")
     (tmp_path / "config/studies/signnet.yaml").write_text(study, encoding="utf-8")
-    output = run(tmp_path, "-s", str(source / "Snakefile"), "-n")
+    output = run(tmp_path, "-s", str(source / "Snakefile"), "-n", "--quiet", "host")
     assert "signnet_table3" in output
     assert "signnet_table4" not in output and "nsr_claims" not in output
 

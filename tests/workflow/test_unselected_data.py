@@ -55,16 +55,17 @@ def test_data_sets_of_every_kind_are_prepared_and_in_the_report(make_project):
     also = ["moons", "mitbih_patient", "covid_ct", "kather_8", "bus", "msd_prostate"]
     chosen = ["studies=[signnet]", f"also_prepare={json.dumps(also)}", "leave_out=ptbdb"]
     settings = ["--config", "scale=smoke", *chosen]
-    said = project.snakemake("data", *settings)
+    project.snakemake("data", *settings)
     cards = {path.parent.name for path in (project.folder / "results/data").glob("*/card.md")}
     assert cards == {f"{name}@standin" for name in [*also, "mitbih"]}
     project.snakemake("data", "--report", "report.html", *settings)
     report = (project.folder / "report.html").read_text()
     for name in cards:
-        for file in ("card.md", "preview.png"):
+        for file in ("card.html", "preview.png"):
             assert f"results/data/{name}/{file}" in report
     assert "Nothing to be done" in project.snakemake("-n", "data", *settings)
-    assert said.count("Preparing the volumes") == 1
+    volumes = project.folder / "results/data/msd_prostate@standin"
+    assert (volumes / "splits_final.json").is_file() and not (volumes / "x.npy").exists()
 
 
 def test_preflight_of_data_sets_by_name(make_project, monkeypatch, tmp_path):
