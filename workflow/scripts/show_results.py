@@ -20,7 +20,9 @@ def main(scale: str = "") -> None:
     for card in sorted(Path("results/data").glob("*/card.json")):
         facts = json.loads(card.read_text(encoding="utf-8"))
         mark = "  (SYNTHETIC stand-in, evidence of nothing)" if facts.get("synthetic") else ""
-        print(f"  {card.with_suffix('.md')}{mark}")
+        page = card.with_suffix(".html")
+        # A data set of which one figure was asked for has no page.
+        print(f"  {page if page.exists() else card.with_suffix('.md')}{mark}")
     if Path("report.html").exists():
         print("  report.html  <- open this in a browser")
     print("\nReal data next: snakemake --cores 2 --config scale=laptop")

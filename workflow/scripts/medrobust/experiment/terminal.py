@@ -164,12 +164,15 @@ class ShortTerminal(logging.Filter):
         if self._board is not None:
             return
         jobs = self._jobs()
+        planned: list[tuple[int, float]] = []
         if self._dry_run:
             text = dry_run_text(self._graph, jobs, list(stats), self._slots())
             self._handler.stream.write(text + "\n")
             self._handler.flush()
-        seconds = _seconds_of(self._graph, jobs)
-        progress = RunProgress([(j.number, seconds[j.number][0]) for j in jobs], self._slots())
+        else:
+            seconds = _seconds_of(self._graph, jobs)
+            planned = [(job.number, seconds[job.number][0]) for job in jobs]
+        progress = RunProgress(planned, self._slots())
         self._board = _Board(self._handler, progress, silent=self._dry_run)
 
     def _give_up(self, error: Exception) -> None:
