@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -72,8 +73,19 @@ def table_page(folder, frame, sections):
     return file
 
 
-def shown_rows(page):
-    return [row.inner_text().split("\t")[0] for row in page.locator("tbody tr:visible").all()]
+SHOWN = """() => [...document.querySelectorAll("tbody tr")]
+    .filter((row) => row.offsetParent !== null).map((row) => row.cells[0].innerText)"""
+
+
+def expect_rows(page, expected):
+    """Waits until these are the first cells of the rows: a table is drawn some time after a click.
+
+    The rows are read in one go, since one by one they may move in between.
+    """
+    end = time.monotonic() + 20
+    while (rows := page.evaluate(SHOWN)) != expected and time.monotonic() < end:
+        page.wait_for_timeout(50)
+    assert rows == expected
 
 
 def test_a_table_is_sorted_by_its_numbers_and_searched(tmp_path):
@@ -81,25 +93,25 @@ def test_a_table_is_sorted_by_its_numbers_and_searched(tmp_path):
     frame = pd.DataFrame({"model": list("abcdef"), "value": numbers})
     with browser.opened(table_page(tmp_path, frame, {})) as page:
         page.locator("table.dataTable").wait_for()
-        assert shown_rows(page) == list("abcdef")
+        expect_rows(page, list("abcdef"))
         head = page.locator("thead th").nth(1)
         head.click()
-        assert shown_rows(page) == list("bdafce")
+        expect_rows(page, list("bdafce"))
         head.click()
-        assert shown_rows(page) == list("ecfadb")
+        expect_rows(page, list("ecfadb"))
         page.get_by_label("Search").fill("915")
-        assert shown_rows(page) == ["a"]
+        expect_rows(page, ["a"])
 
 
 def test_sorting_keeps_sections_together_and_in_order(tmp_path):
     frame = pd.DataFrame({"model": list("abcdef"), "value": list("213546")})
     with browser.opened(table_page(tmp_path, frame, {0: "first", 3: "second"})) as page:
         page.locator("table.dataTable").wait_for()
-        assert shown_rows(page) == ["first", *"abc", "second", *"def"]
+        expect_rows(page, ["first", *"abc", "second", *"def"])
         page.locator("thead th").nth(1).click()
-        assert shown_rows(page) == ["first", *"bac", "second", *"edf"]
+        expect_rows(page, ["first", *"bac", "second", *"edf"])
         page.locator("thead th").nth(1).click()
-        assert shown_rows(page) == ["first", *"cab", "second", *"fde"]
+        expect_rows(page, ["first", *"cab", "second", *"fde"])
 
 
 def test_two_level_heads_are_sorted_too(tmp_path):
@@ -108,7 +120,7 @@ def test_two_level_heads_are_sorted_too(tmp_path):
     with browser.opened(table_page(tmp_path, frame, {1: "added"})) as page:
         page.locator("table.dataTable").wait_for()
         page.locator("thead tr").nth(1).locator("th").nth(2).click()
-        assert shown_rows(page) == ["a", "added", "b", "c"]
+        expect_rows(page, ["a", "added", "b", "c"])
 
 
 def test_a_page_without_tables_has_no_script():
