@@ -119,6 +119,11 @@ class Project:
         assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
         path.write_text(text.replace(old, new), encoding="utf-8")
 
+    def shrink_standins(self, train: int, test: int) -> None:
+        """Makes stand-ins of so many points, where those of scale ``smoke`` take too long."""
+        small = f"standin: {{train: {train}, test: {test}}}"
+        self.edit("config/scales/smoke.yaml", "standin: {train: 1200, test: 400}", small)
+
     def files(self, pattern: str) -> dict[str, str]:
         """Returns the hash of every file below results/ that matches, by its path there."""
         results = self.folder / "results"

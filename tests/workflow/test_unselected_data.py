@@ -52,6 +52,7 @@ def test_mistakes_are_told_in_words(make_project):
 def test_data_sets_of_every_kind_are_prepared_and_in_the_report(make_project):
     """Points, heartbeats, grey and colour images, folds, volumes; the study's own too."""
     project = make_project()
+    project.shrink_standins(240, 80)
     also = ["moons", "mitbih_patient", "covid_ct", "kather_8", "bus", "msd_prostate"]
     chosen = ["studies=[signnet]", f"also_prepare={json.dumps(also)}", "leave_out=ptbdb"]
     settings = ["--config", "scale=smoke", *chosen]

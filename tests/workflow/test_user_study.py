@@ -16,8 +16,6 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from tests.workflow.pages import block_of
 
-#: Stand-ins as small as can be.
-STANDIN = ("standin: {train: 1200, test: 400}", "standin: {train: 120, test: 40}")
 FAST = {
     "models": {
         "plain": {"method": {"max_epochs": 5}},
@@ -53,7 +51,7 @@ artefacts: [accuracy, robust_accuracy]
 @pytest.fixture
 def project(make_project):
     made = make_project()
-    made.edit("config/scales/smoke.yaml", *STANDIN)
+    made.shrink_standins(120, 40)
     return made
 
 
