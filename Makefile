@@ -1,5 +1,6 @@
 # make demo   own virtual environment, signnet on stand-ins, one published figure of ima for real
 # make test   own virtual environment with what tests need, lint and all tests
+# make faults 50 kills at random moments and other faults: nothing may be lost or changed
 VENV ?= .venv
 PYTHON ?= python3
 # `nproc` obeys OMP_NUM_THREADS, which is about threads within a job, not about jobs.
@@ -17,7 +18,7 @@ define install
 	  [ $$status -eq 0 ] || { tail -n 20 $(VENV)/pip.log; exit $$status; }
 endef
 
-.PHONY: demo smoke test lint bench report
+.PHONY: demo smoke test lint bench report faults
 
 # What runs the studies.
 $(VENV)/.installed: requirements.txt
@@ -57,3 +58,6 @@ test: lint
 
 bench: $(VENV)/.installed-dev
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+faults: $(VENV)/.installed-dev
+	PYTHONPATH=workflow/scripts $(BIN)/python -m tests.workflow.faults

@@ -7,40 +7,22 @@ volumes are small. Only addresses and checksums of the registry are changed.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
 
 from tests.unit import image_releases, msd_files
 from tests.unit.servers import Behaviour, KaggleBehaviour, file_server, kaggle_server
+from tests.workflow import zenodo
 from tests.workflow.conftest import Project
+from tests.workflow.zenodo import change, zipped
 
 pytestmark = pytest.mark.workflow
 
 TOKEN = "KGAT_workflow-secret"
 BLOCK = 1 << 15
-
-
-def change(project: Project, *pairs: tuple[str, str]) -> None:
-    """Replaces text in the copy's registry, wherever it stands."""
-    path = project.folder / "config/datasets.yaml"
-    text = path.read_text(encoding="utf-8")
-    for old, new in pairs:
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text, encoding="utf-8")
-
-
-def zipped(content: dict[str, bytes], top: str) -> bytes:
-    buffer = io.BytesIO()
-    with ZipFile(buffer, "w", ZIP_STORED) as archive:
-        for name, value in content.items():
-            archive.writestr(f"{top}/{name}", value)
-    return buffer.getvalue()
 
 
 def result(project: Project, folder: str) -> tuple[dict, dict, Path]:
@@ -53,47 +35,18 @@ def result(project: Project, folder: str) -> tuple[dict, dict, Path]:
 # ------------------------------------------------------------------ Zenodo
 
 
-KATHER = "Kather_texture_2016_image_tiles_5000"
-ZENODO = "https://zenodo.org/records/53169/files/"
-
-
 @pytest.fixture(scope="module")
 def tiles() -> bytes:
-    """All 5,000 tiles, of one colour each: 625 of every kind."""
-    folders = ("TUMOR", "STROMA", "COMPLEX", "LYMPHO", "DEBRIS", "MUCOSA", "ADIPOSE", "EMPTY")
-    content = {}
-    for kind, folder in enumerate(folders, start=1):
-        for number in range(625):
-            slide = f"{number % 10 + 1:02d}"
-            name = f"{number:X}_CRC-Prim-HE-{slide}_{number:03d}.tif_Row_1_Col_{kind}.tif"
-            colour = (number % 250, number // 250, 20 * kind)
-            image = image_releases.Image.new("RGB", (150, 150), colour)
-            buffer = io.BytesIO()
-            image.save(buffer, "TIFF", compression="tiff_lzw")
-            content[f"0{kind}_{folder}/{name}"] = buffer.getvalue()
-    return zipped(content, KATHER)
-
-
-def at_zenodo(project: Project, url: str, archive: bytes, sha256: str | None = None) -> None:
-    change(
-        project,
-        (ZENODO, url),
-        ("https://zenodo.org/record/53169/files/", url + "mirror/"),
-        ("bytes: 258098431", f"bytes: {len(archive)}"),
-        (
-            "936d0b95ae0f04f1f7b18a2b7e8c55776c3e887d102f645bcee752d1a6626a32",
-            sha256 or hashlib.sha256(archive).hexdigest(),
-        ),
-    )
+    return zenodo.all_tiles()
 
 
 def test_tiles_from_zenodo(make_project, tiles):
     """A rate limit, then a cut connection, then the rest; all three variants of one download."""
-    project, path = make_project(), f"/{KATHER}.zip"
+    project, path = make_project(), f"/{zenodo.KATHER}.zip"
     behaviour = Behaviour({path: tiles}, statuses={path: [429]}, cuts={path: [20 * BLOCK]})
     targets = [f"results/data/{name}@official/card.json" for name in ("kather", "kather_slide")]
     with file_server(behaviour) as url:
-        at_zenodo(project, url, tiles)
+        zenodo.at_zenodo(project, url, tiles)
         project.snakemake(*targets)
     assert [headers.get("Range") for headers in behaviour.headers_of(path)] == [
         None,
@@ -123,9 +76,9 @@ def test_tiles_from_zenodo(make_project, tiles):
 )
 def test_refusals_by_zenodo_and_wrong_content(make_project, tiles, statuses, sha256, says):
     """The mirror has nothing (404); both reasons are told, and nothing is prepared."""
-    project, path = make_project(), f"/{KATHER}.zip"
+    project, path = make_project(), f"/{zenodo.KATHER}.zip"
     with file_server(Behaviour({path: tiles}, statuses={path: statuses * 9})) as url:
-        at_zenodo(project, url, tiles, sha256)
+        zenodo.at_zenodo(project, url, tiles, sha256)
         said = project.snakemake("results/data/kather@official/card.json", fails=True)
     assert says in said and "does not have this file (404)" in said and "Traceback" not in said
     assert not list(project.folder.rglob("*.tif")) and not list(project.folder.rglob("*.zip"))
