@@ -245,6 +245,30 @@ def test_measured_times_replace_the_built_in_unit_costs(root, elsewhere):
     assert cpu > plan.make_plan(signnet({}, root))[0].cpu_hours and before < 0.05
 
 
+def test_the_plan_says_how_far_off_stated_costs_were(root, elsewhere):
+    folder = elsewhere / "results/laptop-code/signnet/models/mitbih@physionet/fold0/rep0/mlp"
+    folder.mkdir(parents=True)
+    stated = costs.training_unit_seconds("sgd_cross_entropy", "mlp")
+    # Per unit: 1, 3 and 6 times the stated cost; a short job and one of a removed method.
+    kinds = {"a": ("mlp", 1), "b": ("mlp", 3), "c": ("mlp", 6), "d": ("gone", 1)}
+    for name, (architecture, times) in kinds.items():
+        kind = f"train:sgd_cross_entropy:{architecture}" if name != "d" else "train:gone:mlp"
+        units = 100 / (times * stated)
+        text = json.dumps({"kind": kind, "units": units, "wall_s": 1, "cpu_s": 100})
+        (folder / f"{name}.timing.json").write_text(text)
+    found = {cost.kind: cost for cost in plan.measured_costs(elsewhere / "results")}
+    mlp = found["train:sgd_cross_entropy:mlp"]
+    assert (mlp.jobs, mlp.unit_seconds) == (3, pytest.approx(3 * stated))
+    assert (mlp.lowest, mlp.highest) == (pytest.approx(1 / 3), pytest.approx(2))
+    graph = signnet({}, root)
+    text = plan.format_plan(plan.make_plan(graph), graph)
+    assert (
+        "train:sgd_cross_entropy:mlp: 3 jobs, 3 times what was stated; "
+        "single jobs 0.33 to 2.00 of their median" in text
+    )
+    assert "train:gone:mlp: 1 job\n" in text + "\n"
+
+
 def test_effort_is_a_table_and_convergence_a_figure(root, elsewhere):
     graph = signnet({}, root)
     folder = "results/paper-code/signnet"

@@ -15,13 +15,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
 from medrobust.data.fetching.transfer import megabytes
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.calls import work_of
 from medrobust.experiment.catalogue import parts_of
 from medrobust.experiment.config import Model
-from medrobust.experiment.costs import query_seconds, training_unit_seconds
+from medrobust.experiment.costs import (
+    attack_unit_seconds,
+    query_seconds,
+    training_unit_seconds,
+)
 from medrobust.experiment.entries import knowledge_jobs
 from medrobust.experiment.fitting import lowered_text
 from medrobust.experiment.graph import Graph
@@ -32,6 +37,7 @@ from medrobust.training import planned_passes, trains_on_gpu
 
 SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
 GPU_SPEEDUP = 20.0
+SHORTEST_MEASURED = 20.0  # CPU seconds of a job that tells what a unit costs
 BYTES_PER_RECORD, BYTES_PER_FIGURE = 400, 600_000
 
 
@@ -57,6 +63,26 @@ class StudyPlan:
     disk_gb: float
     download_gb: float
     queries: int
+
+
+@dataclass(frozen=True)
+class MeasuredCost:
+    """What finished jobs of one kind took here.
+
+    Attributes:
+        kind: ``train:<method>:<architecture>`` or ``attack:<attack>:<architecture>``.
+        jobs: how many were measured.
+        unit_seconds: their median CPU seconds per unit of work.
+        lowest, highest: single jobs, as parts of the median.
+        stated: seconds per unit that the library states, measured elsewhere; None: not known.
+    """
+
+    kind: str
+    jobs: int
+    unit_seconds: float
+    lowest: float
+    highest: float
+    stated: float | None
 
 
 def make_plan(graph: Graph) -> list[StudyPlan]:
@@ -109,7 +135,8 @@ def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
         for study in graph.resolved.studies.values()
         if (text := lowered_text(study, graph.registry))
     ]
-    return "\n".join([head, *lines, *lowered, *also, *left_out])
+    measured = _measured_lines(measured_costs(Path("results")))
+    return "\n".join([head, *lines, *measured, *lowered, *also, *left_out])
 
 
 def _also_prepared(graph: Graph) -> list[str]:
@@ -204,18 +231,57 @@ def dataset_megabytes(graph: Graph, dataset: str) -> int:
     return math.ceil(4 * rows * math.prod(graph.registry[dataset].shape) / 1e6)
 
 
-def measured_unit_seconds(results: Path) -> dict[str, float]:
-    """Returns the median CPU seconds per unit of each kind of job that has run here."""
+def measured_costs(results: Path) -> list[MeasuredCost]:
+    """Returns what jobs that ran here took, by kind, from the timing files beside their results."""
     rates: dict[str, list[float]] = {}
     for file in results.glob("*/*/[em]*/**/*.timing.json"):
         try:
             timing: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             # Short jobs measure the start of Python, not the work.
-            if timing["cpu_s"] > 20 and timing["units"] > 0:
+            if timing["cpu_s"] > SHORTEST_MEASURED and timing["units"] > 0:
                 rates.setdefault(timing["kind"], []).append(timing["cpu_s"] / timing["units"])
         except (ValueError, KeyError, OSError):
             continue
-    return {kind: statistics.median(values) for kind, values in rates.items()}
+    costs = []
+    for kind, values in sorted(rates.items()):
+        median = statistics.median(values)
+        low, high = min(values) / median, max(values) / median
+        costs.append(MeasuredCost(kind, len(values), median, low, high, _stated(kind)))
+    return costs
+
+
+def measured_unit_seconds(results: Path) -> dict[str, float]:
+    """Returns the median CPU seconds per unit of each kind of job that has run here."""
+    return {cost.kind: cost.unit_seconds for cost in measured_costs(results)}
+
+
+def _stated(kind: str) -> float | None:
+    """Returns what the library states of a kind of job; None where a name is not known (now)."""
+    work, name, architecture = kind.split(":")
+    stated = {"train": training_unit_seconds, "attack": attack_unit_seconds}[work]
+    try:
+        return stated(name, architecture)
+    except InputError:
+        return None
+
+
+def _measured_lines(costs: list[MeasuredCost]) -> list[str]:
+    """Returns what the plan says of costs measured here: how far off the stated ones were."""
+    if not costs:
+        return []
+    lines = [
+        "Costs of finished jobs here (CPU time, jobs of over "
+        f"{SHORTEST_MEASURED:.0f} s) replace the stated ones:"
+    ]
+    for cost in costs:
+        jobs = f"{cost.jobs} job" + ("s" if cost.jobs > 1 else "")
+        text = f"  {cost.kind}: {jobs}"
+        if cost.stated is not None:
+            text += f", {cost.unit_seconds / cost.stated:.2g} times what was stated"
+        if cost.jobs > 1:
+            text += f"; single jobs {cost.lowest:.2f} to {cost.highest:.2f} of their median"
+        lines.append(text)
+    return lines
 
 
 def _on_gpu(graph: Graph, model: Model) -> bool:
