@@ -101,7 +101,11 @@ def install(
 
 
 class ShortTerminal(logging.Filter):
-    """See the module; arguments as for :func:`install`."""
+    """See the module; arguments as for :func:`install`.
+
+    Attributes:
+        working: it has not failed and taken itself away.
+    """
 
     def __init__(
         self,
@@ -115,6 +119,7 @@ class ShortTerminal(logging.Filter):
         super().__init__()
         self._handler, self._graph, self._jobs, self._slots = handler, graph, jobs, slots
         self._dry_run = dry_run
+        self.working = True
         self._board: _Board | None = None
         self._messages: dict[int, str] = {}
 
@@ -176,6 +181,7 @@ class ShortTerminal(logging.Filter):
         self._board = _Board(self._handler, progress, silent=self._dry_run)
 
     def _give_up(self, error: Exception) -> None:
+        self.working = False
         self._handler.removeFilter(self)
         self.stop()
         with contextlib.suppress(Exception):
