@@ -26,7 +26,7 @@ for package in ("rattler", "conda_package_streaming"):
 if sys.platform != "linux":
     pytest.skip("environments are linked as on Linux", allow_module_level=True)
 
-#: One model, and a chunk of attacks: ten jobs of all environments.
+#: One model, and a chunk of attacks: eight jobs of all environments.
 SMALL = (
     "{signnet: {cohort: {models: [mlp]}, datasets: {mitbih: {points: 2}}, "
     "models: {mlp: {members: 2, members_per_job: 2}}, "
@@ -164,7 +164,7 @@ def edited(root: Path, folder: Path, old: str, new: str) -> Path:
         ("- safetensors ", "- python-safetensors ", "python-safetensors"),
         ("threadpoolctl >=3.5,<4", "threadpoolctl >=99", "threadpoolctl"),
         ("[conda-forge]", "[conda-forge, nodefaults]", "UnavailableInvalidChannel"),
-        ("- numba ", "- snakemake ", "snakemake"),  # is on another channel
+        ("- numba >=0.62,<1", "- snakemake >=9.14,<10", "snakemake"),  # is on another channel
     ],
     ids=["name", "version", "channel", "another channel's"],
 )
