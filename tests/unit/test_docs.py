@@ -62,7 +62,7 @@ def snakemake_calls(page: Path) -> list[list[str]]:
 def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
     """Divides a call as Snakemake does: ``--config`` takes every word up to the next option."""
     one_argument = {"--cores", "--report", "--executor", "--profile", "--resources", "--quiet"}
-    one_argument |= {"-s", "--directory"}
+    one_argument |= {"-s", "--directory", "--conda-prefix"}
     targets, settings, position = [], [], 0
     while position < len(words):
         word = words[position]

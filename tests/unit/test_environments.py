@@ -4,17 +4,22 @@ For each rule with a script, the functions that its job can reach are followed t
 syntax trees, imports inside functions included, and the third-party packages found are held
 against the environment that the rule names. Jobs of one module may have different
 environments, so the unit is a function or class, not a module.
+
+What a package is called on its conda channel, and which version was seen there, stands with its
+evidence in ``envs/packages.csv``: no test here knows a conda name of its own.
 """
 
 from __future__ import annotations
 
 import ast
+import csv
 import functools
 import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -28,7 +33,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
 
-#: Import name -> name on PyPI, where they differ; then PyPI -> conda-forge.
+#: Import name -> name on PyPI, where they differ.
 PYPI = {
     "art": "adversarial-robustness-toolbox",
     "markdown_it": "markdown-it-py",
@@ -39,7 +44,10 @@ PYPI = {
     "PIL": "pillow",
     "yaml": "pyyaml",
 }
-CONDA = {"matplotlib": "matplotlib-base", "safetensors": "python-safetensors", "torch": "pytorch"}
+with open(ROOT / "envs/packages.csv", encoding="utf-8", newline="") as table:
+    #: What was seen on the conda channels, by the name there.
+    SEEN = {row["conda"]: row for row in csv.DictReader(table)}
+CONDA = {row["pypi"]: name for name, row in SEEN.items()}
 
 
 def module_of_place(place: str) -> str:
@@ -284,7 +292,8 @@ def environment(name: str) -> dict[str, str]:
 
 def conda_names(packages: Iterable[str]) -> set[str]:
     names = {PYPI.get(name, name) for name in packages}
-    return {CONDA.get(name, name) for name in names}
+    assert names <= set(CONDA), f"envs/packages.csv lacks {sorted(names - set(CONDA))}"
+    return {CONDA[name] for name in names}
 
 
 def requirements(file: str) -> list[Requirement]:
@@ -369,7 +378,6 @@ def test_modules_are_imported_by_name_only_where_this_test_knows():
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_ranges_contain_the_tested_versions(name):
     tested = pins()
-    pypi = {conda: package for package, conda in CONDA.items()}
     for package, versions in environment(name).items():
         allowed = SpecifierSet(versions)
         if package == "python":
@@ -379,7 +387,7 @@ def test_ranges_contain_the_tested_versions(name):
                 for minor in ("3.11", "3.12", "3.13")
             )
             continue
-        version = tested.get(pypi.get(package, package))
+        version = tested.get(SEEN[package]["pypi"])
         assert version, f"requirements.txt does not pin {package} of envs/{name}.yaml"
         assert version in allowed, f"{package} {version} is outside {versions}"
 
@@ -387,9 +395,53 @@ def test_ranges_contain_the_tested_versions(name):
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_packages_come_from_conda_forge(name):
     content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text(encoding="utf-8"))
-    # Snakemake itself is published on bioconda; nothing that computes comes from there.
+    # Snakemake itself is published on bioconda; nothing that computes comes from there. And no
+    # `nodefaults`, which conda 26.7.1 takes for a channel, and stops.
     more = ["bioconda"] if name == "driver" else []
-    assert content["channels"] == ["conda-forge", *more, "nodefaults"]
+    assert content["channels"] == ["conda-forge", *more]
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_version_that_was_seen_on_the_channel_is_in_the_range(name):
+    content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text(encoding="utf-8"))
+    for package, versions in environment(name).items():
+        assert package in SEEN, f"envs/packages.csv has no evidence of a conda package {package}"
+        row = SEEN[package]
+        assert row["channel"] in content["channels"], package
+        assert row["seen"] in SpecifierSet(versions), (
+            f"envs/{name}.yaml asks for {package} {versions}, and what was seen on "
+            f"{row['channel']} is {row['seen']}"
+        )
+
+
+def test_the_table_of_seen_packages_has_evidence_for_each_and_nothing_else():
+    text = (ROOT / "envs/packages.csv").read_text(encoding="utf-8").splitlines()
+    assert len(SEEN) == len(CONDA) == len(text) - 1, "a name stands twice"
+    assert set(SEEN) == set().union(*map(environment, ENVIRONMENTS))
+    keys = [line.split(",")[0] for line in text[1:]]
+    assert keys == sorted(keys)
+    for name, row in SEEN.items():
+        page = "(anaconda.org|github.com/(conda-forge|bioconda))"
+        assert re.match(f"https://{page}/", row["where"]), name
+        if row["source"] == "recipe":  # a branch moves on, a commit does not
+            assert re.search(r"/blob/[0-9a-f]{40}/", row["where"]), name
+        else:
+            assert row["source"] == "listing" and row["channel"] in row["where"], name
+        assert date.fromisoformat(row["looked"]) <= date.today(), name
+
+
+def test_lower_bounds_are_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = [need for group in project["optional-dependencies"].values() for need in group]
+    asked = {n.name.lower(): str(n.specifier) for n in map(Requirement, project["dependencies"])}
+    asked |= {n.name.lower(): str(n.specifier) for n in map(Requirement, optional)}
+    for name in ENVIRONMENTS:
+        for package, versions in environment(name).items():
+            if package != "python":
+                lower = asked[SEEN[package]["pypi"]]
+                assert versions.split(",")[0] == lower, f"{package} in envs/{name}.yaml"
+    told = (SCRIPTS / "medrobust/data/fetching/kaggle_source.py").read_text(encoding="utf-8")
+    assert re.findall(r"kaggle(>=[\d.]+)", told) == [asked["kaggle"]]
 
 
 def test_project_dependencies_cover_the_library_and_contain_the_pins():

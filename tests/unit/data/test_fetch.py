@@ -12,6 +12,8 @@ import multiprocessing
 import os
 import random
 import subprocess
+import sys
+import types
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -734,6 +736,17 @@ def _secretless(*texts: str) -> None:
     for text in texts:
         for secret in (TOKEN, KEY, "sig-secret", base64.b64encode(f"me:{KEY}".encode()).decode()):
             assert secret not in text
+
+
+@pytest.mark.parametrize("there", [None, types.ModuleType("kagglesdk")], ids=["none", "of 1.7"])
+def test_kaggle_says_what_to_install(tmp_path, monkeypatch, there) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    if there is not None:
+        there.KaggleClient = object
+    monkeypatch.setitem(sys.modules, "kagglesdk", there)
+    with pytest.raises(InputError, match="not installed, or too old") as raised:
+        _fetch(_heartbeat(), tmp_path / "down", "", "kaggle")
+    assert "pip install 'kaggle>=2.0'" in str(raised.value)
 
 
 def test_kaggle_end_to_end_with_a_token(tmp_path, monkeypatch, at_kaggle, caplog) -> None:

@@ -282,11 +282,12 @@ def check_access(
 
 def _import_sdk() -> None:
     try:
-        import kagglesdk  # noqa: F401
+        # What kaggle 1.7 brings under the same name has no tokens, and so none of the second.
+        from kagglesdk import KaggleClient, KaggleCredentials  # noqa: F401
     except ImportError:
         raise InputError(
-            "The Kaggle client library is not installed.",
-            remedy="pip install 'kaggle>=2.2'"
+            "The Kaggle client library is not installed, or too old.",
+            remedy="pip install 'kaggle>=2.0'"
             + (", or run with --use-conda, which installs it." if conda_found() else "."),
         ) from None
 
