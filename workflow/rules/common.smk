@@ -1,8 +1,11 @@
 # What rules take from the library: the checked configuration, and what each job is called with.
 # Every remote job parses these files again: no heavy import here.
+import dataclasses
 import functools
 import gc
 import inspect
+import os
+import sys
 
 # What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
 # again took a tenth of a dry run. Garbage is still looked for, but seldom.
@@ -22,10 +25,23 @@ from medrobust.experiment import (
     terminal,
 )
 from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label
+from medrobust.experiment.gpus import gpus_of_run
+from medrobust.runtime.gpus import HANDED_OVER
 from medrobust.runtime.journal import clear as clear_journals
 
 # As a module of another workflow, or included by it: not every name and setting is ours.
 ALONE = Path(workflow.main_snakefile) in (ROOT / "Snakefile", ROOT / "workflow/Snakefile")
+
+
+def chosen_executor():
+    # Snakemake knows it only when everything is read, and in a dry run never.
+    if not workflow.is_main_process or Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
+        return None
+    from snakemake.cli import parse_args
+
+    executor = parse_args(sys.argv[1:])[1].executor
+    return None if executor in ("local", "dryrun", "touch") else executor
+
 
 try:
     if config is workflow.modifier_stack[0].globals["config"]:
@@ -38,7 +54,11 @@ try:
             remedy="leave it out: everything it makes lies in results/data and results/<run>; a "
             "folder of its own is that of `snakemake --directory`.",
         )
-    GRAPH = sources.build_graph(config, ROOT, Path())
+    GRAPH = dataclasses.replace(
+        sources.build_graph(config, ROOT, Path()),
+        executor=chosen_executor(),
+        same_packages=not workflow.deployment_settings.deployment_method,
+    )
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -137,8 +157,19 @@ def minutes_of(job):
     return inspected(minutes)
 
 
+# Where jobs run on this machine, those beyond its GPUs wait unstarted, not in a lock.
+CLAIM_GPUS = CONFIG.device == "cuda"  # in the process of a job that was handed over
+if workflow.is_main_process:
+    CLAIM_GPUS, gpus_at_once = gpus_of_run(GRAPH).claimed, gpus_of_run(GRAPH).at_once
+    if gpus_at_once and "gpu" not in workflow.global_resources:
+        workflow.global_resources["gpu"] = gpus_at_once
+# The only job of a submission may have been given GPUs of its own.
+if workflow.remote_exec and len(workflow.dag_settings.target_jobs) == 1:
+    os.environ[HANDED_OVER] = "1"
+
+
 def gpus_of(job):
-    if CONFIG.device != "cuda":
+    if not CLAIM_GPUS:
         return 0  # nothing to ask for each job
     return lambda wildcards: needs.gpus(GRAPH, job, wildcards.study, wildcards.model)
 

@@ -210,6 +210,7 @@ def _datasets_of_studies(resolved: Resolved) -> dict[str, list[str]]:
 #: compute, what to do without data, what is selected.
 NOT_IN_CAPTIONS = (
     "device",
+    "allow_tf32",
     "raw_dir",
     "allow_subset",
     "on_missing_data",
