@@ -14,9 +14,9 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
@@ -24,6 +24,8 @@ from medrobust.runtime import gpus
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
+
+Result = TypeVar("Result")
 
 MKL_MODE = "AUTO,STRICT"
 #: Ends the name of a device whose matrix products may use TF32.
@@ -191,6 +193,86 @@ def compute_alike(*, allow_tf32: bool) -> None:
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     torch.backends.cudnn.allow_tf32 = allow_tf32
+
+
+def in_halves(
+    *places: int, axis: int = 0, recorded: bool = False
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Returns a decorator: where a GPU's memory is too small for all rows, it gets half of them.
+
+    From then on no call gets more rows at once than fitted. The log says so, because on a GPU the
+    last bits of a row may depend on the block that it is in. On a CPU this never happens.
+
+    Args:
+        places: which arguments have rows along their first axis, as many each; the first of them
+            tells how many.
+        axis: of the rows in what the function returns: an array, a tensor, or a tuple of these.
+        recorded: whether what is returned may be part of a graph of gradients. A graph holds the
+            memory of both halves: then the error goes on to whoever can take fewer rows.
+    """
+
+    def decorator(function: Callable[..., Result]) -> Callable[..., Result]:
+        of_function: dict[str, int] = {}
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Result:
+            rows = len(arguments[places[0]])
+            # Of a method, each object has its own.
+            known = of_function if places[0] == 0 else vars(arguments[0])
+            if rows <= known.get(_FITTING, rows):
+                try:
+                    return function(*arguments)
+                except RuntimeError as error:
+                    if rows == 1 or not _memory_is_full(error, recorded=recorded):
+                        raise
+                _free_memory()
+                known[_FITTING] = (rows + 1) // 2
+                logger.warning(
+                    "the memory of the GPU is too small for a block of %d rows; blocks have %d at "
+                    "most from now on, which can change last bits",
+                    rows,
+                    known[_FITTING],
+                )
+            size = known[_FITTING]
+            parts = [
+                call(*(a[i : i + size] if n in places else a for n, a in enumerate(arguments)))
+                for i in range(0, rows, size)
+            ]
+            return _joined(parts, axis)
+
+        return call
+
+    return decorator
+
+
+_FITTING = "_rows_that_fit"
+
+
+def _memory_is_full(error: RuntimeError, *, recorded: bool) -> bool:
+    import torch
+
+    if recorded and torch.is_grad_enabled():
+        return False
+    # The libraries behind convolutions and products have words of their own for it.
+    return isinstance(error, torch.OutOfMemoryError) or "STATUS_ALLOC_FAILED" in str(error)
+
+
+def _free_memory() -> None:
+    import torch
+
+    torch.cuda.empty_cache()
+
+
+def _joined(parts: list[Any], axis: int) -> Any:
+    import numpy as np
+
+    if isinstance(parts[0], tuple):
+        return tuple(_joined(list(each), axis) for each in zip(*parts, strict=True))
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts, axis=axis)
+    import torch
+
+    return torch.cat(parts, dim=axis)
 
 
 @contextlib.contextmanager
