@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from medrobust.core import logs
 from medrobust.runtime import devices, gpus
 
 #: The GPUs of the machine in the order of their numbers: their UUIDs.
@@ -60,7 +63,10 @@ def start(folder, **environment: str) -> Job:
 
 
 def settings_within(kind: str, folder) -> tuple:
-    """Returns how PyTorch is set where a job computes on ``kind``, in a process of its own."""
+    """Returns how PyTorch is set where a job computes on ``kind``, in a process of its own.
+
+    The last entry is what the log has of a warning of that job.
+    """
     job = _forked(_tell_settings, kind, str(folder))
     told = job.connection.recv()
     job.process.join(20)
@@ -80,7 +86,10 @@ def _tell_settings(connection, kind: str, folder: str) -> None:
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
     pretend(setattr)
     devices.fix_threads(1)
+    log = Path(folder) / "job.log"
+    logs.log_to(log)
     with devices.gpu_slot(kind):
+        warnings.warn("has no deterministic form", stacklevel=1)
         connection.send(
             (
                 torch.are_deterministic_algorithms_enabled(),
@@ -88,6 +97,7 @@ def _tell_settings(connection, kind: str, folder: str) -> None:
                 torch.backends.cuda.matmul.allow_tf32,
                 torch.backends.cudnn.allow_tf32,
                 os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+                "has no deterministic form" in log.read_text(),
             )
         )
 

@@ -33,14 +33,18 @@ from medrobust.runtime.journal import clear as clear_journals
 ALONE = Path(workflow.main_snakefile) in (ROOT / "Snakefile", ROOT / "workflow/Snakefile")
 
 
-def chosen_executor():
-    # Snakemake knows it only when everything is read, and in a dry run never.
-    if not workflow.is_main_process or Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
-        return None
+def command_line():
+    # The workflow gets to know these only when everything is read, in a dry run not all of them.
+    if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
+        return None, []
     from snakemake.cli import parse_args
 
-    executor = parse_args(sys.argv[1:])[1].executor
-    return None if executor in ("local", "dryrun", "touch") else executor
+    given = parse_args(sys.argv[1:])[1]
+    here = not workflow.is_main_process or given.executor in ("local", "dryrun", "touch")
+    return None if here else given.executor, given.target_jobs or []
+
+
+EXECUTOR, HANDED_JOBS = command_line()
 
 
 try:
@@ -56,7 +60,7 @@ try:
         )
     GRAPH = dataclasses.replace(
         sources.build_graph(config, ROOT, Path()),
-        executor=chosen_executor(),
+        executor=EXECUTOR,
         same_packages=not workflow.deployment_settings.deployment_method,
     )
 except InputError as error:
@@ -164,7 +168,7 @@ if workflow.is_main_process:
     if gpus_at_once and "gpu" not in workflow.global_resources:
         workflow.global_resources["gpu"] = gpus_at_once
 # The only job of a submission may have been given GPUs of its own.
-if workflow.remote_exec and len(workflow.dag_settings.target_jobs) == 1:
+if workflow.remote_exec and len(HANDED_JOBS) == 1:
     os.environ[HANDED_OVER] = "1"
 
 

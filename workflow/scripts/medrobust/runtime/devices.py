@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import logging
 import os
 import re
 import tempfile
@@ -187,6 +188,8 @@ def compute_alike(*, allow_tf32: bool) -> None:
     """
     import torch
 
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers[:] = logger.handlers
     torch.use_deterministic_algorithms(True, warn_only=True)
     # To fill memory that is about to be written costs time and changes no value.
     torch.utils.deterministic.fill_uninitialized_memory = False
