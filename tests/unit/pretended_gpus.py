@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,17 @@ class Job:
     process: multiprocessing.Process
     connection: object
 
-    def device(self, seconds: float = 20.0) -> tuple[str, str | None] | None:
-        """Returns the device and what CUDA is shown; None where the job still waits."""
-        return self.connection.recv() if self.connection.poll(seconds) else None
+    def device(self) -> tuple[str, str | None]:
+        """Returns the device and what CUDA is shown, once the job has one."""
+        return self._told() or self._told()
+
+    def waits(self) -> bool:
+        """Tells whether the job waits, once it does or has a device."""
+        return self._told() is None
+
+    def _told(self) -> tuple[str, str | None] | None:
+        assert self.connection.poll(60), "the job says nothing"
+        return self.connection.recv()
 
     def end(self) -> None:
         self.connection.send("end")
@@ -107,8 +116,17 @@ def _hold(connection, folder: str, environment: dict[str, str]) -> None:
         if name.startswith(("SLURM", "CUDA_", "MEDROBUST")):
             del os.environ[name]
     os.environ.update(environment)
-    tempfile.tempdir, devices.WAIT_SECONDS = folder, 0.05
+    tempfile.tempdir = folder
     pretend(setattr)
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        if not waited:
+            connection.send(None)
+        waited.append(seconds)
+        time.sleep(0.05)
+
+    devices.time = SimpleNamespace(sleep=sleep)
     with devices.gpu_slot(devices.choose_device("cuda", uses_gpu=True)) as device:
         connection.send((device, os.environ.get(gpus.VISIBLE)))
         connection.recv()

@@ -106,7 +106,7 @@ def test_each_job_gets_a_gpu_and_one_too_many_waits(jobs):
     held = {first.device()[0], second.device()[0]}
     assert held == {"cuda:0", "cuda:1"}
     third = jobs(CUDA_VISIBLE_DEVICES="0,1")
-    assert third.device(0.5) is None
+    assert third.waits()
     second.end()
     assert third.device()[0] in held
 
@@ -117,15 +117,15 @@ def test_a_gpu_is_the_same_under_any_number_and_name(jobs):
     assert jobs(CUDA_VISIBLE_DEVICES="0").device()[0] == "cuda:0"
     # The second one again, by its UUID, beside the third.
     assert jobs(CUDA_VISIBLE_DEVICES=f"{SECOND},{THIRD}").device()[0] == "cuda:1"
-    assert jobs(CUDA_VISIBLE_DEVICES=SECOND).device(0.5) is None
-    assert jobs().device(0.5) is None
+    assert jobs(CUDA_VISIBLE_DEVICES=SECOND).waits()
+    assert jobs().waits()
 
 
 def test_a_killed_job_gives_its_gpu_back(jobs):
     first = jobs(CUDA_VISIBLE_DEVICES="0")
     assert first.device()
     second = jobs(CUDA_VISIBLE_DEVICES="0")
-    assert second.device(0.5) is None
+    assert second.waits()
     first.kill()
     assert second.device()[0] == "cuda:0"
 
@@ -134,7 +134,7 @@ def test_instances_of_a_divided_gpu_are_shown_one_by_one(jobs):
     both = "MIG-a1,MIG-b2"
     found = [jobs(CUDA_VISIBLE_DEVICES=both).device() for _ in range(2)]
     assert sorted(found) == [("cuda:0", "MIG-a1"), ("cuda:0", "MIG-b2")]
-    assert jobs(CUDA_VISIBLE_DEVICES=both).device(0.5) is None
+    assert jobs(CUDA_VISIBLE_DEVICES=both).waits()
 
 
 ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0", "CUDA_VISIBLE_DEVICES": "0"}
@@ -143,7 +143,7 @@ ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0", "CUDA_VISIBLE_DEVICES"
 def test_jobs_in_one_allocation_share_its_gpus_one_at_a_time(jobs):
     step = {**ALLOCATION, "SLURM_STEP_ID": "0"}  # an interactive shell is a step too
     assert jobs(**step).device()[0] == "cuda:0"
-    assert jobs(**step).device(0.5) is None
+    assert jobs(**step).waits()
 
 
 def test_a_job_with_a_gpu_of_its_own_locks_nothing(jobs):
@@ -157,7 +157,7 @@ def test_jobs_that_another_scheduler_started_lock(jobs):
     # It may have started all of them with the variables of the shell.
     handed = {gpus.HANDED_OVER: "1", "CUDA_VISIBLE_DEVICES": "0"}
     assert jobs(**handed).device()[0] == "cuda:0"
-    assert jobs(**handed).device(0.5) is None
+    assert jobs(**handed).waits()
 
 
 def test_auto_takes_a_gpu_that_is_there_and_says_so(monkeypatch, said):
