@@ -58,12 +58,17 @@ TRAININGS = {
     "ddn_training": {"epsilon": 0.3, "steps": 3},
 }
 #: Each attack, small.
+# fmt: off
 ATTACKED = {
     "pgd": {"epsilon": 0.1, "num_steps": 3},
     "spsa": {"epsilon": 0.1, "num_steps": 2, "directions": 4},
     "uniform_noise": {"epsilon": 0.1, "restarts": 2},
-    "hopskipjump": {"max_iter": 1, "max_eval": 20, "init_eval": 10, "restarts": 1},
+    "hopskipjump": {
+        "max_iter": 1, "max_eval": 10, "init_eval": 5, "init_size": 10, "restarts": 1,
+        "projection_tolerance": 0.01,
+    },
 }
+# fmt: on
 
 DIFFERENTIABLE = {
     name: architecture_of(name).forward is not None and architecture_of(name).has_gradients

@@ -35,7 +35,8 @@ ALONE = Path(workflow.main_snakefile) in (ROOT / "Snakefile", ROOT / "workflow/S
 
 def command_line():
     # The workflow gets to know these only when everything is read, in a dry run not all of them.
-    if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
+    program = Path(sys.argv[0])  # the command, or its package
+    if "snakemake" not in (program.name, program.parent.name):
         return None, []
     from snakemake.cli import parse_args
 
