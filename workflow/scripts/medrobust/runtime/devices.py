@@ -139,7 +139,7 @@ def _why_no_cuda() -> str:
     seen = os.environ.get(gpus.VISIBLE)
     if seen is not None and not gpus.named(seen):
         return f"{gpus.VISIBLE} is {seen!r}, which hides every GPU"
-    return "PyTorch finds no CUDA device"
+    return "no CUDA device is there, or its driver does not answer"
 
 
 @contextlib.contextmanager
