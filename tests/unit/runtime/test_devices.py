@@ -160,6 +160,23 @@ def test_jobs_that_another_scheduler_started_lock(jobs):
     assert jobs(**handed).waits()
 
 
+@pytest.mark.parametrize(
+    ("variables", "given"),
+    [
+        ({"SLURM_JOB_GPUS": "0"}, True),  # its number
+        ({"SLURM_STEP_GPUS": "2,3"}, True),
+        ({"SLURM_GPUS_ON_NODE": "1"}, True),  # how many
+        ({"SLURM_GPUS_ON_NODE": "0"}, False),
+        ({"SLURM_JOB_GPUS": ""}, False),
+        ({}, False),
+    ],
+)
+def test_slurm_says_of_a_job_or_of_its_step_what_it_gave(variables, given):
+    handed_over = {"SLURM_JOB_ID": "7", gpus.HANDED_OVER: "1", **variables}
+    assert gpus.given(handed_over) == gpus.of_this_job_alone(handed_over) == given
+    assert not gpus.of_this_job_alone({"SLURM_JOB_ID": "7", **variables})
+
+
 def test_auto_takes_a_gpu_that_is_there_and_says_so(monkeypatch, said):
     pretend(monkeypatch)
     assert choose_device("auto", uses_gpu=True) == "cuda"

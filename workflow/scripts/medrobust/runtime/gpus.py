@@ -16,7 +16,7 @@ from collections.abc import Mapping
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 #: Set for the processes of a job that Snakemake handed over as the only one of its submission.
 HANDED_OVER = "MEDROBUST_HANDED_OVER"
-#: What Slurm sets where a job, or a step of it, was given GPUs.
+#: What Slurm sets where a job, or a step of it, was given GPUs: their numbers.
 _GIVEN_BY_SLURM = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
 _NAME = re.compile(r"\d+|(?:GPU|MIG)-\S+")
 
@@ -70,7 +70,9 @@ def of_this_job_alone(environment: Mapping[str, str]) -> bool:
 
 
 def _given_by_slurm(environment: Mapping[str, str]) -> bool:
-    return any(environment.get(name) for name in _GIVEN_BY_SLURM)
+    # Snakemake's plugin clears what is said of the job, so only that of the step may be left.
+    number = environment.get("SLURM_GPUS_ON_NODE", "")
+    return number not in ("", "0") or any(environment.get(name) for name in _GIVEN_BY_SLURM)
 
 
 def _kind(name: str) -> str:
