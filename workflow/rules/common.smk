@@ -1,8 +1,11 @@
 # What rules take from the library: the checked configuration, and what each job is called with.
 # Every remote job parses these files again: no heavy import here.
+import dataclasses
 import functools
 import gc
 import inspect
+import os
+import sys
 
 # What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
 # again took a tenth of a dry run. Garbage is still looked for, but seldom.
@@ -22,10 +25,28 @@ from medrobust.experiment import (
     terminal,
 )
 from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label
+from medrobust.experiment.gpus import gpus_of_run
+from medrobust.runtime.gpus import HANDED_OVER
 from medrobust.runtime.journal import clear as clear_journals
 
 # As a module of another workflow, or included by it: not every name and setting is ours.
 ALONE = Path(workflow.main_snakefile) in (ROOT / "Snakefile", ROOT / "workflow/Snakefile")
+
+
+def command_line():
+    # The workflow gets to know these only when everything is read, in a dry run not all of them.
+    program = Path(sys.argv[0])  # the command, or its package
+    if "snakemake" not in (program.name, program.parent.name):
+        return None, []
+    from snakemake.cli import parse_args
+
+    given = parse_args(sys.argv[1:])[1]
+    here = not workflow.is_main_process or given.executor in ("local", "dryrun", "touch")
+    return None if here else given.executor, given.target_jobs or []
+
+
+EXECUTOR, HANDED_JOBS = command_line()
+
 
 try:
     if config is workflow.modifier_stack[0].globals["config"]:
@@ -38,7 +59,11 @@ try:
             remedy="leave it out: everything it makes lies in results/data and results/<run>; a "
             "folder of its own is that of `snakemake --directory`.",
         )
-    GRAPH = sources.build_graph(config, ROOT, Path())
+    GRAPH = dataclasses.replace(
+        sources.build_graph(config, ROOT, Path()),
+        executor=EXECUTOR,
+        same_packages=not workflow.deployment_settings.deployment_method,
+    )
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -137,8 +162,19 @@ def minutes_of(job):
     return inspected(minutes)
 
 
+# Where jobs run on this machine, those beyond its GPUs wait unstarted, not in a lock.
+CLAIM_GPUS = CONFIG.device == "cuda"  # in the process of a job that was handed over
+if workflow.is_main_process:
+    CLAIM_GPUS, gpus_at_once = gpus_of_run(GRAPH).claimed, gpus_of_run(GRAPH).at_once
+    if gpus_at_once and "gpu" not in workflow.global_resources:
+        workflow.global_resources["gpu"] = gpus_at_once
+# The only job of a submission may have been given GPUs of its own.
+if workflow.remote_exec and len(HANDED_JOBS) == 1:
+    os.environ[HANDED_OVER] = "1"
+
+
 def gpus_of(job):
-    if CONFIG.device != "cuda":
+    if not CLAIM_GPUS:
         return 0  # nothing to ask for each job
     return lambda wildcards: needs.gpus(GRAPH, job, wildcards.study, wildcards.model)
 

@@ -223,6 +223,24 @@ def test_what_code_does_counts(small, module, old, new):
     assert hashed(small, **changed) != hashed(small, **BASE)
 
 
+def test_decorators_of_neutral_modules_do_not_count(small):
+    devices = "def in_halves(*places):\n    return lambda f: f\n"
+    runtime = {"runtime__in__devices": devices, **BASE}
+    plain = hashed(small, **runtime)
+    for place in ("import in_halves\n\n@in_halves(0)", "import in_halves as h\n\n@h"):
+        text = BASE["tools"].replace(
+            "def double", f"from medrobust.runtime.devices {place}\ndef double"
+        )
+        assert hashed(small, **runtime | {"tools": text}) == plain
+    # Of other modules they count, and so does a call that is no decorator.
+    other = "from medrobust.other import in_halves\n\n@in_halves(0)\ndef double"
+    text = BASE["tools"].replace("def double", other)
+    assert hashed(small, **runtime | {"tools": text, "other": devices}) != plain
+    called = BASE["work"].replace("return ", "return in_halves(0) or ")
+    text = "from medrobust.runtime.devices import in_halves\n" + called
+    assert hashed(small, **runtime | {"work": text}) != plain
+
+
 def test_fields_of_a_class_count_with_their_types(small):
     text = "class Spec:\n    steps: {}\n\ndef run():\n    return Spec\n"
     assert hashed(small, work=text.format("int")) != hashed(small, work=text.format("float"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 
 import numpy as np
@@ -173,7 +174,11 @@ def test_a_gpu_that_is_asked_for_must_be_there(here, capsys, monkeypatch):
 
 def test_whether_there_is_a_gpu_is_what_pytorch_says(monkeypatch):
     assert module.gpu_state() == ("usable" if torch.cuda.is_available() else "none")
-    monkeypatch.setattr(module, "_installed", lambda _: False)
+
+    def not_there(_):
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(importlib.metadata, "version", not_there)
     assert module.gpu_state() == "unknown"
 
 

@@ -129,7 +129,7 @@ def test_dry_run_counts_and_adds_up_hours_as_the_plan_does(graph) -> None:
     assert rows["attack"][0] == rows["all"][0] == "1" and rows["total"][0] == "3"
     assert rows["signnet: tables, figures, claims"][0] == "1"
     assert "--quiet host" in text and run.plan() == run.start(2) == ""
-    assert len(text.splitlines()) == 8
+    assert "\ndevice auto: " in text and len(text.splitlines()) == 9
 
 
 def test_hours_of_a_dry_run_are_those_of_the_plan() -> None:

@@ -20,7 +20,7 @@ from medrobust.experiment import sources
 from medrobust.experiment.calls import call_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
-from medrobust.jobs import arguments_of, job_named
+from medrobust.jobs import arguments_of, circumstances_of, job_named
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -244,7 +244,7 @@ def _run(graph: Graph, job: str, **wildcards: Any) -> None:
     call = call_of(graph, job, **wildcards)
     function = job_named(job)
     given = {**call.inputs, **call.outputs, **call.params}
-    function(**arguments_of(function, given, graph.resolved.config.model_dump()))
+    function(**arguments_of(function, given, circumstances_of(graph.resolved.config.model_dump())))
 
 
 def _of_dataset(options: argparse.Namespace, graph: Graph) -> tuple[Graph, dict[str, str]]:

@@ -14,10 +14,11 @@ number under which the walk first met it. Statements of a module that define not
 as anything of the module does.
 
 Left out are the modules in ``NEUTRAL``: they do not shape results and are held by tests of
-their output instead. So are the fields of a contract (:mod:`medrobust.core.contract`) that shape
-none, such as costs for the plan, with what only they refer to. What is chosen at run time by name
-(``registry.module_of``) cannot be followed: whoever asks for a hash names the objects that those
-modules end with as entries too (``registry.object_of``).
+their output instead. So are decorators that they define, and the fields of a contract
+(:mod:`medrobust.core.contract`) that shape none, such as costs for the plan, with what only they
+refer to. What is chosen at run time by name (``registry.module_of``) cannot be followed: whoever
+asks for a hash names the objects that those modules end with as entries too
+(``registry.object_of``).
 """
 
 from __future__ import annotations
@@ -392,7 +393,15 @@ class _Writer:
             yield "args", node.args
             yield "keywords", [k for k in node.keywords if k.arg not in left_out]
         else:
-            yield from ast.iter_fields(node)
+            for field, value in ast.iter_fields(node):
+                if field == "decorator_list":
+                    value = [one for one in value if not self._is_neutral(one)]
+                yield field, value
+
+    def _is_neutral(self, decorator: ast.expr) -> bool:
+        function = decorator.func if isinstance(decorator, ast.Call) else decorator
+        target = self._target(function)
+        return isinstance(target, Name) and target.module in NEUTRAL
 
     def _target(self, node: ast.AST) -> Name | str | None:
         """Returns what a name, or an attribute of an imported module, refers to."""

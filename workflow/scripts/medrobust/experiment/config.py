@@ -69,7 +69,14 @@ class Config(Settings):
     )
     seed: int = Field(default=20201024, ge=0, description="root of every random draw")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where networks compute; auto takes a GPU if there is one"
+        default="auto",
+        description="where networks compute: auto takes a GPU if there is one, on a cluster if the "
+        "job was given one; cuda asks for one GPU for each job that uses one, and insists on it",
+    )
+    allow_tf32: bool = Field(
+        default=False,
+        description="whether a GPU may round the factors of matrix products to 10 bits (TF32): "
+        "faster, other results; stated in provenance",
     )
     compute_threads: int = Field(
         default=1, ge=1, description="threads inside one job; results can differ in the last bit"

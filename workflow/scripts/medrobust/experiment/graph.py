@@ -41,6 +41,8 @@ class Graph:
         raw_dirs: folders that may hold raw files, in order of preference.
         skipped: studies, and data sets of ``also_prepare``, that are left out because their data
             cannot be had (on_missing_data: skip).
+        executor: what jobs are handed over to, such as "slurm"; None: they run on this machine.
+        same_packages: whether jobs use the packages of this process, not conda environments.
     """
 
     resolved: Resolved
@@ -48,6 +50,8 @@ class Graph:
     origins: dict[str, str]
     raw_dirs: tuple[Path, ...]
     skipped: tuple[str, ...] = ()
+    executor: str | None = None
+    same_packages: bool = True
 
     @property
     def registry(self) -> dict[str, DatasetEntry]:

@@ -29,6 +29,7 @@ from medrobust.experiment.costs import (
 )
 from medrobust.experiment.entries import knowledge_jobs
 from medrobust.experiment.fitting import lowered_text
+from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
@@ -136,7 +137,8 @@ def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
         if (text := lowered_text(study, graph.registry))
     ]
     measured = _measured_lines(measured_costs(Path("results")))
-    return "\n".join([head, *lines, *measured, *lowered, *also, *left_out])
+    device = [said] if (said := gpus_of_run(graph).said) else []
+    return "\n".join([head, *lines, *device, *measured, *lowered, *also, *left_out])
 
 
 def _also_prepared(graph: Graph) -> list[str]:
@@ -286,12 +288,12 @@ def _measured_lines(costs: list[MeasuredCost]) -> list[str]:
 
 def _on_gpu(graph: Graph, model: Model) -> bool:
     uses_gpu = architecture_of(model.architecture["name"]).uses_gpu
-    return graph.resolved.config.device == "cuda" and uses_gpu
+    return uses_gpu and gpus_of_run(graph).claimed
 
 
 def _trains_on_gpu(graph: Graph, model: Model) -> bool:
     names = model.architecture["name"], model.method["name"]
-    return graph.resolved.config.device == "cuda" and trains_on_gpu(*names)
+    return trains_on_gpu(*names) and gpus_of_run(graph).claimed
 
 
 def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> StudyPlan:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +52,7 @@ from medrobust.data.prepared.raw_files import AGAIN, differing
 from medrobust.data.registry import OWN, STANDIN, Content, DatasetEntry, Source, get_dataset
 from medrobust.data.try_out import raw_names, try_out
 from medrobust.experiment.config import check_points
+from medrobust.experiment.gpus import gpu_state
 
 PACKAGES = (
     "adversarial-robustness-toolbox",
@@ -586,20 +585,6 @@ def no_gpu(studies: Sequence[str]) -> list[PreflightItem]:
     remedy = "set `device: cpu` (or auto), or install a CUDA build of PyTorch; for a cluster, look "
     remedy += "on a machine that has a GPU"
     return [PreflightItem("action", study, "device", text, remedy) for study in studies]
-
-
-_ASKS_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
-
-
-def gpu_state() -> Literal["usable", "none", "unknown"]:
-    """Returns whether PyTorch finds a CUDA device; asked in a process of its own.
-
-    The driver of a run need not have PyTorch, and one that started CUDA would hold the device.
-    """
-    if not _installed("torch"):
-        return "unknown"
-    asked = subprocess.run([sys.executable, "-c", _ASKS_TORCH], capture_output=True, check=False)
-    return "usable" if asked.returncode == 0 else "none"
 
 
 def _existing(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medrobust.experiment import plan
+from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
 from medrobust.models.contract import architecture_of
 from medrobust.training import trains_on_gpu
@@ -26,10 +27,10 @@ def minutes(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> 
 
 
 def gpus(graph: Graph, job: str, study: str, model: str) -> int:
-    """Returns how many GPUs a job on a model uses: 0 or 1."""
+    """Returns how many GPUs a job on a model claims: 0 or 1."""
     settings = graph.study(study).models[model]
     architecture = settings.architecture["name"]
-    if graph.resolved.config.device != "cuda":
+    if not gpus_of_run(graph).claimed:
         return 0
     if job == "train_members":
         return int(trains_on_gpu(architecture, settings.method["name"]))

@@ -24,6 +24,7 @@ from medrobust.experiment.committed import (
 )
 from medrobust.experiment.config import Config, Resolved, named_datasets, resolve
 from medrobust.experiment.fitting import check_fit
+from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import DATA, RAW, SUBSET
 from medrobust.models.contract import architecture_of
@@ -210,6 +211,7 @@ def _datasets_of_studies(resolved: Resolved) -> dict[str, list[str]]:
 #: compute, what to do without data, what is selected.
 NOT_IN_CAPTIONS = (
     "device",
+    "allow_tf32",
     "raw_dir",
     "allow_subset",
     "on_missing_data",
@@ -274,6 +276,8 @@ def preflight_answer(
         resolved.config, without=["also_prepare", "studies"] if datasets else []
     )
     text = format_preflight(items, list(wanted), settings=settings, targets=_cards(graph, names))
+    if not datasets and (said := gpus_of_run(graph).said):
+        text += f"\n{said}"
     can_run = runnable(items, list(wanted))
     # What is left out (on_missing_data: skip) stands in the way of nothing, unless it is all.
     needed = set(wanted) - set(graph.skipped) or set(wanted)

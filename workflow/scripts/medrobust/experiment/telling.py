@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from medrobust.core import io
+from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.plan import format_plan, make_plan
 from medrobust.experiment.sources import preflight_text
@@ -26,6 +27,7 @@ def opening_text(graph: Graph, targets: Collection[str]) -> str:
         texts += [format_plan(make_plan(graph), graph), *failed_trainings(graph)]
     elif "preflight" not in targets:
         texts.append("A part of the plan is asked for; the same command with -n tells its jobs.")
+        texts += [said] if (said := gpus_of_run(graph).said) else []
     return "\n".join(texts)
 
 

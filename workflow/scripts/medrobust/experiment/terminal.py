@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.plan import job_seconds, measured_unit_seconds
 from medrobust.experiment.progress import RunProgress, span
@@ -249,6 +250,7 @@ def dry_run_text(
     lines += [
         f"About {span(left.seconds_left())} with {at_once} at once; "
         f"the longest job about {span(max(seconds, default=0.0))}.",
+        *([said] if (said := gpus_of_run(graph).said) else []),
         f"Each job with its files and its reason: the same command with {FULL_LISTING} behind the "
         "targets.",
         "Disk, download and queries of whole studies: snakemake --cores 1 plan",

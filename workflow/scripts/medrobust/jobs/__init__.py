@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from medrobust.runtime.devices import asked_device
+
 #: Settings that a job reads from the configuration, because they change no result; what of an own
 #: data set does is in the parameter ``definition``.
 CIRCUMSTANCES = ("device", "raw_dir", "allow_subset", "own_datasets")
@@ -59,10 +61,14 @@ def arguments_of(
 
 def circumstances_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings :data:`CIRCUMSTANCES` of a configuration that was read, not checked."""
+
     # Snakemake hands over as text what is not spelled as in Python.
+    def true(name: str) -> bool:
+        return str(config.get(name)).lower() == "true"
+
     return {
-        "device": config.get("device") or "auto",
+        "device": asked_device(config.get("device") or "auto", allow_tf32=true("allow_tf32")),
         "raw_dir": config.get("raw_dir"),
-        "allow_subset": str(config.get("allow_subset")).lower() == "true",
+        "allow_subset": true("allow_subset"),
         "own_datasets": config.get("own_datasets") or {},
     }

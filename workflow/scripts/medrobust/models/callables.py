@@ -29,6 +29,7 @@ import numpy as np
 from medrobust.core.errors import InputError
 from medrobust.models.engine.answers import checked_labels, checked_scores
 from medrobust.models.gradients import InputGradients, Loss
+from medrobust.runtime.devices import in_halves
 
 if TYPE_CHECKING:
     import torch
@@ -257,6 +258,7 @@ class _Module(OwnModel):
     def _scores(self, rows: np.ndarray) -> np.ndarray:
         return checked_scores(self._passes.logits(rows), len(rows), self._n_classes)
 
+    @in_halves(1, recorded=True)
     def _logits_of_rows(self, flat: torch.Tensor) -> torch.Tensor:
         import torch
 

@@ -34,6 +34,7 @@ from medrobust.models import gradients
 from medrobust.models.contract import Architecture, Scores, architecture_of
 from medrobust.models.engine.answers import check_member_scores
 from medrobust.models.gradients import InputGradients, Loss
+from medrobust.runtime.devices import in_halves
 
 if TYPE_CHECKING:
     import torch
@@ -226,6 +227,7 @@ def _input_gradients(
 
     tensors = stacked.tensors(parameters, device)
 
+    @in_halves(0, recorded=True)
     def logits(x: torch.Tensor) -> torch.Tensor:
         return gradients.joined_logits(architecture.forward(spec, tensors, x), n_classes)
 

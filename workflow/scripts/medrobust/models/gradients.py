@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from medrobust.runtime.devices import in_halves
+
 if TYPE_CHECKING:
     import torch
 
@@ -108,6 +110,7 @@ class InputGradients:
                 rows = np.concatenate([rows, padding])
             yield torch.from_numpy(rows).to(self._device), size
 
+    @in_halves(1, 2)
     def _pass(self, x: torch.Tensor, y: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
         import torch
 

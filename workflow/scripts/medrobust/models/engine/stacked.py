@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medrobust.runtime.devices import in_halves
+
 if TYPE_CHECKING:
     import torch
 
@@ -55,6 +57,7 @@ def on_arrays(
     """
     import torch
 
+    @in_halves(0, axis=1)
     def on_array(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             flat = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1))).to(device)
