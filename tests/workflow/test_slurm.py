@@ -81,7 +81,7 @@ def kept(project: Project) -> dict[str, str]:
 
 def about(job: dict[str, str]) -> str:
     """Returns rule and model of one of Slurm's jobs, by the comment that the plugin gives it."""
-    rule, _, wildcards = job["Comment"].removeprefix("rule_").partition("_wildcards_")
+    rule, _, wildcards = job.get("Comment", "").removeprefix("rule_").partition("_wildcards_")
     models = [model for model in ("mlp", "random_forest") if f"_{model}_" in f"{wildcards}_"]
     return " ".join([rule, *models])
 
@@ -99,12 +99,16 @@ def test_a_study_runs_through_slurm_and_survives_a_scancel(make_project, slurm):
     local.snakemake("signnet_tab4", *SETTINGS)
     project = project_without_cuda(make_project)
     checkpoints = project.folder / "results/.progress/train"
+
+    def caught() -> bool:
+        return any(file.stat().st_size > 1000 for file in checkpoints.glob("*.checkpoint"))
+
     earlier = {job["JobId"] for job in slurm.jobs()}
     with start(project, "signnet_tab4", "--profile", "profiles/slurm", *NODE, *SETTINGS) as run:
-        wait_for(lambda: any(p.stat().st_size > 1000 for p in checkpoints.glob("*.checkpoint")))
+        wait_for(caught, seconds=300)
         (training,) = (job for job in slurm.jobs() if about(job) == "train mlp")
         slurm("scancel", training["JobId"])
-        status = run.wait(timeout=240)
+        status = run.wait(timeout=480)
     said = (project.folder / "background.log").read_text()
     assert status == 0 and said.count("Trying to restart job") == 1, said[-6000:]
     jobs = [job for job in slurm.jobs() if job["JobId"] not in earlier]
