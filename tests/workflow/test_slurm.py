@@ -86,6 +86,15 @@ def about(job: dict[str, str]) -> str:
     return " ".join([rule, *models])
 
 
+def test_the_profile_for_one_machine_is_read(make_project):
+    """Beside the default one; Snakemake refuses a key that it does not know."""
+    said = make_project().snakemake(
+        "signnet_tab4", "-n", "--profile", "profiles/local-gpu", *SETTINGS, listed=False
+    )
+    assert "profiles/local-gpu and workflow specific profile profiles/default" in said
+    assert "GPU h" in said
+
+
 def test_slurm_leaves_a_job_over_its_limit_pending(slurm):
     """Without an error; that is why the profile has a ceiling."""
     given = slurm("sbatch", "--parsable", "--time", str(LIMIT + 1), "--wrap", "true").strip()
