@@ -19,7 +19,7 @@ LIMIT = 8
 # Some seconds of training, to be caught in the act; six jobs that are submitted, six that are not.
 AMOUNTS = (
     f"{{signnet: {{{COHORT}, datasets: {{mitbih: {{points: 2}}}}, "
-    "models: {mlp: {members: 2, members_per_job: 2, method: {max_epochs: 400, tolerance: 0.0}}, "
+    "models: {mlp: {members: 2, members_per_job: 2, method: {max_epochs: 400, patience: 400}}, "
     "random_forest: {members: 4, members_per_job: 4}}, "
     "attacks: {hopskipjump: {points_per_job: 2, options: {restarts: 2, max_iter: 3}}}}}"
 )
