@@ -61,15 +61,18 @@ def snakemake_calls(page: Path) -> list[list[str]]:
 
 def targets_and_settings(words: list[str]) -> tuple[list[str], list[str]]:
     """Divides a call as Snakemake does: ``--config`` takes every word up to the next option."""
-    one_argument = {"--cores", "--report", "--executor", "--profile", "--resources", "--quiet"}
-    one_argument |= {"-s", "--directory", "--conda-prefix"}
+    one_argument = {"--cores", "--report", "--executor", "--profile", "--quiet", "--until"}
+    one_argument |= {"-s", "--directory", "--jobs", "--retries", "--local-cores", "--latency-wait"}
+    one_argument |= {"--cluster-generic-submit-cmd", "--conda-prefix"}
+    several = {"--config", "--configfile", "--forcerun", "--rerun-triggers", "--resources"}
+    several |= {"--set-resources", "--set-resource-scopes", "--default-resources"}
     targets, settings, position = [], [], 0
     while position < len(words):
         word = words[position]
         position += 1
         if word in one_argument:
             position += 1
-        elif word in ("--config", "--configfile", "--forcerun", "--rerun-triggers"):
+        elif word in several:
             while position < len(words) and not words[position].startswith("-"):
                 if word == "--config":
                     settings.append(words[position])

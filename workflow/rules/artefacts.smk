@@ -35,6 +35,7 @@ def draw_artefact(study, name):
             ),
         log:
             str(Path(main).with_suffix(".log")),
+        localrule: True
         conda:
             "../../envs/analysis.yaml"
         threads: 1

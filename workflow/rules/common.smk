@@ -150,9 +150,11 @@ def params_of(job, call=call_of):
     return params
 
 
-@inspected
-def data_mb(wildcards, attempt):
-    return needs.memory_mb(GRAPH, wildcards.dataset, attempt)
+def memory_of(job):
+    def memory(wildcards, attempt):
+        return needs.memory_mb(GRAPH, job, dict(wildcards.items()), attempt)
+
+    return inspected(memory)
 
 
 def minutes_of(job):
@@ -176,7 +178,12 @@ if workflow.remote_exec and len(HANDED_JOBS) == 1:
 def gpus_of(job):
     if not CLAIM_GPUS:
         return 0  # nothing to ask for each job
-    return lambda wildcards: needs.gpus(GRAPH, job, wildcards.study, wildcards.model)
+    return inspected(lambda wildcards: needs.gpus(GRAPH, job, dict(wildcards.items())))
+
+
+def more_each_time(amount):
+    # Where retries are allowed, as in profiles/slurm.
+    return inspected(lambda wildcards, attempt: amount * attempt)
 
 
 def data_cards():

@@ -7,6 +7,7 @@ rule fetch:
         **outputs_of("fetch"),
     log:
         "results/data/logs/{dataset}@{source}.fetch.log",
+    localrule: True
     conda:
         "../../envs/data.yaml"
     threads: 1
@@ -54,8 +55,8 @@ for FOLDS, DATASETS in DATASETS_BY_FOLDS.items():
             "../../envs/data.yaml"
         threads: 2
         resources:
-            mem_mb=data_mb,
-            runtime=60,
+            mem_mb=memory_of("prepare"),
+            runtime=more_each_time(60),
         params:
             **params_of("prepare"),
         message:
@@ -92,8 +93,8 @@ rule prepare_volumes:
         "../../envs/data.yaml"
     threads: 2
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=more_each_time(3000),
+        runtime=more_each_time(60),
     params:
         **params_of("prepare"),
     message:
@@ -115,6 +116,7 @@ rule show_card:
         ),
     log:
         "results/data/logs/{dataset}@{source}.card.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1

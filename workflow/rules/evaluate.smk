@@ -13,8 +13,8 @@ rule evaluate_clean:
         "../../envs/torch.yaml"
     threads: CONFIG.compute_threads
     resources:
-        mem_mb=data_mb,
-        runtime=60,
+        mem_mb=memory_of("evaluate_clean"),
+        runtime=more_each_time(60),
         gpu=gpus_of("evaluate_clean"),
     params:
         **params_of("evaluate_clean"),
@@ -33,6 +33,7 @@ rule join_margins:
         **outputs_of("join_margins"),
     log:
         f"{CELL}/{{model}}/margins.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -60,8 +61,8 @@ rule map_plane:
         "../../envs/torch.yaml"
     threads: CONFIG.compute_threads
     resources:
-        mem_mb=data_mb,
-        runtime=20,
+        mem_mb=memory_of("map_plane"),
+        runtime=more_each_time(20),
         gpu=gpus_of("map_plane"),
     params:
         **params_of("map_plane"),
@@ -83,8 +84,8 @@ rule trace_search:
         "../../envs/torch.yaml"
     threads: CONFIG.compute_threads
     resources:
-        mem_mb=data_mb,
-        runtime=20,
+        mem_mb=memory_of("trace_search"),
+        runtime=more_each_time(20),
     params:
         **params_of("trace_search"),
     message:
@@ -101,6 +102,7 @@ rule choose_cohort:
         **outputs_of("choose_cohort"),
     log:
         f"{FOLD}/cohort.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -123,6 +125,7 @@ rule select_points:
         **outputs_of("select_points"),
     log:
         f"{FOLD}/{{attack}}/points.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -151,7 +154,7 @@ rule attack:
         "../../envs/torch.yaml"
     threads: CONFIG.compute_threads
     resources:
-        mem_mb=data_mb,
+        mem_mb=memory_of("attack_chunk"),
         runtime=minutes_of("attack_chunk"),
         gpu=gpus_of("attack_chunk"),
     params:
@@ -171,6 +174,7 @@ rule gather_records:
         **outputs_of("gather_records"),
     log:
         f"{CELL}/{{model}}/{{attack}}/records.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -193,6 +197,7 @@ rule tally:
         **outputs_of("tally_attack"),
     log:
         f"{CELL}/{{model}}/{{attack}}/tally.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1

@@ -19,6 +19,7 @@ rule compare:
         ),
     log:
         f"{COMPARISON}/comparison.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -52,6 +53,7 @@ rule check_published:
         ),
     log:
         f"{COMPARISON}/printed.log",
+    localrule: True
     conda:
         "../../envs/analysis.yaml"
     threads: 1

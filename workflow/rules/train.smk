@@ -13,7 +13,7 @@ rule train:
         "../../envs/torch.yaml"
     threads: CONFIG.compute_threads
     resources:
-        mem_mb=data_mb,
+        mem_mb=memory_of("train_members"),
         runtime=minutes_of("train_members"),
         gpu=gpus_of("train_members"),
     params:

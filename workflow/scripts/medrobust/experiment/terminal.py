@@ -45,6 +45,7 @@ _IDLE = (
     *("Select jobs to execute", "Using shell:", "Conda environments: ignored"),
     *("Singularity containers: ignored", "Group jobs: inactive", "Reasons:"),
     *("Loading script code for rule", "Adding "),  # of the report, for each of its files
+    "Auto-selected partition",  # of the executor for Slurm, for each job
 )
 # Of executors of clusters, once for each job.
 _SUBMITTED = re.compile(r"Submitted (group )?job|(Group )?[Jj]ob \S+ has been submitted")
