@@ -27,7 +27,8 @@ def graph(root, device="auto", **fields):
 def claims(graph):
     """What training the MLP and the forest claims."""
     names = ("mlp", "random_forest")
-    return [resources.gpus(graph, "train_members", "signnet", name) for name in names]
+    works = [{"study": "signnet", "model": name} for name in names]
+    return [resources.gpus(graph, "train_members", work) for work in works]
 
 
 def test_auto_takes_what_is_seen(root, monkeypatch):
