@@ -65,7 +65,6 @@ if TERMINAL is not None and workflow.output_settings.dryrun:
     say_nothing_of_jobs()
 
 
-
 def end_of_run():
     if TERMINAL is not None:
         TERMINAL.stop()
