@@ -31,6 +31,7 @@ from medrobust.jobs import JOBS
 from tests.unit.servers import Behaviour, file_server
 from tests.workflow import zenodo
 from tests.workflow.conftest import COHORT, Project, jobs_of, start, tiny, wait_for
+from tests.workflow.slurm import Slurm, lacking, through_slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -399,6 +400,57 @@ def two_at_once(outcome: Outcome, folder: Path, rng: random.Random, number: int)
         shutil.rmtree(project.folder)
 
 
+def slurm(outcome: Outcome, folder: Path, rng: random.Random, number: int) -> None:
+    """Jobs of a Slurm are cancelled, requeued, or lose their node; the same call goes on."""
+    if missing := lacking():
+        outcome.say(f"Slurm: not tried, {missing}")
+        return
+    undisturbed = long_project(folder / "undisturbed")
+    undisturbed.snakemake(*SETTINGS)
+    expected = kept(undisturbed)
+    deeds: list[str] = []
+    with Slurm(folder / "slurm", 8) as cluster:
+        os.environ.update({name: cluster.environment[name] for name in ("SLURM_CONF", "PATH")})
+        node = cluster("sinfo", "-h", "-N", "-p", "cpu", "-o", "%N").strip()
+
+        def state(name: str) -> None:
+            cluster("scontrol", "update", f"NodeName={node}", f"State={name}", "Reason=fault")
+
+        for turn in range(number):
+            project = long_project(folder / f"slurm{turn}")
+            earlier = {job["JobId"] for job in cluster.jobs()}
+
+            def at_work(before: set[str] = earlier) -> list[str]:
+                jobs = [job for job in cluster.jobs() if job["JobId"] not in before]
+                return [job["JobId"] for job in jobs if job["JobState"] == "RUNNING"]
+
+            deeds = deeds or rng.sample(["scancel", "requeue", "drain", "down"], 4)
+            deed = deeds.pop()
+            arguments = (SETTINGS[0], *through_slurm(8), *SETTINGS[1:])
+            with start(project, *arguments) as run:
+                for _ in range(rng.randint(1, 3)):  # of the first jobs, which take longest
+                    time.sleep(rng.uniform(0.0, 8.0))
+                    wait_for(lambda: bool(at_work()) or run.poll() is not None, 300)
+                hit = at_work()
+                if deed == "scancel":
+                    cluster("scancel", *hit)
+                elif deed == "requeue":  # the profile forbids it
+                    refused = subprocess.run(
+                        ["scontrol", "requeue", *hit], check=False, capture_output=True
+                    )
+                    outcome.check("a job was requeued", refused.returncode != 0 or not hit)
+                else:
+                    state("DRAIN" if deed == "drain" else "DOWN")
+                    time.sleep(5)
+                    state("RESUME")
+                run.wait(timeout=600)
+            outcome.other += 1
+            outcome.say(f"{deed} of jobs {', '.join(hit)}: exit status {run.returncode}")
+            outcome.check("the run did not end well by itself", run.returncode == 0)
+            finish(outcome, project, SETTINGS, expected)
+            shutil.rmtree(project.folder)
+
+
 def report(outcome: Outcome, folder: Path, rng: random.Random, number: int) -> None:
     """A report is interrupted at some moment: there is none, or a whole one."""
     project = long_project(folder / "report")
@@ -434,6 +486,7 @@ FAULTS: dict[str, Callable[[Outcome, Path, random.Random, int], None]] = {
     "full_disk": full_disk,
     "read_only": read_only,
     "two_at_once": two_at_once,
+    "slurm": slurm,
 }
 
 

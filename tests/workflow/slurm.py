@@ -8,6 +8,7 @@ node is ``/dev/null``: Slurm counts it and tells jobs its number.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import re
 import shutil
@@ -61,10 +62,25 @@ def lacking() -> str:
     """Returns what is missing to start a Slurm here, in words, "" if nothing."""
     if os.getuid() != 0:
         return "a Slurm of one node can be started by root only"
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        return "snakemake-executor-plugin-slurm is not installed (requirements-dev.txt)"
     missing = [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
     if missing:
         return f"{', '.join(missing)} not found (apt-get install slurm-wlm munge)"
     return ""
+
+
+def through_slurm(minutes: int) -> list[str]:
+    """Returns the options that run a workflow by the shipped profile on this one node.
+
+    What it needs otherwise than the profile has it: it keeps no accounts, and its time limit.
+    """
+    return [
+        *("--profile", "profiles/slurm"),
+        *("--slurm-status-command", "squeue"),
+        *("--slurm-init-seconds-before-status-checks", "5"),
+        *("--resources", f"runtime={minutes}", "mem_mb=16000"),
+    ]
 
 
 class Slurm:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 
@@ -10,7 +9,7 @@ import pytest
 from medrobust.experiment.resources import CUDA_MB
 
 from tests.workflow.conftest import COHORT, Project, start, tiny, wait_for
-from tests.workflow.slurm import Slurm, lacking
+from tests.workflow.slurm import Slurm, lacking, through_slurm
 
 pytestmark = pytest.mark.workflow
 
@@ -29,12 +28,6 @@ KEPT = (
     "*/signnet/evaluations/**/*.parquet",
     "*/signnet/tables/*.csv",
 )
-# What alone this node needs otherwise than the profile has it: it keeps no accounts, and its limit.
-NODE = [
-    *("--slurm-status-command", "squeue"),
-    *("--slurm-init-seconds-before-status-checks", "5"),
-    *("--resources", f"runtime={LIMIT}", "mem_mb=16000"),
-]
 # The rules ask for GPUs (device: cuda); what computes notes what it was given, and does without.
 WITHOUT_CUDA = """
 
@@ -66,10 +59,7 @@ Checkpoint.load = _noted
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    missing = lacking()
-    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        missing = "snakemake-executor-plugin-slurm is not installed (requirements-dev.txt)"
-    if missing:
+    if missing := lacking():
         pytest.skip(f"no Slurm to test with: {missing}")
     with pytest.MonkeyPatch.context() as patch, Slurm(tmp_path_factory.mktemp("slurm"), LIMIT) as s:
         for name in ("SLURM_CONF", "PATH"):
@@ -130,7 +120,7 @@ def test_a_study_runs_through_slurm_and_survives_a_scancel(make_project, slurm):
         return any(file.stat().st_size > 1000 for file in checkpoints.glob("*.checkpoint"))
 
     earlier = {job["JobId"] for job in slurm.jobs()}
-    with start(project, "signnet_tab4", "--profile", "profiles/slurm", *NODE, *SETTINGS) as run:
+    with start(project, "signnet_tab4", *through_slurm(LIMIT), *SETTINGS) as run:
         wait_for(caught, seconds=300)
         (training,) = (job for job in slurm.jobs() if about(job) == "train mlp")
         slurm("scancel", training["JobId"])
