@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -201,18 +202,39 @@ def make_project(root, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished(make_project) -> Project:
-    """A project in which the tiny run is done."""
-    project = make_project()
+def finished(make_project, tmp_path_factory, worker_id) -> Project:
+    """A project in which the tiny run is done; of several processes one makes it, all copy it."""
+    if worker_id == "master":
+        return finish_tiny(make_project())
+    shared = tmp_path_factory.getbasetemp().parent / "finished"
+    with open(shared.with_suffix(".lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.with_suffix(".txt").exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            made = finish_tiny(make_project())
+            shutil.copytree(made.folder, shared, symlinks=True)
+            shared.with_suffix(".txt").write_text(made.first_output, encoding="utf-8")
+    project = copy_of(shared, tmp_path_factory.mktemp("finished") / "project")
+    project.first_output = shared.with_suffix(".txt").read_text(encoding="utf-8")
+    return project
+
+
+def finish_tiny(project: Project) -> Project:
+    """Runs the tiny run in a project to its end."""
     project.first_output = project.snakemake(*tiny())
+    return project
+
+
+def copy_of(source: Path, folder: Path) -> Project:
+    """Returns a copy of a project with its results and Snakemake's own notes."""
+    project = Project.__new__(Project)
+    project.folder = folder
+    project._compiled_here = lambda: None
+    shutil.copytree(source, folder, symlinks=True)
     return project
 
 
 @pytest.fixture
 def copy_of_finished(finished, tmp_path) -> Project:
     """A copy of the finished project, with Snakemake's own notes, to edit."""
-    project = Project.__new__(Project)
-    project.folder = tmp_path / "copy"
-    project._compiled_here = lambda: None
-    shutil.copytree(finished.folder, project.folder, symlinks=True)
-    return project
+    return copy_of(finished.folder, tmp_path / "copy")
