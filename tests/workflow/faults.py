@@ -149,6 +149,14 @@ def kill(processes: list[int]) -> None:
             os.kill(process, signal.SIGKILL)
 
 
+def undisturbed_run(outcome: Outcome, folder: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """Runs the study; returns the seconds of its jobs, and the hashes of what it made."""
+    project = long_project(folder / "undisturbed")
+    lasted = durations(project, *SETTINGS)
+    outcome.say("jobs: " + ", ".join(f"{job} {lasted[job]:.1f} s" for job in lasted))
+    return lasted, kept(project)
+
+
 # --- kills ------------------------------------------------------------------------------
 
 
@@ -248,10 +256,7 @@ def one_life(
 
 def kills(outcome: Outcome, folder: Path, rng: random.Random, number: int) -> None:
     """Kills a study from its data to its table, ``number`` times."""
-    undisturbed = long_project(folder / "undisturbed")
-    lasted = durations(undisturbed, *SETTINGS)
-    outcome.say("jobs: " + ", ".join(f"{job} {lasted[job]:.1f} s" for job in lasted))
-    expected = kept(undisturbed)
+    lasted, expected = undisturbed_run(outcome, folder)
     target, life = outcome.kills + number, 0
     while outcome.kills < target:
         life += 1
@@ -316,9 +321,7 @@ def full_disk(outcome: Outcome, folder: Path, rng: random.Random, number: int) -
     if not can_mount(folder / "probe"):
         outcome.say("full disk: not tried, mounting needs root")
         return
-    undisturbed = long_project(folder / "undisturbed")
-    lasted = durations(undisturbed, *SETTINGS)
-    expected = kept(undisturbed)
+    lasted, expected = undisturbed_run(outcome, folder)
     for turn in range(number):
         project = long_project(folder / f"full{turn}")
         results = project.folder / "results"
@@ -346,9 +349,7 @@ def read_only(outcome: Outcome, folder: Path, rng: random.Random, number: int) -
     if not can_mount(folder / "probe"):
         outcome.say("read-only results: not tried, mounting needs root")
         return
-    undisturbed = long_project(folder / "undisturbed")
-    lasted = durations(undisturbed, *SETTINGS)
-    expected = kept(undisturbed)
+    lasted, expected = undisturbed_run(outcome, folder)
     for turn in range(number):
         project = long_project(folder / f"readonly{turn}")
         results = project.folder / "results"
@@ -381,9 +382,7 @@ def read_only(outcome: Outcome, folder: Path, rng: random.Random, number: int) -
 
 def two_at_once(outcome: Outcome, folder: Path, rng: random.Random, number: int) -> None:
     """Two runs in one folder, and the command line beside a run, at random moments."""
-    undisturbed = long_project(folder / "undisturbed")
-    lasted = durations(undisturbed, *SETTINGS)
-    expected = kept(undisturbed)
+    lasted, expected = undisturbed_run(outcome, folder)
     options = SETTINGS[1:]
     for turn in range(number):
         project = long_project(folder / f"two{turn}")
@@ -407,9 +406,7 @@ def slurm(outcome: Outcome, folder: Path, rng: random.Random, number: int) -> No
     if missing := lacking():
         outcome.say(f"Slurm: not tried, {missing}")
         return
-    undisturbed = long_project(folder / "undisturbed")
-    undisturbed.snakemake(*SETTINGS)
-    expected = kept(undisturbed)
+    _, expected = undisturbed_run(outcome, folder)
     deeds: list[str] = []
     with Slurm(folder / "slurm", 8) as cluster:
         os.environ.update({name: cluster.environment[name] for name in ("SLURM_CONF", "PATH")})
@@ -509,7 +506,7 @@ def main() -> int:
     """Reads the command line; returns 1 if anything was lost, changed or left behind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="kills in all (50)")
-    parser.add_argument("--other", type=int, default=3, help="faults of each other kind (3)")
+    parser.add_argument("--other", type=int, default=4, help="faults of each other kind (4)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(FAULTS), help="kinds, with commas between")
     options = parser.parse_args()

@@ -25,7 +25,7 @@ from medrobust.experiment import (
     terminal,
 )
 from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label
-from medrobust.experiment.gpus import gpus_of_run
+from medrobust.experiment.gpus import claims, gpus_of_run
 from medrobust.runtime.gpus import HANDED_OVER
 from medrobust.runtime.journal import clear as clear_journals
 
@@ -178,7 +178,7 @@ if workflow.remote_exec and len(HANDED_JOBS) == 1:
 def gpus_of(job):
     if not CLAIM_GPUS:
         return 0  # nothing to ask for each job
-    return inspected(lambda wildcards: needs.gpus(GRAPH, job, dict(wildcards.items())))
+    return inspected(lambda wildcards: claims(GRAPH, job, dict(wildcards.items())))
 
 
 def more_each_time(amount):

@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from medrobust.experiment import gpus, plan, resources, telling
+from medrobust.experiment import gpus, plan, telling
 from medrobust.experiment.sources import build_graph
 from medrobust.experiment.terminal import dry_run_text
 
@@ -28,7 +28,7 @@ def claims(graph):
     """What training the MLP and the forest claims."""
     names = ("mlp", "random_forest")
     works = [{"study": "signnet", "model": name} for name in names]
-    return [resources.gpus(graph, "train_members", work) for work in works]
+    return [gpus.claims(graph, "train_members", work) for work in works]
 
 
 def test_auto_takes_what_is_seen(root, monkeypatch):

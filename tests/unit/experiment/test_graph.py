@@ -239,7 +239,8 @@ def test_measured_times_replace_the_built_in_unit_costs(root, elsewhere):
     timing.write_text(json.dumps({"kind": kind, "units": 1000, "wall_s": 99, "cpu_s": 50}))
     assert plan.measured_unit_seconds(elsewhere / "results") == {kind: 0.05}
     before = costs.training_unit_seconds("sgd_cross_entropy", "mlp")
-    cpu = plan.make_plan(signnet({}, root))[0].cpu_hours
+    costs_here = plan.measured_costs(elsewhere / "results")
+    cpu = plan.make_plan(signnet({}, root), costs_here)[0].cpu_hours
     timing.write_text(json.dumps({"kind": kind, "units": 1, "wall_s": 99, "cpu_s": 5}))
     assert plan.measured_unit_seconds(elsewhere / "results") == {}
     assert cpu > plan.make_plan(signnet({}, root))[0].cpu_hours and before < 0.05
@@ -260,8 +261,7 @@ def test_the_plan_says_how_far_off_stated_costs_were(root, elsewhere):
     mlp = found["train:sgd_cross_entropy:mlp"]
     assert (mlp.jobs, mlp.unit_seconds) == (3, pytest.approx(3 * stated))
     assert (mlp.lowest, mlp.highest) == (pytest.approx(1 / 3), pytest.approx(2))
-    graph = signnet({}, root)
-    text = plan.format_plan(plan.make_plan(graph), graph)
+    text = plan.plan_text(signnet({}, root))
     assert (
         "train:sgd_cross_entropy:mlp: 3 jobs, 3 times what was stated; "
         "single jobs 0.33 to 2.00 of their median" in text

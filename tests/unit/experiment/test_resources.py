@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from medrobust.experiment import plan, resources
+from medrobust.experiment import gpus, plan, resources
 from medrobust.experiment.calls import work_of
 from medrobust.experiment.sources import build_graph
 
@@ -49,8 +49,8 @@ def work(graph, job: str, model: str) -> dict:
 def test_a_gpu_job_has_its_own_time_and_memory(on_cpu, on_gpu, model):
     job = work(on_cpu, "train_members", model)
     assert job == work(on_gpu, "train_members", model)
-    assert resources.gpus(on_cpu, "train_members", job) == 0
-    assert resources.gpus(on_gpu, "train_members", job) == 1
+    assert gpus.claims(on_cpu, "train_members", job) == 0
+    assert gpus.claims(on_gpu, "train_members", job) == 1
     slow, fast = (resources.minutes(g, "train_members", job, 1) for g in (on_cpu, on_gpu))
     assert fast == pytest.approx(max(10, slow / 5), abs=1)
     # The plan hopes for more than is asked for.
@@ -67,11 +67,11 @@ def test_jobs_without_a_use_for_a_gpu_ask_for_none(on_cpu, on_gpu):
         ("train_members", "scd01"),
     ]:
         job = work(on_gpu, name, model)
-        assert resources.gpus(on_gpu, name, job) == 0
+        assert gpus.claims(on_gpu, name, job) == 0
         for ask in (resources.minutes, resources.memory_mb):
             assert ask(on_gpu, name, job, 1) == ask(on_cpu, name, job, 1)
-    assert resources.gpus(on_gpu, "attack_chunk", work(on_gpu, "attack_chunk", "scd01")) == 1
-    assert resources.gpus(on_gpu, "prepare", {"dataset": "mitbih", "source": "physionet"}) == 0
+    assert gpus.claims(on_gpu, "attack_chunk", work(on_gpu, "attack_chunk", "scd01")) == 1
+    assert gpus.claims(on_gpu, "prepare", {"dataset": "mitbih", "source": "physionet"}) == 0
 
 
 def test_later_attempts_ask_for_more_but_not_without_end(on_gpu):

@@ -177,10 +177,10 @@ def _cell(options: argparse.Namespace, graph: Graph) -> Cell:
 
 
 def _plan(options: argparse.Namespace, graph: Graph) -> str:
-    from medrobust.experiment.plan import format_plan, make_plan
+    from medrobust.experiment.plan import plan_text
     from medrobust.experiment.telling import failed_trainings
 
-    return "\n".join([format_plan(make_plan(graph), graph), *failed_trainings(graph)])
+    return "\n".join([plan_text(graph), *failed_trainings(graph)])
 
 
 def _preflight(options: argparse.Namespace, graph: Graph) -> str:

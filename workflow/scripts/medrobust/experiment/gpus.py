@@ -12,12 +12,18 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from medrobust.core.words import counted
 from medrobust.experiment.graph import Graph
+from medrobust.models.contract import architecture_of
 from medrobust.runtime import gpus
+from medrobust.training import trains_on_gpu
+
+#: Jobs that compute on a GPU where the model or its training has a use for one.
+ON_GPU = frozenset({"train_members", "evaluate_clean", "map_plane", "attack_chunk"})
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,17 @@ def gpus_of_run(graph: Graph) -> Gpus:
         said = f"device auto: everything computes on the CPU: {missing}"
         return Gpus(claimed=False, at_once=None, said=said)
     return Gpus(claimed=True, at_once=len(names), said=_taken(device, seen, len(names)))
+
+
+def claims(graph: Graph, job: str, work: Mapping[str, Any]) -> int:
+    """Returns how many GPUs a job claims: 0 or 1; ``work`` has its wildcards."""
+    if job not in ON_GPU or not gpus_of_run(graph).claimed:
+        return 0
+    settings = graph.study(work["study"]).models[work["model"]]
+    architecture = settings.architecture["name"]
+    if job == "train_members":
+        return int(trains_on_gpu(architecture, settings.method["name"]))
+    return int(architecture_of(architecture).uses_gpu)
 
 
 def _handed_over(device: str, executor: str) -> Gpus:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from medrobust.data.fetching.transfer import megabytes
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.calls import work_of
 from medrobust.experiment.catalogue import parts_of
-from medrobust.experiment.config import Model
 from medrobust.experiment.costs import (
     attack_unit_seconds,
     query_seconds,
@@ -29,12 +28,11 @@ from medrobust.experiment.costs import (
 )
 from medrobust.experiment.entries import knowledge_jobs
 from medrobust.experiment.fitting import lowered_text
-from medrobust.experiment.gpus import gpus_of_run
+from medrobust.experiment.gpus import claims, gpus_of_run
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
-from medrobust.models.contract import architecture_of
-from medrobust.training import planned_passes, trains_on_gpu
+from medrobust.training import planned_passes
 
 SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
 GPU_SPEEDUP = 20.0
@@ -86,13 +84,19 @@ class MeasuredCost:
     stated: float | None
 
 
-def make_plan(graph: Graph) -> list[StudyPlan]:
-    """Returns the plan of every selected study."""
-    measured = measured_unit_seconds(Path("results"))
+def plan_text(graph: Graph) -> str:
+    """Returns the plan as text, with the costs that were measured here."""
+    costs = measured_costs(Path("results"))
+    return format_plan(make_plan(graph, costs), graph, costs)
+
+
+def make_plan(graph: Graph, costs: Sequence[MeasuredCost] = ()) -> list[StudyPlan]:
+    """Returns the plan of every selected study; ``costs``: what jobs took here."""
+    measured = {cost.kind: cost.unit_seconds for cost in costs}
     return [_plan_study(graph, study, measured) for study in graph.resolved.studies]
 
 
-def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
+def format_plan(plans: list[StudyPlan], graph: Graph, costs: Sequence[MeasuredCost] = ()) -> str:
     """Returns the plan as a text table."""
     header = [
         "study",
@@ -136,7 +140,7 @@ def format_plan(plans: list[StudyPlan], graph: Graph) -> str:
         for study in graph.resolved.studies.values()
         if (text := lowered_text(study, graph.registry))
     ]
-    measured = _measured_lines(measured_costs(Path("results")))
+    measured = _measured_lines(costs)
     device = [said] if (said := gpus_of_run(graph).said) else []
     return "\n".join([head, *lines, *device, *measured, *lowered, *also, *left_out])
 
@@ -208,10 +212,7 @@ def job_seconds(
 
     Arguments as for :func:`work_seconds`.
     """
-    gpu = False
-    if job in ("train_members", "evaluate_clean", "attack_chunk"):
-        model = graph.study(work["study"]).models[work["model"]]
-        gpu = _trains_on_gpu(graph, model) if job == "train_members" else _on_gpu(graph, model)
+    gpu = bool(claims(graph, job, work))
     seconds = work_seconds(graph, job, work, measured)
     return SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds), gpu
 
@@ -267,7 +268,7 @@ def _stated(kind: str) -> float | None:
         return None
 
 
-def _measured_lines(costs: list[MeasuredCost]) -> list[str]:
+def _measured_lines(costs: Sequence[MeasuredCost]) -> list[str]:
     """Returns what the plan says of costs measured here: how far off the stated ones were."""
     if not costs:
         return []
@@ -284,16 +285,6 @@ def _measured_lines(costs: list[MeasuredCost]) -> list[str]:
             text += f"; single jobs {cost.lowest:.2f} to {cost.highest:.2f} of their median"
         lines.append(text)
     return lines
-
-
-def _on_gpu(graph: Graph, model: Model) -> bool:
-    uses_gpu = architecture_of(model.architecture["name"]).uses_gpu
-    return uses_gpu and gpus_of_run(graph).claimed
-
-
-def _trains_on_gpu(graph: Graph, model: Model) -> bool:
-    names = model.architecture["name"], model.method["name"]
-    return trains_on_gpu(*names) and gpus_of_run(graph).claimed
 
 
 def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> StudyPlan:

@@ -10,13 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from medrobust.experiment import plan
-from medrobust.experiment.gpus import gpus_of_run
+from medrobust.experiment.gpus import claims
 from medrobust.experiment.graph import Graph
-from medrobust.models.contract import architecture_of
-from medrobust.training import trains_on_gpu
 
-#: Jobs that compute on a GPU where the model or its training has a use for one.
-ON_GPU = frozenset({"train_members", "evaluate_clean", "map_plane", "attack_chunk"})
 LEAST_MINUTES = 10
 #: Room for a machine three times slower than the one that unit costs were measured on.
 SLOWER = 3
@@ -33,23 +29,12 @@ MOST_MEMORY = 3
 def memory_mb(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:
     """Returns the memory of a job that holds a data set, in MB; early attempts get more each."""
     arrays = 1000 + 4 * plan.dataset_megabytes(graph, wildcards["dataset"])
-    return arrays * min(attempt, MOST_MEMORY) + CUDA_MB * gpus(graph, job, wildcards)
+    return arrays * min(attempt, MOST_MEMORY) + CUDA_MB * claims(graph, job, wildcards)
 
 
 def minutes(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:
     """Returns the time limit of a job that trains or attacks; each attempt gets more."""
     seconds = plan.work_seconds(graph, job, wildcards)
-    if gpus(graph, job, wildcards):
+    if claims(graph, job, wildcards):
         seconds /= LEAST_GPU_SPEEDUP
     return max(LEAST_MINUTES, round(SLOWER * seconds / 60)) * attempt
-
-
-def gpus(graph: Graph, job: str, wildcards: dict[str, Any]) -> int:
-    """Returns how many GPUs a job claims: 0 or 1."""
-    if job not in ON_GPU or not gpus_of_run(graph).claimed:
-        return 0
-    settings = graph.study(wildcards["study"]).models[wildcards["model"]]
-    architecture = settings.architecture["name"]
-    if job == "train_members":
-        return int(trains_on_gpu(architecture, settings.method["name"]))
-    return int(architecture_of(architecture).uses_gpu)

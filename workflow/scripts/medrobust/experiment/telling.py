@@ -10,7 +10,7 @@ from pathlib import Path
 from medrobust.core import io
 from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
-from medrobust.experiment.plan import format_plan, make_plan
+from medrobust.experiment.plan import plan_text
 from medrobust.experiment.sources import preflight_text
 
 
@@ -24,7 +24,7 @@ def opening_text(graph: Graph, targets: Collection[str]) -> str:
     if "preflight" in targets:
         texts.append(preflight_text(graph, thorough=True))
     if "plan" in targets or set(targets) <= {"all", *graph.resolved.studies}:
-        texts += [format_plan(make_plan(graph), graph), *failed_trainings(graph)]
+        texts += [plan_text(graph), *failed_trainings(graph)]
     elif "preflight" not in targets:
         texts.append("A part of the plan is asked for; the same command with -n tells its jobs.")
         texts += [said] if (said := gpus_of_run(graph).said) else []
