@@ -105,3 +105,10 @@ def attack_files(
     iterations = 20 if queries is None else boundary.shape[-1] - 1
     records = write_records(Path(f"{stem}.parquet"), *final, iterations=iterations)
     return AttackFiles(dataset, model, source, [[records]], [[arrays]])
+
+
+def evaluated_by(file: Path, members: list[str]) -> str:
+    """Writes what a clean evaluation says of its members; returns the file."""
+    hashes = {Path(name).name: io.sha256_of_file(name) for name in members}
+    io.write_json(file, {"made_from": hashes})
+    return str(file)

@@ -12,6 +12,10 @@ import sys
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
+from snakemake import sourcecache
+from snakemake.common import overwrite_function_params
+from snakemake.resources import Resource
+
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.yaml_files import read_yaml
@@ -122,10 +126,15 @@ def call_of(job, wildcards):
 
 
 def inspected(function):
-    # Snakemake inspects what a function takes whenever it calls it, several times per job: this
-    # is where Python looks first.
-    function.__signature__ = inspect.signature(function)
+    # Snakemake inspects what a function takes whenever it calls it, several times per job; it looks
+    # here first.
+    overwrite_function_params(function, inspect.signature(function).parameters)
     return function
+
+
+inspected(Resource.evaluate)  # through which it asks for each resource of each job
+# The address of the one script, taken apart for each job.
+sourcecache.parse_uri = functools.lru_cache(sourcecache.parse_uri)
 
 
 def inputs_of(job):

@@ -21,6 +21,8 @@ from medrobust.jobs.attack import attack_chunk
 from medrobust.jobs.shared import load_ensemble
 from medrobust.models import mlp
 
+from tests.unit.attack_files import evaluated_by
+
 QUICK = {"max_iter": 8, "init_eval": 20}
 D = 6
 
@@ -272,7 +274,8 @@ def job(tmp_path_factory):
 
     def run(**attack):
         attack_chunk(
-            data=str(folder), members=members, cohort=str(folder / "cohort.csv"),
+            data=str(folder), members=members,
+            evaluated=evaluated_by(folder / "clean.json", members), cohort=str(folder / "cohort.csv"),
             records=str(folder / "r.parquet"), arrays=str(folder / "a.safetensors"),
             timing=str(folder / "t.json"), model=model,
             attack={**attack, "clip_min": 0.0, "clip_max": 1.0}, points=(0, 6), names=[], seed=7,

@@ -87,7 +87,16 @@ def test_a_job_has_no_parameter_that_nobody_gives(name):
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
     known = {*calls.KINDS[name].outputs, *calls.KINDS[name].params, *jobs.CIRCUMSTANCES}
     needed = {p.name for p in parameters if p.default is p.empty}
-    inputs = {"members", "cohort", "extras", "margins", "predictions", "chunks", "arrays"}
+    inputs = {
+        "members",
+        "evaluated",
+        "cohort",
+        "extras",
+        "margins",
+        "predictions",
+        "chunks",
+        "arrays",
+    }
     inputs |= {"card", "text", "preview", "timings", "published", "tables", "manifest", "out"}
     assert needed <= known | inputs
 

@@ -1,12 +1,15 @@
 """The job that predicts clean points: what it writes, against a plain count."""
 
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from medrobust.core import io
+from medrobust.core.errors import InputError
 from medrobust.jobs import evaluate
+from medrobust.jobs.shared import evaluated_members
 from medrobust.models import mlp
 
 MODEL = {"architecture": {"name": "mlp", "hidden_units": 4}, "vote": "soft"}
@@ -21,6 +24,7 @@ def evaluated(folder, monkeypatch, n_val):
     dataset = SimpleNamespace(
         x=X, n_classes=2, input_range=(0.0, 1.0), y_train=Y[train],
         val_index=val, x_val=X[val], y_val=Y[val], test_index=TEST, x_test=X[TEST], y_test=Y[TEST],
+        hashes=lambda: {"x.npy": "that of the array"},
     )  # fmt: skip
     members = mlp.initial_parameters(mlp.Spec(hidden_units=4), (5,), 2, [0, 1, 2])
     members = {name: 5 * value for name, value in members.items()}
@@ -39,6 +43,33 @@ def evaluated(folder, monkeypatch, n_val):
     hidden = 1 / (1 + np.exp(-(np.einsum("nd,mhd->mnh", X, w1) + b1[:, None])))
     logits = np.einsum("mnh,moh->mno", hidden, w2)[:, :, 0] + b2
     return pd.read_parquet(folder / "clean.parquet"), io.read_json(folder / "clean.json"), logits
+
+
+def test_what_was_evaluated_is_known_by_its_hash(tmp_path, monkeypatch):
+    """An attack has no other input that changes with the weights: accuracies can stay the same."""
+    _, summary, _ = evaluated(tmp_path, monkeypatch, 10)
+    content = (tmp_path / "members.safetensors").read_bytes()
+    assert summary["made_from"] == {
+        "x.npy": "that of the array",
+        "members.safetensors": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def test_members_that_are_lost_or_others_are_not_attacked(tmp_path, monkeypatch):
+    evaluated(tmp_path, monkeypatch, 10)
+    file, clean = tmp_path / "members.safetensors", str(tmp_path / "clean.json")
+    known = io.read_json(clean)["made_from"]["members.safetensors"]
+    assert evaluated_members([str(file)], clean) == {"members.safetensors": known}
+    weights = io.read_tensors(file)
+    weights["b1"][0, 0] += 1e-3
+    io.write_tensors(file, weights)
+    with pytest.raises(InputError, match="not those that were evaluated") as error:
+        evaluated_members([str(file)], clean)
+    assert f"delete {clean}" in str(error.value)
+    file.unlink()
+    with pytest.raises(InputError, match="is lost") as error:
+        evaluated_members([str(file)], clean)
+    assert f"snakemake --cores 1 {file}" in str(error.value)
 
 
 def test_members_and_their_vote_are_counted(tmp_path, monkeypatch):

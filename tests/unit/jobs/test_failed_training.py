@@ -63,7 +63,8 @@ def run(folder: Path, data: str) -> SimpleNamespace:
         select="all_correct", names=["s", "moons"], seed=1,
     )  # fmt: skip
     attack_chunk(
-        members=members, cohort=at("cohort.csv"), records=at("c.parquet"),
+        members=members, evaluated=at("clean.json"), cohort=at("cohort.csv"),
+        records=at("c.parquet"),
         arrays=at("c.safetensors"), timing=at("c.timing.json"), model=of_model, attack=ATTACK,
         points=[0, 5], **common, **work,
     )  # fmt: skip

@@ -15,6 +15,8 @@ from medrobust.jobs.shared import load_ensemble
 from medrobust.jobs.tally import tally_attack
 from medrobust.models import layer_norm_mlp
 
+from tests.unit.attack_files import evaluated_by
+
 LEVELS = [0.1, 0.2, 0.4]
 CLASSES, TEST = 4, 90
 ARCHITECTURE = {"name": "layer_norm_mlp"}
@@ -50,7 +52,8 @@ def attacked(request, tmp_path_factory):
     io.write_table(folder / "clean.parquet", clean)
     for k, points in enumerate([(0, 50), (50, TEST)]):
         attack_chunk(
-            data=str(folder), members=members, cohort=str(folder / "cohort.csv"),
+            data=str(folder), members=members,
+            evaluated=evaluated_by(folder / "clean.json", members), cohort=str(folder / "cohort.csv"),
             records=str(folder / f"{k}.parquet"), arrays=str(folder / f"{k}.safetensors"),
             timing=str(folder / f"{k}.json"), model=model,
             attack={

@@ -287,12 +287,15 @@ def _select_points(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str,
 
 def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     model, cell, attack = _model(graph, work), _cell(work), _attack_of(graph, work)
-    files = {
-        "members": graph.member_files(cell, work.model),
+    # Data and members are known by the hashes that the evaluation states. As inputs of each of
+    # thousands of jobs they took Snakemake longer than anything else.
+    files: dict[str, Files] = {
+        "evaluated": graph.evaluation(cell, work.model, "clean.json"),
         "cohort": graph.points_file(cell, work.attack),
     }
-    return {**_data_files(work), **files}, {
+    return files, {
         **_data_params(work),
+        "members": graph.member_files(cell, work.model),
         "model": prediction_params(model),
         "attack": attack_params(attack),
         "points": graph.chunks(work.study, work.dataset, work.model, work.attack)[int(work.chunk)],
@@ -468,7 +471,7 @@ KINDS: dict[str, Kind] = {
             "timing": f"{_CHUNK}.timing.json",
         },
         (
-            *(*_DATA, "model", "attack", "points", "names", "seed"),
+            *(*_DATA, "members", "model", "attack", "points", "names", "seed"),
             *("compute_threads", "code", "progress_dir"),
         ),
         _attack,

@@ -152,6 +152,7 @@ class Graph:
             if self.attacked_models(study, name, dataset)
         }
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019, one list for the thousands of jobs that ask
     def member_files(self, cell: Cell, model: str) -> list[str]:
         """Returns the files of a model's trained members in a cell."""
         folder = MODEL.format(model=model, **vars(cell))

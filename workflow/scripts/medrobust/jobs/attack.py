@@ -29,6 +29,7 @@ def attack_chunk(
     *,
     data: str,
     members: Sequence[str],
+    evaluated: str,
     cohort: str,
     records: str,
     arrays: str,
@@ -52,6 +53,7 @@ def attack_chunk(
         data: folder of the data set.
         fold: number of its split.
         members: safetensors files of the attacked model's training jobs.
+        evaluated: JSON file of the model's clean evaluation, which states its members' hashes.
         cohort: CSV file of the points.
         records: parquet file to write, one row per (point, restart) and value of the grid.
         arrays: safetensors file to write: clean and adversarial points.
@@ -69,19 +71,28 @@ def attack_chunk(
         compute_threads: threads of the numerical libraries.
         code: hash of the code, part of the journal's key.
         progress_dir: folder of journals.
+
+    Raises:
+        InputError: a file of members is lost, or is not the one that was evaluated.
     """
     fix_threads(compute_threads)
     from medrobust.data.prepared.store import load_dataset
     from medrobust.evaluation.attacked import attack_variants
     from medrobust.evaluation.grids import Variant, save_grid_chunk
     from medrobust.evaluation.records import no_records, save_chunk
-    from medrobust.jobs.shared import Stopwatch, journal_file, load_ensemble
+    from medrobust.jobs.shared import (
+        Stopwatch,
+        evaluated_members,
+        journal_file,
+        load_ensemble,
+    )
 
     watch = Stopwatch()
     work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
     architecture = architecture_of(model["architecture"]["name"])
     kind = choose_device(device, architecture.uses_gpu)
     made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
+    inputs = evaluated_members(members, evaluated)
     if failed := failure_in(members):
         logger.warning("training failed: %s; nothing is attacked", failed)
         io.write_table(records, no_records())
@@ -98,7 +109,6 @@ def attack_chunk(
     ids = chosen["point_id"].to_numpy()
     x = dataset.points(ids)
     y = chosen["label"].to_numpy(dtype=np.int64)
-    inputs = {f"members{i}": io.sha256_of_file(file) for i, file in enumerate(members)}
     key = progress_key(
         {
             "model": dict(model),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +40,9 @@ def evaluate_clean(
         predictions: parquet file to write: ``point_id`` (row of ``x.npy``), ``label``,
             ``prediction`` of the ensemble (null where its training failed).
         summary: JSON file to write: accuracy of the ensemble and of its members on test points,
-            of the ensemble on validation points (null where there are none). Where the training
-            failed, there is a text ``failed``, and all accuracies are null.
+            of the ensemble on validation points (null where there are none), and the SHA-256 of
+            the files of arrays and members (``made_from``), by which attacks know them. Where the
+            training failed, there is a text ``failed``, and all accuracies are null.
         model: ``architecture`` and ``vote``.
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
@@ -57,6 +59,7 @@ def evaluate_clean(
         "n_val": len(dataset.val_index),
         "n_test": len(dataset.y_test),
     }
+    made_from = dataset.hashes() | {Path(f).name: io.sha256_of_file(f) for f in members}
     known = {"point_id": dataset.test_index, "label": dataset.y_test}
     if failed := failure_in(members):
         logger.warning("training failed: %s; nothing is evaluated", failed)
@@ -64,7 +67,8 @@ def evaluate_clean(
         io.write_table(predictions, pd.DataFrame(known | {"prediction": nothing}))
         accuracies = dict.fromkeys(("validation_accuracy", "ensemble_accuracy"))
         accuracies |= dict.fromkeys(("member_accuracy_mean", "member_accuracy_std"))
-        io.write_json(summary, {"failed": failed, **sizes, **accuracies, "vote": model["vote"]})
+        facts = {"failed": failed, **sizes, **accuracies, "vote": model["vote"]}
+        io.write_json(summary, facts | {"made_from": made_from})
         return
     uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
     with gpu_slot(choose_device(device, uses_gpu)) as chosen:
@@ -88,6 +92,7 @@ def evaluate_clean(
             "members": len(member_accuracy),
             "vote": model["vote"],
             "majority_class_share": float(np.bincount(truth).max() / len(truth)),
+            "made_from": made_from,
         },
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core import io
+from medrobust.core.errors import InputError
 from medrobust.core.registry import parse_spec
 from medrobust.data.prepared.store import Dataset
 from medrobust.models.ensembles import Ensemble, build_ensemble
@@ -38,6 +39,34 @@ def load_ensemble(
         input_range=dataset.input_range,
         device=device,
     )
+
+
+def evaluated_members(member_files: Sequence[str], evaluated: str) -> dict[str, str]:
+    """Returns the SHA-256 of each file of members, by file name, checked against an evaluation.
+
+    Args:
+        member_files: safetensors files of a model's training jobs.
+        evaluated: JSON file of the model's clean evaluation; its ``made_from`` has their hashes.
+
+    Raises:
+        InputError: a file is lost, or is not the one that was evaluated.
+    """
+    known = io.read_json(evaluated)["made_from"]
+    for file in map(Path, member_files):
+        if not file.is_file():
+            raise InputError(
+                "This file of trained members is lost.",
+                where=str(file),
+                remedy=f"train them again: `snakemake --cores 1 {file}`, with the same --config; "
+                "then run the same command again.",
+            )
+        if known.get(file.name) != io.sha256_of_file(file):
+            raise InputError(
+                f"These trained members are not those that were evaluated in {evaluated}.",
+                where=str(file),
+                remedy=f"delete {evaluated} and run the same command again.",
+            )
+    return {Path(file).name: known[Path(file).name] for file in member_files}
 
 
 def journal_file(folder: str, kind: str, key: str) -> Path:
