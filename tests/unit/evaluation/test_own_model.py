@@ -275,7 +275,8 @@ def job(tmp_path_factory):
     def run(**attack):
         attack_chunk(
             data=str(folder), members=members,
-            evaluated=evaluated_by(folder / "clean.json", members), cohort=str(folder / "cohort.csv"),
+            evaluated=evaluated_by(folder / "clean.json", members),
+            cohort=str(folder / "cohort.csv"),
             records=str(folder / "r.parquet"), arrays=str(folder / "a.safetensors"),
             timing=str(folder / "t.json"), model=model,
             attack={**attack, "clip_min": 0.0, "clip_max": 1.0}, points=(0, 6), names=[], seed=7,

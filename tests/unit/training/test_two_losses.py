@@ -53,7 +53,8 @@ def attacked(request, tmp_path_factory):
     for k, points in enumerate([(0, 50), (50, TEST)]):
         attack_chunk(
             data=str(folder), members=members,
-            evaluated=evaluated_by(folder / "clean.json", members), cohort=str(folder / "cohort.csv"),
+            evaluated=evaluated_by(folder / "clean.json", members),
+            cohort=str(folder / "cohort.csv"),
             records=str(folder / f"{k}.parquet"), arrays=str(folder / f"{k}.safetensors"),
             timing=str(folder / f"{k}.json"), model=model,
             attack={
