@@ -10,7 +10,7 @@ import sys
 # What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
 # again took a tenth of a dry run. Garbage is still looked for, but seldom.
 gc.freeze()
-gc.set_threshold(100_000, 50, 100)
+gc.set_threshold(1_000_000, 50, 100)
 
 from snakemake import sourcecache
 from snakemake.common import overwrite_function_params
