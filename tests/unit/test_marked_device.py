@@ -9,8 +9,9 @@ import pytest
 import torch
 from medrobust.attacks import run_attack
 from medrobust.core.registry import ARCHITECTURES, ATTACKS, METHODS, parse_spec
+from medrobust.models.blocks import label_block
 from medrobust.models.contract import architecture_of
-from medrobust.models.ensembles import BLOCK, build_ensemble
+from medrobust.models.ensembles import build_ensemble
 from medrobust.training import trains_on_gpu
 from medrobust.training.contract import method_of
 from medrobust.training.engine.work import Work
@@ -227,7 +228,7 @@ def test_networks_answer_the_same_on_the_device(architecture):
             loaded = seen.waits
             np.testing.assert_array_equal(there.all_predictions(x)[1], here.all_predictions(x)[1])
             # Each block goes there and comes back.
-            blocks = -(-len(x) // (architecture_of(architecture).label_block or BLOCK))
+            blocks = -(-len(x) // label_block(architecture_of(architecture), "cuda"))
             assert seen.waits - loaded == 2 * blocks
             if there.has_gradients:
                 for loss in ("cross_entropy", "margin"):

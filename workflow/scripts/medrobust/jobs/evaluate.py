@@ -11,6 +11,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
 from medrobust.core.seeds import generator
+from medrobust.models.blocks import stated_block
 from medrobust.models.contract import architecture_of
 from medrobust.models.failures import failure_in
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
@@ -66,8 +67,9 @@ def evaluate_clean(
         accuracies |= dict.fromkeys(("member_accuracy_mean", "member_accuracy_std"))
         io.write_json(summary, {"failed": failed, **sizes, **accuracies, "vote": model["vote"]})
         return
-    uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
-    with gpu_slot(choose_device(device, uses_gpu)) as chosen:
+    architecture = architecture_of(model["architecture"]["name"])
+    kind = choose_device(device, architecture.uses_gpu)
+    with gpu_slot(kind) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         labels, member_labels = ensemble.all_predictions(dataset.x_test)
         validation = None
@@ -88,6 +90,7 @@ def evaluate_clean(
             "members": len(member_accuracy),
             "vote": model["vote"],
             "majority_class_share": float(np.bincount(truth).max() / len(truth)),
+            **({} if kind == "cpu" else {"device": kind, **stated_block(architecture, kind)}),
         },
     )
 

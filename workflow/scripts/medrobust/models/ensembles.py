@@ -1,8 +1,8 @@
 """Many members as one model: labels, votes and mean scores of an ensemble.
 
 All members are evaluated at once, on blocks of a fixed number of points (the last one padded
-with zeros): a row of a matrix product can differ in its last bit with the shape of the batch,
-and a label must depend on the point alone.
+with zeros; :mod:`medrobust.models.blocks`): a row of a matrix product can differ in its last bit
+with the shape of the batch, and a label must depend on the point alone.
 
 How members are joined (signnet-code: ``round(mean of votes)`` or scikit-learn's soft vote):
 
@@ -30,7 +30,7 @@ import numpy as np
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
-from medrobust.models import gradients
+from medrobust.models import blocks, gradients
 from medrobust.models.contract import Architecture, Scores, architecture_of
 from medrobust.models.engine.answers import check_member_scores
 from medrobust.models.gradients import InputGradients, Loss
@@ -38,8 +38,6 @@ from medrobust.runtime.devices import in_halves
 
 if TYPE_CHECKING:
     import torch
-
-BLOCK = 64
 
 Vote = Literal["majority", "soft"]
 
@@ -69,7 +67,7 @@ class Ensemble:
         input_shape: tuple[int, ...],
         n_classes: int,
         input_range: tuple[float, float],
-        block: int = BLOCK,
+        block: int = blocks.LABELS,
         gradients: InputGradients | None = None,
     ) -> None:
         self._scores = scores
@@ -200,7 +198,7 @@ def build_ensemble(
         input_shape=input_shape,
         n_classes=n_classes,
         input_range=input_range,
-        block=entry.label_block or BLOCK,
+        block=blocks.label_block(entry, device),
         gradients=_input_gradients(
             entry, spec, parameters, vote, tuple(input_shape), n_classes, device
         ),
@@ -238,7 +236,7 @@ def _input_gradients(
         logits,
         input_shape=input_shape,
         device=device,
-        block=architecture.gradient_block or gradients.BLOCK,
+        block=blocks.gradient_block(architecture, device),
         recorded=recorded,
     )
 

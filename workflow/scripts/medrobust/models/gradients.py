@@ -2,9 +2,7 @@
 
 The rows of a pass do not see each other, but a matrix product may round a row otherwise in a
 batch of another size. So passes have a fixed number of rows (the last one padded with zeros), as
-labels have (:mod:`medrobust.models.ensembles`), only more of them: a pass with its way back has
-fixed costs, which larger blocks share, and what it holds for 512 rows of a small network still
-fits a processor's cache. An architecture whose rows are large states its own ``gradient_block``.
+labels have (:mod:`medrobust.models.blocks`).
 
 How members are joined: one member, its logits; several with a soft vote, the logarithm of the mean
 softmax, whose largest entry is the ensemble's label. A majority vote of several members has no
@@ -21,12 +19,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from medrobust.models import blocks
 from medrobust.runtime.devices import in_halves
 
 if TYPE_CHECKING:
     import torch
-
-BLOCK = 512
 
 Loss = Literal["cross_entropy", "margin"]
 
@@ -53,7 +50,7 @@ class InputGradients:
         *,
         input_shape: tuple[int, ...],
         device: str = "cpu",
-        block: int = BLOCK,
+        block: int = blocks.GRADIENTS,
         recorded: Pass | None = None,
     ) -> None:
         self._logits, self._device = logits, device
