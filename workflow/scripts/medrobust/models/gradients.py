@@ -92,6 +92,34 @@ class InputGradients:
             return logits[0], gradients[0].reshape(x.shape)
         return np.concatenate(logits), np.concatenate(gradients).reshape(x.shape)
 
+    def logits_of(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of one whole block of tensors, ``[block, d]`` to ``[block, c]``."""
+        import torch
+
+        with torch.inference_mode():
+            return self._logits(x)
+
+    @in_halves(1, 2)
+    def gradients_of(
+        self, x: torch.Tensor, y: torch.Tensor, loss: Loss
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns logits and gradients of one whole block of tensors on the device.
+
+        Args:
+            x: float32 ``[block, d]``.
+            y: int64 ``[block]``.
+            loss: "cross_entropy" or "margin".
+        """
+        from medrobust.models.engine import loss_slopes
+
+        slopes_of = {
+            "cross_entropy": loss_slopes.cross_entropy_slopes,
+            "margin": loss_slopes.margin_slopes,
+        }[loss]
+        joined, back = self._recorded(x)
+        logits = joined.detach()
+        return logits, back(slopes_of(logits, y))
+
     def _blocks(self, x: np.ndarray):
         """Yields blocks as tensors ``[block, d]``, and how many of their rows count."""
         import torch
