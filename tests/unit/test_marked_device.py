@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from medrobust.attacks import run_attack
+from medrobust.attacks.engine.lockstep import Setting
+from medrobust.attacks.engine.queries import Queries
+from medrobust.attacks.engine.tensor_normals import normals_of
 from medrobust.core.registry import ARCHITECTURES, ATTACKS, METHODS, parse_spec
-from medrobust.models import blocks
+from medrobust.models import blocks, ensembles
 from medrobust.models.contract import architecture_of
 from medrobust.models.ensembles import build_ensemble
 from medrobust.training import trains_on_gpu
@@ -232,15 +235,15 @@ def test_what_does_not_wait_is_not_counted():
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_networks_answer_the_same_on_the_device(architecture):
     _, shape = network(architecture)
-    x, y = points(shape, ROWS + 3)
+    x, y = points(shape, 2 * ROWS + 3)
     for vote, members in (("soft", 2), ("majority", 2), ("majority", 1)):
         here = ensemble(architecture, "cpu", vote=vote, members=members)
         with pretended() as seen:
             there = on_device(architecture, vote=vote, members=members)
             loaded = seen.waits
             np.testing.assert_array_equal(there.all_predictions(x)[1], here.all_predictions(x)[1])
-            # Each block goes there and comes back.
-            assert seen.waits - loaded == 2 * -(-len(x) // ROWS)
+            # Three blocks go there, labels come back: joined, and of the members.
+            assert seen.waits - loaded == 3 + 2
             if there.has_gradients:
                 for loss in ("cross_entropy", "margin"):
                     found, expected = (m.loss_gradients(x, y, loss) for m in (there, here))
@@ -275,10 +278,14 @@ def test_methods_train_on_the_device(method, architecture):
         if name not in ("pgd", "spsa") or DIFFERENTIABLE[architecture]
     ],
 )
-def test_attacks_work_on_the_device(name, architecture):
+def test_attacks_work_on_the_device(name, architecture, monkeypatch):
     _, shape = network(architecture)
-    here = ensemble(architecture, "cpu")
-    expected = attack(name, here, shape)
+    if name == "hopskipjump":  # its draws on tensors are not those on arrays
+        monkeypatch.setattr(ensembles, "KEPT_ON", {"cpu", "cuda"})
+        monkeypatch.setattr(blocks, "label_block", lambda *_: ROWS)
+        expected = attack(name, ensemble.__wrapped__(architecture, "cpu"), shape)
+    else:
+        expected = attack(name, ensemble(architecture, "cpu"), shape)
     with pretended():
         found = attack(name, on_device(architecture), shape)
     np.testing.assert_array_equal(found.queries, expected.queries)
@@ -338,3 +345,20 @@ def test_a_step_of_an_attack_waits_seldom(name, early_stop, architecture):
             waits.append(seen.waits - before)
             assert (found.iterations == steps).all()  # nobody ended before
     assert (waits[1] - waits[0]) / 4 == WAITS_PER_STEP[name, early_stop], (waits, seen.places)
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_an_estimate_of_hopskipjump_waits_as_often_however_many_rows_it_asks_about(count):
+    """Centres, radii and numbers go there, sums come back."""
+    _, shape = network("relu_mlp")
+    with pretended() as seen:
+        model = on_device("relu_mlp")
+        x, y = points(shape, 2)
+        queries = Queries(model, 2, 1024)
+        queries.goal = y
+        setting = Setting(x, queries, 2, np.float32(0), np.float32(1))
+        normals = normals_of(model, setting, [1, 2], 1024)
+        before = seen.waits
+        normals.estimate(x, np.full(2, 0.1), np.full(2, count), 0)
+    assert seen.waits - before == 4, seen.places
+    assert queries.counts.tolist() == [count, count]
