@@ -1,5 +1,6 @@
 """The job that predicts clean points: what it writes, against a plain count."""
 
+import contextlib
 import hashlib
 from types import SimpleNamespace
 
@@ -92,3 +93,12 @@ def test_members_and_their_vote_are_counted(tmp_path, monkeypatch):
 def test_data_without_validation_points_have_no_such_accuracy(tmp_path, monkeypatch):
     _, summary, _ = evaluated(tmp_path, monkeypatch, 0)
     assert summary["n_val"] == 0 and summary["validation_accuracy"] is None
+
+
+def test_where_a_gpu_computed_stands_beside_what_it_found(tmp_path, monkeypatch):
+    _, here, _ = evaluated(tmp_path, monkeypatch, 10)
+    monkeypatch.setattr(evaluate, "choose_device", lambda device, uses_gpu: "cuda+tf32")
+    monkeypatch.setattr(evaluate, "gpu_slot", lambda kind: contextlib.nullcontext("cpu"))
+    _, there, _ = evaluated(tmp_path, monkeypatch, 10)
+    assert there == here | {"device": "cuda+tf32", "block": 4096}
+    assert "device" not in here

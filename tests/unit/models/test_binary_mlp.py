@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.models import binary_mlp
+from medrobust.models.blocks import LABELS as BLOCK
 from medrobust.models.engine.activations import QUANTISERS, SWISH_BETA
-from medrobust.models.ensembles import BLOCK, build_ensemble
+from medrobust.models.ensembles import build_ensemble
 
 KEEP = binary_mlp.MOMENTUM
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from medrobust.core.errors import InputError
 from medrobust.models import cnn1d
-from medrobust.models.ensembles import BLOCK, build_ensemble
+from medrobust.models.blocks import LABELS as BLOCK
+from medrobust.models.ensembles import build_ensemble
 
 
 def reference(parameters: dict[str, np.ndarray], k: int) -> torch.nn.Sequential:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from medrobust.core.errors import InputError
 from medrobust.core.registry import ARCHITECTURES
-from medrobust.models import gradients
+from medrobust.models import blocks
 from medrobust.models.contract import architecture_of
-from medrobust.models.ensembles import BLOCK, build_ensemble
+from medrobust.models.ensembles import build_ensemble
 
 from tests import registered
 
@@ -40,7 +40,7 @@ def ensemble(name: str, *parts: dict[str, np.ndarray], vote="soft"):
 
 def block_of(name: str) -> np.ndarray:
     """Returns points that fill one block."""
-    rows = architecture_of(name).label_block or BLOCK
+    rows = blocks.label_block(architecture_of(name), "cpu")
     return registered.points(registered.ARCHITECTURES[name][1], rows, CLASSES)[0]
 
 
@@ -136,7 +136,7 @@ def test_gradients_do_not_see_other_rows(name):
         if entry.forward is not None:
             assert not follows_points(name)
         return
-    rows = entry.gradient_block or gradients.BLOCK
+    rows = blocks.gradient_block(entry, "cpu")
     assert model.gradient_block == rows
     x, y = registered.points(registered.ARCHITECTURES[name][1], rows, CLASSES)
     logits, slopes = model.loss_gradients(x, y, "margin")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.models import (
     binary_mlp,
+    blocks,
     cnn1d,
     forest,
     gradients,
@@ -85,7 +86,7 @@ def test_gradients_are_those_of_single_rows(kind, classes, members, loss):
 
 
 def test_rows_depend_neither_on_place_nor_on_neighbours():
-    network = ensemble_of(relu_module(187, 5), 187, 5, block=gradients.BLOCK)
+    network = ensemble_of(relu_module(187, 5), 187, 5, block=blocks.GRADIENTS)
     x, y = points_of(1100, 187), np.arange(1100) % 5
     logits, slopes = network.loss_gradients(x, y, "cross_entropy")
     order = np.random.default_rng(0).permutation(1100)
@@ -159,7 +160,7 @@ def test_a_majority_has_no_gradient():
 
 
 def test_blocks_of_an_architecture():
-    assert made("mlp", 3, 1)[0].gradient_block == gradients.BLOCK
+    assert made("mlp", 3, 1)[0].gradient_block == blocks.GRADIENTS
     assert made("cnn1d", 3, 1)[0].gradient_block == cnn1d.ARCHITECTURE.gradient_block == 64
 
 

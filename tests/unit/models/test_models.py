@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.models import forest, mlp, sign_network
-from medrobust.models.ensembles import BLOCK, Ensemble, build_ensemble
+from medrobust.models.blocks import LABELS as BLOCK
+from medrobust.models.ensembles import Ensemble, build_ensemble
 from medrobust.training import bagged_trees
 from medrobust.training.engine.work import Work
 from sklearn.ensemble import RandomForestClassifier

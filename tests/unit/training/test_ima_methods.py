@@ -14,7 +14,7 @@ from medrobust.models.contract import architecture_of
 from medrobust.runtime.journal import Checkpoint
 from medrobust.training import ima, planned_passes
 from medrobust.training.contract import method_of
-from medrobust.training.engine import loop
+from medrobust.training.engine import gradient_ascent, loop
 from medrobust.training.engine.work import Work
 from sklearn.datasets import make_moons
 from torch import nn
@@ -291,7 +291,10 @@ def plain_training(name: str, seed: int):
 
 
 @each_method
-def test_epochs_equal_the_method_written_out_in_plain_pytorch(name):
+@pytest.mark.parametrize("looks", [1, 5])
+def test_epochs_equal_the_method_written_out_in_plain_pytorch(name, looks, monkeypatch):
+    """Also where one looks as seldom as on a GPU which rows of a search are finished."""
+    monkeypatch.setitem(gradient_ascent.LOOKS, "cpu", looks)
     trained = train(name)
     net, margins, losses, cases = plain_training(name, 7)
     assert trained.history[0]["loss"] == pytest.approx(losses[-1], rel=1e-3)

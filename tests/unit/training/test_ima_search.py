@@ -232,6 +232,63 @@ def test_a_watcher_sees_every_point_of_the_way_once(norm):
     assert max(len(points) for points in seen) <= 21
 
 
+#: Steps between two looks: one before the end, as on a GPU, and none before the end.
+few_looks = pytest.mark.parametrize("each", [2, 5, 100])
+
+
+@norms
+@few_looks
+@pytest.mark.parametrize("steps", [1, 5, 19, 20])
+def test_a_row_ends_in_the_same_place_however_seldom_one_looks(norm, each, steps, monkeypatch):
+    network = curved(1, 4)
+    x, y, generator = scattered(network, 200, 0)
+    radius = torch.linspace(0.02, 1.0, 200, dtype=x.dtype)
+    start = norm_balls.uniform_start(x, radius, norm, EVERYWHERE, generator)
+    slopes = gradient_ascent.away_from(y, "cross_entropy", 4)
+    ends, passes, pull_back = {}, [], Network.pull_back
+
+    def counted(self, pattern, own):
+        passes.append(len(own))
+        return pull_back(self, pattern, own)
+
+    monkeypatch.setattr(Network, "pull_back", counted)
+    for looks in (1, each):
+        monkeypatch.setitem(gradient_ascent.LOOKS, "cpu", looks)
+        passes.clear()
+        balls = norm_balls.Balls(x, radius, norm, EVERYWHERE)
+        ends[looks] = gradient_ascent.ascend(network, slopes, start, balls, radius * 0.2, steps)
+    torch.testing.assert_close(ends[each], ends[1], rtol=1e-12, atol=1e-12)
+    # Finished rows stay until one looks.
+    if each >= steps:
+        assert passes == [200] * steps
+    elif norm == "linf":
+        assert passes[:each] == [200] * each and sum(passes) < 200 * steps
+
+
+@norms
+@few_looks
+def test_a_search_finds_the_same_however_seldom_one_looks(norm, each, monkeypatch):
+    network = curved(2, 4)
+    x, _, _ = scattered(network, 200, 1)
+    y = network.logits(x).argmax(dim=1)
+    radius = torch.linspace(0.01, 0.6, 200, dtype=x.dtype)
+    results, paths = [], []
+    for looks in (1, each):
+        monkeypatch.setitem(gradient_ascent.LOOKS, "cpu", looks)
+        for path in (None, boundary_search.SearchPath()):
+            draws = torch.Generator().manual_seed(4)
+            found = search(norm)(network, x, y, radius, radius - 0.01, 4, draws, path)
+            results.append(found)
+        paths.append(path)
+    for rows, noisy in results[1:]:
+        assert torch.equal(rows, results[0][0]) and 30 < len(rows) < 170
+        torch.testing.assert_close(noisy, results[0][1], rtol=1e-12, atol=1e-12)
+    first, second = paths
+    for one, other in zip(first.points, second.points, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, equal_nan=True)
+    assert torch.isnan(first.points[-1]).any()  # of rows that had been found
+
+
 # BPGD
 
 

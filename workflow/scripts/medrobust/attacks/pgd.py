@@ -15,7 +15,8 @@ gives its row another label (``early_stop``), or after ``num_steps`` steps; wher
 iterate is kept. No run sees another: its start is drawn from its own seed.
 
 Gradients are computed in blocks of one shape (``model.gradient_block`` rows), each row of which
-holds one run (:mod:`medrobust.attacks.engine.slots`): blocks stay full until the last runs.
+holds one run (:mod:`medrobust.attacks.engine.slots`): blocks stay full until the last runs. Where
+the model computes on a GPU, rows stay there (:mod:`medrobust.attacks.engine.tensor_board`).
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ from medrobust.attacks.engine.ball import (
 )
 from medrobust.attacks.engine.ledger import Ledger
 from medrobust.attacks.engine.moves import L2Moves, LinfMoves, Moves
-from medrobust.attacks.engine.slots import Slots
+from medrobust.attacks.engine.slots import ArrayBoard, Board, Slots
+from medrobust.attacks.engine.tensor_board import TensorBoard, TensorGradients
+from medrobust.attacks.engine.tensor_moves import moves_of
 from medrobust.models.engine.answers import checked_scores
+from medrobust.models.on_device import side_of
 
 if TYPE_CHECKING:
     from medrobust.models.gradients import Loss
@@ -108,9 +112,17 @@ def attack(
     ledger = Ledger(x, y, seeds, spec, gradients=True, journal=journal, progress=progress)
     if (left := ledger.start(model)).size:
         size = model.gradient_block
-        guide, moves = _Gradients(model, spec.loss), _moves(spec, (size, ledger.x.shape[1]))
-        Slots(size, guide, moves, model, spec, ledger, left).run()
+        board = _board(model, spec, (size, ledger.x.shape[1]))
+        Slots(size, board, spec, ledger, left).run()
     return ledger.result()
+
+
+def _board(model: GradientModel, spec: Spec, shape: tuple[int, int]) -> Board:
+    """Returns where the rows lie: in arrays, or in tensors on the model's device."""
+    if (on_device := side_of(model)) is None:
+        return ArrayBoard(_Gradients(model, spec.loss), _moves(spec, shape), model, shape)
+    moves = moves_of(spec, shape, on_device.device)
+    return TensorBoard(TensorGradients(on_device, spec.loss), moves, on_device, shape)
 
 
 def _moves(spec: Spec, shape: tuple[int, int]) -> Moves:

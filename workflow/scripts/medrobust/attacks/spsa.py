@@ -9,6 +9,8 @@ themselves are not clipped.
 
 Directions are drawn from streams of the run's own seed, one for each step, so no run sees another.
 Values are computed without automatic differentiation, in blocks of ``model.gradient_block`` rows.
+Where the model computes on a GPU, rows and directions are made there
+(:mod:`medrobust.attacks.engine.tensor_estimates`).
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ from medrobust.attacks.engine.ball import (
 )
 from medrobust.attacks.engine.ledger import Ledger
 from medrobust.attacks.engine.moves import LinfMoves
-from medrobust.attacks.engine.slots import Slots
+from medrobust.attacks.engine.slots import ArrayBoard, Board, Slots
 from medrobust.attacks.engine.spec import Count
+from medrobust.attacks.engine.tensor_board import TensorBoard
+from medrobust.attacks.engine.tensor_estimates import TensorEstimates
+from medrobust.attacks.engine.tensor_moves import moves_of
 from medrobust.models.engine.answers import checked_scores
+from medrobust.models.on_device import side_of
 
 if TYPE_CHECKING:
     from medrobust.runtime.journal import Journal
@@ -90,9 +96,17 @@ def attack(
     check_logits(model, "spsa")
     ledger = Ledger(x, y, seeds, spec, gradients=False, journal=journal, progress=progress)
     if (left := ledger.start(model)).size:
-        moves = LinfMoves(spec, (_SLOTS, ledger.x.shape[1]))
-        Slots(_SLOTS, _Estimates(model, spec), moves, model, spec, ledger, left).run()
+        Slots(_SLOTS, _board(model, spec, ledger.x.shape[1]), spec, ledger, left).run()
     return ledger.result()
+
+
+def _board(model: ScoreModel, spec: Spec, d: int) -> Board:
+    """Returns where the rows lie: in arrays, or in tensors on the model's device."""
+    shape = (_SLOTS, d)
+    if (on_device := side_of(model)) is None:
+        return ArrayBoard(_Estimates(model, spec), LinfMoves(spec, shape), model, shape)
+    estimates = TensorEstimates(on_device, spec.directions, spec.delta, model.gradient_block)
+    return TensorBoard(estimates, moves_of(spec, shape, on_device.device), on_device, shape)
 
 
 class Estimator:

@@ -15,9 +15,11 @@ from pydantic import Field
 
 from medrobust.attacks import AttackResult, LabelModel, ProgressSink
 from medrobust.attacks.contract import Attack
+from medrobust.attacks.engine import tensor_moves
 from medrobust.attacks.engine.ball import BallSpec, check_attack, starting_rows
 from medrobust.attacks.engine.ledger import Ended, Ledger
 from medrobust.attacks.engine.spec import Count
+from medrobust.models.on_device import side_of
 
 if TYPE_CHECKING:
     from medrobust.runtime.journal import Journal
@@ -65,11 +67,19 @@ def attack(
     for first in range(0, len(left), _BATCH):
         runs = left[first : first + _BATCH]
         points = ledger.x[runs // ledger.restarts]
-        rows, _, _ = starting_rows(points, ledger.seeds[runs], spec, random=True)
+        rows = _draws(model, points, ledger.seeds[runs], spec)
         queries = 1 + ledger.clean_queries(runs)
         ledger.end(Ended(runs, rows, queries, np.ones_like(runs), np.zeros_like(runs)))
         ledger.tell()
     return ledger.result()
+
+
+def _draws(model: LabelModel, points: np.ndarray, seeds: np.ndarray, spec: Spec) -> np.ndarray:
+    """Returns one draw from the ball around each point, made where the model computes."""
+    if (on_device := side_of(model)) is None:
+        return starting_rows(points, seeds, spec, random=True)[0]
+    put = on_device.put
+    return tensor_moves.starting_rows(put(points), put(seeds), spec, random=True)[0].cpu().numpy()
 
 
 ATTACK = Attack(

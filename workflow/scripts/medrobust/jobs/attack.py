@@ -14,6 +14,7 @@ from medrobust.core.grid import grid_variants
 from medrobust.core.logs import Progress, logger
 from medrobust.core.machine import hardware, versions
 from medrobust.core.registry import parse_spec
+from medrobust.models.blocks import stated_block
 from medrobust.models.contract import architecture_of
 from medrobust.models.failures import failure_in
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
@@ -93,6 +94,7 @@ def attack_chunk(
     kind = choose_device(device, architecture.uses_gpu)
     made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
     inputs = evaluated_members(members, evaluated)
+    made_with |= stated_block(architecture, kind)
     if failed := failure_in(members):
         logger.warning("training failed: %s; nothing is attacked", failed)
         io.write_table(records, no_records())

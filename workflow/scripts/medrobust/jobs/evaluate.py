@@ -12,6 +12,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
 from medrobust.core.seeds import generator
+from medrobust.models.blocks import stated_block
 from medrobust.models.contract import architecture_of
 from medrobust.models.failures import failure_in
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
@@ -70,8 +71,9 @@ def evaluate_clean(
         facts = {"failed": failed, **sizes, **accuracies, "vote": model["vote"]}
         io.write_json(summary, facts | {"made_from": made_from})
         return
-    uses_gpu = architecture_of(model["architecture"]["name"]).uses_gpu
-    with gpu_slot(choose_device(device, uses_gpu)) as chosen:
+    architecture = architecture_of(model["architecture"]["name"])
+    kind = choose_device(device, architecture.uses_gpu)
+    with gpu_slot(kind) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         labels, member_labels = ensemble.all_predictions(dataset.x_test)
         validation = None
@@ -93,6 +95,7 @@ def evaluate_clean(
             "vote": model["vote"],
             "majority_class_share": float(np.bincount(truth).max() / len(truth)),
             "made_from": made_from,
+            **({} if kind == "cpu" else {"device": kind, **stated_block(architecture, kind)}),
         },
     )
 

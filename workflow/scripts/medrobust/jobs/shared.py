@@ -75,10 +75,14 @@ def journal_file(folder: str, kind: str, key: str) -> Path:
 
 
 def machines(timings: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns on what the jobs with these timing files ran, each combination once."""
+    """Returns on what the jobs with these timing files ran, each combination once.
+
+    ``block`` stands only beside a GPU: :func:`medrobust.models.blocks.stated_block`.
+    """
     found: list[dict[str, Any]] = []
     for facts in map(io.read_json, timings):
         machine = {key: facts[key] for key in ("device", "hardware", "versions")}
+        machine |= {key: facts[key] for key in ("block",) if key in facts}
         if machine not in found:
             found.append(machine)
     return found

@@ -153,5 +153,6 @@ ARCHITECTURE = Architecture(
     forward=forward,
     members_apart=True,
     gradient_block=64,
+    gpu_block=1024,
     fits=fits,
 )

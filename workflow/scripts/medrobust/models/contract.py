@@ -29,8 +29,10 @@ class Architecture(Contract):
         member_scores: ``(spec, parameters, shape, n_classes, device) -> function`` from points
             float32 ``[n, *shape]`` to scores float32 ``[M, n, c]``. A row depends on its point
             alone, in blocks of one size.
-        label_block: points of an evaluation, if those of :mod:`medrobust.models.ensembles` are too
-            many; blocks are always whole.
+        label_block: points of an evaluation on a CPU, if those of :mod:`medrobust.models.blocks`
+            are too many; blocks are always whole.
+        gpu_block: points of any pass on a GPU, if those of :mod:`medrobust.models.blocks` are too
+            many.
         initial_parameters: ``(spec, shape, n_classes, seeds) -> parameters``, float32: the first
             values of members, each from its own seed. Raises an InputError for points of another
             form than the architecture takes.
@@ -51,8 +53,8 @@ class Architecture(Contract):
         normalised_kernels: ``(spec) -> names`` of the layers whose kernels may be kept at length 1,
             and drawn anew when nothing moves them.
         has_gradients: whether ``forward`` can be differentiated with respect to the points.
-        gradient_block: rows of a gradient pass, if those of :mod:`medrobust.models.gradients` are
-            too many.
+        gradient_block: rows of a gradient pass on a CPU, if those of
+            :mod:`medrobust.models.blocks` are too many.
         fits: ``(spec, shape, n_classes)``: raises an InputError where points of a shape, or so many
             classes, are not for it, before any work. What is not given takes all. Training
             refuses the same in the same words, so it shapes no result.
@@ -65,6 +67,7 @@ class Architecture(Contract):
     concatenate: Function
     member_scores: Function
     label_block: int | None = None
+    gpu_block: int | None = None
 
     initial_parameters: Function | None = None
     forward: Function | None = None
@@ -105,7 +108,7 @@ class Architecture(Contract):
             self.has_gradients or self.forward is not None,
             "has_gradients: False needs a forward that has none",
         )
-        for name in ("label_block", "gradient_block"):
+        for name in ("label_block", "gradient_block", "gpu_block"):
             rows = getattr(self, name)
             self.require(rows is None or rows >= 1, f"{name} must be at least 1")
         self.require_seconds({} if self.step_seconds is None else {"": self.step_seconds})

@@ -1,8 +1,8 @@
 """Many members as one model: labels, votes and mean scores of an ensemble.
 
 All members are evaluated at once, on blocks of a fixed number of points (the last one padded
-with zeros): a row of a matrix product can differ in its last bit with the shape of the batch,
-and a label must depend on the point alone.
+with zeros; :mod:`medrobust.models.blocks`): a row of a matrix product can differ in its last bit
+with the shape of the batch, and a label must depend on the point alone.
 
 How members are joined (signnet-code: ``round(mean of votes)`` or scikit-learn's soft vote):
 
@@ -23,25 +23,26 @@ there is one member or a soft vote; see :mod:`medrobust.models.gradients`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
-from medrobust.models import gradients
+from medrobust.models import blocks, gradients
 from medrobust.models.contract import Architecture, Scores, architecture_of
 from medrobust.models.engine.answers import check_member_scores
 from medrobust.models.gradients import InputGradients, Loss
+from medrobust.models.on_device import NO_ANSWER, OnDevice, check_answers
 from medrobust.runtime.devices import in_halves
 
 if TYPE_CHECKING:
     import torch
 
-BLOCK = 64
-
 Vote = Literal["majority", "soft"]
+#: Kinds of devices on which rows of an attack stay.
+KEPT_ON = {"cuda"}
 
 
 class Ensemble:
@@ -56,6 +57,8 @@ class Ensemble:
         input_range: (low, high) of valid inputs, in the unit of the data set.
         block: points per evaluation.
         gradients: logits and input gradients of the same members; None where there are none.
+        on_device: the same members for rows that stay on their device; None where the device is
+            the CPU.
     """
 
     fixed_shape = True
@@ -69,14 +72,15 @@ class Ensemble:
         input_shape: tuple[int, ...],
         n_classes: int,
         input_range: tuple[float, float],
-        block: int = BLOCK,
+        block: int = blocks.LABELS,
         gradients: InputGradients | None = None,
+        on_device: OnDevice | None = None,
     ) -> None:
         self._scores = scores
         self.kind, self.vote = kind, vote
         self.input_shape, self.n_classes = tuple(input_shape), n_classes
         self.input_range, self._block = input_range, block
-        self._gradients = gradients
+        self._gradients, self.on_device = gradients, on_device
 
     @property
     def has_gradients(self) -> bool:
@@ -136,6 +140,9 @@ class Ensemble:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Returns the ensemble's labels, int64 ``[n]``; ties go to the lowest class number."""
+        if self.on_device is not None:
+            parts = [self.on_device.labels(rows) for rows in self._put(x)]
+            return self._answers(parts, x)
         return np.concatenate(list(self._blocks(x, self._joined)))
 
     def all_predictions(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,9 +151,39 @@ class Ensemble:
         Returns:
             int64 ``[n]`` as of :meth:`predict`, int64 ``[M, n]`` as of :meth:`member_predictions`.
         """
+        if self.on_device is not None:
+            return self._all_from_device(x)
         labels = list(self._blocks(x, lambda s: (self._joined(s), s.argmax(axis=2))))
         joined, members = zip(*labels, strict=True)
         return np.concatenate(joined), np.concatenate(members, axis=1)
+
+    def _all_from_device(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        found = [self.on_device.all_labels(rows) for rows in self._put(x)]
+        members = torch.cat([of_members for _, of_members in found], dim=1)
+        return self._answers([joined for joined, _ in found], x), members.cpu().numpy()
+
+    def _put(self, x: np.ndarray) -> Iterator[torch.Tensor]:
+        """Yields one block of points after the other as rows on the device."""
+        if len(x) == 0:
+            raise ValueError("an ensemble needs at least one point")
+        for start in range(0, len(x), self._block):
+            part = np.asarray(x[start : start + self._block], dtype=np.float32)
+            yield self.on_device.put(part.reshape(len(part), -1))
+
+    def _answers(self, labels: list[torch.Tensor], x: np.ndarray) -> np.ndarray:
+        """Returns labels from the device.
+
+        Raises:
+            NotFiniteError: a member has no answer.
+        """
+        import torch
+
+        found = torch.cat(labels).cpu().numpy()
+        if (missing := found == NO_ANSWER).any():
+            self.member_scores(x[missing])  # says which members
+        return check_answers(found)
 
     def _blocks(self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]):
         """Yields ``reduce(scores)`` of one block after the other, padding cut off."""
@@ -193,17 +230,39 @@ def build_ensemble(
     """Returns the ensemble of the members in ``parts`` (one dict of arrays per training job)."""
     entry = architecture_of(architecture)
     parameters = entry.concatenate(parts)
+    scores = entry.member_scores(spec, parameters, tuple(input_shape), n_classes, device)
+    slopes = _input_gradients(entry, spec, parameters, vote, tuple(input_shape), n_classes, device)
     return Ensemble(
-        entry.member_scores(spec, parameters, tuple(input_shape), n_classes, device),
+        scores,
         kind=entry.scores,
         vote=vote,
         input_shape=input_shape,
         n_classes=n_classes,
         input_range=input_range,
-        block=entry.label_block or BLOCK,
-        gradients=_input_gradients(
-            entry, spec, parameters, vote, tuple(input_shape), n_classes, device
-        ),
+        block=blocks.label_block(entry, device),
+        gradients=slopes,
+        on_device=_on_device(entry, scores, vote, device, slopes),
+    )
+
+
+def _on_device(
+    architecture: Architecture,
+    scores: Callable[[np.ndarray], np.ndarray],
+    vote: Vote,
+    device: str,
+    slopes: InputGradients | None,
+) -> OnDevice | None:
+    """Returns an architecture's members for tensors, or None where all is asked on arrays."""
+    on_tensors = getattr(scores, "on_tensors", None)
+    if device.partition(":")[0] not in KEPT_ON or on_tensors is None:
+        return None
+    return OnDevice(
+        on_tensors,
+        kind=architecture.scores,
+        vote=vote,
+        device=device,
+        block=blocks.label_block(architecture, device),
+        gradients=slopes,
     )
 
 
@@ -238,7 +297,7 @@ def _input_gradients(
         logits,
         input_shape=input_shape,
         device=device,
-        block=architecture.gradient_block or gradients.BLOCK,
+        block=blocks.gradient_block(architecture, device),
         recorded=recorded,
     )
 

@@ -2,9 +2,7 @@
 
 The rows of a pass do not see each other, but a matrix product may round a row otherwise in a
 batch of another size. So passes have a fixed number of rows (the last one padded with zeros), as
-labels have (:mod:`medrobust.models.ensembles`), only more of them: a pass with its way back has
-fixed costs, which larger blocks share, and what it holds for 512 rows of a small network still
-fits a processor's cache. An architecture whose rows are large states its own ``gradient_block``.
+labels have (:mod:`medrobust.models.blocks`).
 
 How members are joined: one member, its logits; several with a soft vote, the logarithm of the mean
 softmax, whose largest entry is the ensemble's label. A majority vote of several members has no
@@ -21,12 +19,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from medrobust.models import blocks
 from medrobust.runtime.devices import in_halves
 
 if TYPE_CHECKING:
     import torch
-
-BLOCK = 512
 
 Loss = Literal["cross_entropy", "margin"]
 
@@ -53,7 +50,7 @@ class InputGradients:
         *,
         input_shape: tuple[int, ...],
         device: str = "cpu",
-        block: int = BLOCK,
+        block: int = blocks.GRADIENTS,
         recorded: Pass | None = None,
     ) -> None:
         self._logits, self._device = logits, device
@@ -94,6 +91,34 @@ class InputGradients:
         if len(logits) == 1:
             return logits[0], gradients[0].reshape(x.shape)
         return np.concatenate(logits), np.concatenate(gradients).reshape(x.shape)
+
+    def logits_of(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of one whole block of tensors, ``[block, d]`` to ``[block, c]``."""
+        import torch
+
+        with torch.inference_mode():
+            return self._logits(x)
+
+    @in_halves(1, 2)
+    def gradients_of(
+        self, x: torch.Tensor, y: torch.Tensor, loss: Loss
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns logits and gradients of one whole block of tensors on the device.
+
+        Args:
+            x: float32 ``[block, d]``.
+            y: int64 ``[block]``.
+            loss: "cross_entropy" or "margin".
+        """
+        from medrobust.models.engine import loss_slopes
+
+        slopes_of = {
+            "cross_entropy": loss_slopes.cross_entropy_slopes,
+            "margin": loss_slopes.margin_slopes,
+        }[loss]
+        joined, back = self._recorded(x)
+        logits = joined.detach()
+        return logits, back(slopes_of(logits, y))
 
     def _blocks(self, x: np.ndarray):
         """Yields blocks as tensors ``[block, d]``, and how many of their rows count."""

@@ -190,6 +190,7 @@ ARCHITECTURE = Architecture(
     logits_and_pattern=logits_and_pattern,
     pull_back=pull_back,
     gradient_block=128,
+    gpu_block=1024,
     fits=fits,
     step_seconds=1.2e-3,
 )

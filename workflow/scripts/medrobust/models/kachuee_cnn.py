@@ -263,5 +263,6 @@ ARCHITECTURE = Architecture(
     pull_back=pull_back,
     normalised_kernels=normalised_kernels,
     gradient_block=64,
+    gpu_block=1024,
     fits=fits,
 )

@@ -231,6 +231,8 @@ ARCHITECTURE = Architecture(
     member_scores=member_scores,
     # One image fills a processor: in larger blocks it takes as long, and a padded row too.
     label_block=4,
+    # Of 224 pixels a side 22 MB a row for the way back, 2.8 GB a block.
+    gpu_block=128,
     initial_parameters=initial_parameters,
     forward=forward,
     members_apart=True,

@@ -85,7 +85,6 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         the members; ``extras["margin"]`` are the margins of all training points after the last
         epoch, float32 ``[M, n]``, in the unit of the data.
     """
-    import torch
     from torch.nn.functional import cross_entropy
 
     networks = networks_of(architecture, architecture_spec)
@@ -96,7 +95,8 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
     ) -> tuple[Tensor, Tensor]:
         learning, fixed = networks(member)
         logits = learning.logits(x)
-        correct = (logits.detach().argmax(dim=1) == y).nonzero()[:, 0]
+        right = logits.detach().argmax(dim=1) == y
+        correct = right.nonzero()[:, 0]
         margins = points.of("margin")[correct]
         own, labels = x[correct], y[correct]
         least = _start_radius(spec, margins, spec.margin_step)
@@ -105,7 +105,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
         if len(rows):
             of_noisy = cross_entropy(learning.logits(noisy), labels[rows], reduction="sum")
             total = total + spec.beta * of_noisy
-        return total / len(x), torch.tensor(len(correct), device=x.device)
+        return total / len(x), right.sum()
 
     def update(
         member: FlatMember, x: Tensor, y: Tensor, draws: Generator, points: PerPoint

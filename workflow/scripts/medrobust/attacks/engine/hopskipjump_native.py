@@ -5,6 +5,8 @@ Adversarial Robustness Toolbox (ART), which the sign-network paper ran: bisectio
 an estimate of its normal there, a step along it of ``distance / sqrt(iteration)``, halved until
 the row is adversarial. Added to that:
 
+* **Places.** Where the model computes on a GPU, the estimates, which ask nearly all queries, are
+  made there: :mod:`medrobust.attacks.engine.tensor_normals`.
 * **Streams.** Each (point, restart) draws from streams of its own, one for each iteration, so its
   result depends neither on its neighbours nor on an interruption.
 * **Bounds.** A step is halved at most ``_MAX_HALVINGS`` times, then the run stays on the boundary.
@@ -32,12 +34,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from medrobust.attacks import AttackResult, LabelModel, ProgressSink
-from medrobust.attacks.engine.lockstep import Normals, Setting, smallest_radius, to_boundary
+from medrobust.attacks.engine.lockstep import Setting, smallest_radius, to_boundary
 from medrobust.attacks.engine.queries import Queries
 from medrobust.attacks.engine.runs import Run, result_of, run_name
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
 from medrobust.attacks.engine.starts import find_starts
 from medrobust.attacks.engine.tangent_search import TangentSearch
+from medrobust.attacks.engine.tensor_normals import normals_of
 
 if TYPE_CHECKING:
     from medrobust.runtime.journal import Checkpoint, Journal
@@ -340,7 +343,8 @@ class _Steps:
         self._state, self._spec = state, spec
         self._everyone = np.arange(len(wave))
         self._setting = Setting(x, queries, spec.norm, low, high)
-        self._normals = Normals(self._setting, [item.seed for item in wave], spec.batch_size)
+        seeds = [item.seed for item in wave]
+        self._normals = normals_of(model, self._setting, seeds, spec.batch_size)
         self._theta = _THETA / (math.sqrt(d) if spec.norm == 2 else d)
         self._radius = self._theta * (math.sqrt(d) if spec.norm == 2 else d)
         self._tangent = TangentSearch(self._setting, self._normals, self._theta)

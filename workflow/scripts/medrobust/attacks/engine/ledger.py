@@ -98,17 +98,12 @@ class Ledger:
         if not left.size:
             return left
         points = np.unique(left // self.restarts)
-        labels = self.labels(model, self.x[points])
+        labels = labels_of(model, self.x[points])
         wrong = points[labels != self.y[points]]
         over = left[np.isin(left // self.restarts, wrong)]
         first, none = (over % self.restarts == 0).astype(np.int64), np.zeros_like(over)
         self.end(Ended(over, self.x[over // self.restarts], first, none, none))
         return left[~np.isin(left // self.restarts, wrong)]
-
-    def labels(self, model: LabelModel, rows: np.ndarray) -> np.ndarray:
-        """Returns the labels of rows float32 ``[k, d]``, int64 ``[k]``."""
-        queries = Queries(model, 1, _LABEL_ROWS)
-        return queries.labels(rows, np.zeros(len(rows), dtype=np.int64))
 
     def clean_queries(self, runs: np.ndarray) -> np.ndarray:
         """Returns the queries for clean labels that count for runs, int64 ``[k]``."""
@@ -187,3 +182,9 @@ class Ledger:
         # No run ends twice, so its name is one that no other group has.
         self._journal.append(self._names[runs[0]].hex(), arrays)
         self._waiting, self._last = [], time.monotonic()
+
+
+def labels_of(model: LabelModel, rows: np.ndarray) -> np.ndarray:
+    """Returns the labels of rows float32 ``[k, d]``, int64 ``[k]``."""
+    queries = Queries(model, 1, _LABEL_ROWS)
+    return queries.labels(rows, np.zeros(len(rows), dtype=np.int64))

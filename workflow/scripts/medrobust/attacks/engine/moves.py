@@ -120,12 +120,7 @@ class Ascent:
         self._code = {"sign": kernels.SIGN, "adam": kernels.ADAM, "adamax": kernels.ADAMAX}[
             optimizer
         ]
-        t = np.arange(1, num_steps + 1)
-        sizes = np.full(num_steps, step_size)
-        if optimizer != "sign":
-            sizes /= 1 - kernels.FIRST_DECAY**t
-        self._sizes = sizes.astype(np.float32)
-        self._corrections = np.sqrt(1 - kernels.SECOND_DECAY**t).astype(np.float32)
+        self._sizes, self._corrections = step_sizes(optimizer, step_size, num_steps)
         self._first = np.zeros(shape, dtype=np.float32)
         self._second = np.zeros(shape, dtype=np.float32)
 
@@ -155,3 +150,22 @@ class Ascent:
             self._code, active, slopes, self._sizes[now], self._corrections[now], least, most,
             rows, self._first, self._second,
         )  # fmt: skip
+
+
+def step_sizes(
+    optimizer: Optimizer, step_size: float, num_steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the length of each step, and Adam's correction of its second moment, float32.
+
+    Args:
+        optimizer: "sign", "adam" or "adamax".
+        step_size: length of a step, or learning rate.
+        num_steps: most steps of a row.
+    """
+    from medrobust.attacks.engine import ball_kernels as kernels
+
+    t = np.arange(1, num_steps + 1)
+    sizes = np.full(num_steps, step_size)
+    if optimizer != "sign":
+        sizes /= 1 - kernels.FIRST_DECAY**t
+    return sizes.astype(np.float32), np.sqrt(1 - kernels.SECOND_DECAY**t).astype(np.float32)

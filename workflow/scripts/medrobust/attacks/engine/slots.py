@@ -1,7 +1,9 @@
 """Runs side by side, each in a slot of its own: steps, ends, and the next run in its place.
 
 All slots advance together, so the rows of a pass are always as many as there are slots; each
-counts its own steps. What leads the rows is a :class:`Guide`; :class:`Moves` take them there.
+counts its own steps. The rows themselves lie on a :class:`Board`: in arrays, where a :class:`Guide`
+leads them and :class:`Moves` take them there, or in tensors on the model's device
+(:class:`medrobust.attacks.engine.tensor_board.TensorBoard`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy as np
 
 from medrobust.attacks import LabelModel
 from medrobust.attacks.engine.ball import SteppedSpec
-from medrobust.attacks.engine.ledger import Ended, Ledger
+from medrobust.attacks.engine.ledger import Ended, Ledger, labels_of
 from medrobust.attacks.engine.moves import Moves
 
 
@@ -57,38 +59,111 @@ class Guide(Protocol):
         ...
 
 
+class Board(Protocol):
+    """Rows of runs, each in a place, wherever they lie.
+
+    ``taken`` and ``active`` are bool ``[places]``, ``steps`` and ``queries`` int64 ``[places]``;
+    queries are raised by what the model is asked for.
+    """
+
+    def put(self, places: np.ndarray, x: np.ndarray, y: np.ndarray, seeds: np.ndarray) -> None:
+        """Starts runs in places.
+
+        Args:
+            places: int64 ``[k]``.
+            x: float32 ``[k, d]``, their points.
+            y, seeds: int64 ``[k]``.
+        """
+        ...
+
+    def see(self, taken: np.ndarray, queries: np.ndarray) -> None:
+        """Finds out what it can about the rows as they are, before a step."""
+        ...
+
+    def suspects(self) -> np.ndarray:
+        """Returns the rows whose label ``predict`` is to be asked for, bool ``[places]``."""
+        ...
+
+    def labels(self, places: np.ndarray) -> np.ndarray:
+        """Returns the labels of the rows in places, by ``predict`` as for the records."""
+        ...
+
+    def climb(self, active: np.ndarray, steps: np.ndarray, queries: np.ndarray) -> None:
+        """Moves the active rows one step; ``steps`` are those that each has taken."""
+        ...
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows float32 ``[k, d]``, and int64 ``[k]`` how many steps led nowhere.
+
+        Such are steps along slopes that were all 0, or not all finite.
+        """
+        ...
+
+
+class ArrayBoard:
+    """A board of arrays; see :class:`Board`.
+
+    Args:
+        guide: leads the runs.
+        moves: starts and moves the rows of as many places.
+        model: is asked for the labels that end a run.
+        shape: places and values per row.
+    """
+
+    def __init__(
+        self, guide: Guide, moves: Moves, model: LabelModel, shape: tuple[int, int]
+    ) -> None:
+        self._guide, self._moves, self._model = guide, moves, model
+        self._rows = np.zeros(shape, dtype=np.float32)
+        self._labels, self._seeds, self._lost = np.zeros((3, shape[0]), dtype=np.int64)
+        self._suspects = np.zeros(shape[0], dtype=bool)
+
+    def put(self, places: np.ndarray, x: np.ndarray, y: np.ndarray, seeds: np.ndarray) -> None:
+        """Starts runs in places."""
+        self._rows[places] = self._moves.start(places, x, seeds)
+        self._labels[places], self._seeds[places], self._lost[places] = y, seeds, 0
+
+    def see(self, taken: np.ndarray, queries: np.ndarray) -> None:
+        """Asks the guide."""
+        self._suspects = self._guide.suspects(self._rows, self._labels, queries, taken)
+
+    def suspects(self) -> np.ndarray:
+        """Returns what the guide suspects."""
+        return self._suspects
+
+    def labels(self, places: np.ndarray) -> np.ndarray:
+        """Returns the labels of the rows in places."""
+        return labels_of(self._model, self._rows[places])
+
+    def climb(self, active: np.ndarray, steps: np.ndarray, queries: np.ndarray) -> None:
+        """Moves the active rows one step."""
+        slopes = self._guide.slopes(self._rows, self._labels, queries, active, self._seeds, steps)
+        _count_unusable(active, slopes, self._lost)
+        self._moves.step(active, steps, slopes, self._rows)
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows, and how many of their steps led nowhere."""
+        return self._rows[places], self._lost[places]
+
+
 class Slots:
     """A fixed number of places for runs.
 
     Args:
         size: number of places.
-        guide: leads the runs.
-        moves: starts and moves the rows of as many places.
-        model: is asked for the labels that end a run.
+        board: holds and moves the rows of as many places.
         spec: the attack's settings.
         ledger: the attack's runs.
         waiting: int64, numbers of the runs to be attacked.
     """
 
     def __init__(
-        self,
-        size: int,
-        guide: Guide,
-        moves: Moves,
-        model: LabelModel,
-        spec: SteppedSpec,
-        ledger: Ledger,
-        waiting: np.ndarray,
+        self, size: int, board: Board, spec: SteppedSpec, ledger: Ledger, waiting: np.ndarray
     ) -> None:
-        d = ledger.x.shape[1]
-        self._guide, self._moves, self._model = guide, moves, model
-        self._spec, self._ledger = spec, ledger
+        self._board, self._spec, self._ledger = board, spec, ledger
         self._waiting, self._next = waiting, 0
         self._taken = np.zeros(size, dtype=bool)
-        self._runs, self._labels, self._steps, self._queries, self._lost = np.zeros(
-            (5, size), dtype=np.int64
-        )
-        self._rows = np.zeros((size, d), dtype=np.float32)
+        self._runs, self._labels, self._steps, self._queries = np.zeros((4, size), dtype=np.int64)
         self._fill(np.arange(size))
 
     def run(self) -> None:
@@ -98,17 +173,13 @@ class Slots:
 
     def _advance(self) -> None:
         """Ends the runs that are over, moves the others one step, lets the next ones in."""
-        rows, labels, queries = self._rows, self._labels, self._queries
-        suspects = self._guide.suspects(rows, labels, queries, self._taken)
+        self._board.see(self._taken, self._queries)
         over = self._taken & (self._steps == self._spec.num_steps)
         if self._spec.early_stop:
-            over |= self._fooled(suspects & self._taken)
+            over |= self._fooled(self._board.suspects() & self._taken)
         active = self._taken & ~over
         if active.any():
-            seeds = self._ledger.seeds[self._runs]
-            slopes = self._guide.slopes(rows, labels, queries, active, seeds, self._steps)
-            _count_unusable(active, slopes, self._lost)
-            self._moves.step(active, self._steps, slopes, rows)
+            self._board.climb(active, self._steps, self._queries)
             self._steps += active
         if over.any():
             places = np.flatnonzero(over)
@@ -122,15 +193,14 @@ class Slots:
         places = np.flatnonzero(suspects)
         if places.size:
             self._queries[places] += 1
-            labels = self._ledger.labels(self._model, self._rows[places])
-            fooled[places] = labels != self._labels[places]
+            fooled[places] = self._board.labels(places) != self._labels[places]
         return fooled
 
     def _end(self, places: np.ndarray) -> None:
         runs = self._runs[places]
         queries = self._queries[places] + self._ledger.clean_queries(runs)
-        ended = Ended(runs, self._rows[places], queries, self._steps[places], self._lost[places])
-        self._ledger.end(ended)
+        rows, lost = self._board.take(places)
+        self._ledger.end(Ended(runs, rows, queries, self._steps[places], lost))
         self._taken[places] = False
         self._steps[places] = 0
 
@@ -143,9 +213,9 @@ class Slots:
         places = places[: len(runs)]
         ledger = self._ledger
         points = runs // ledger.restarts
-        self._rows[places] = self._moves.start(places, ledger.x[points], ledger.seeds[runs])
+        self._board.put(places, ledger.x[points], ledger.y[points], ledger.seeds[runs])
         self._runs[places], self._labels[places] = runs, ledger.y[points]
-        self._queries[places] = self._steps[places] = self._lost[places] = 0
+        self._queries[places] = self._steps[places] = 0
         self._taken[places] = True
 
 

@@ -16,10 +16,14 @@ A run never gets worse. It does not climb either: use it after HopSkipJump's own
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medrobust.attacks.engine.lockstep import Normals, Setting, smallest_radius
+
+if TYPE_CHECKING:
+    from medrobust.attacks.engine.tensor_normals import TensorNormals
 
 # The ratio of one candidate's step to the next, and their number, once a good step is known.
 _RATIO, _CANDIDATES = 1.5, 5
@@ -39,7 +43,7 @@ class TangentSearch:
         theta: relative tolerance of HopSkipJump's own bisection.
     """
 
-    def __init__(self, setting: Setting, normals: Normals, theta: float) -> None:
+    def __init__(self, setting: Setting, normals: Normals | TensorNormals, theta: float) -> None:
         self._setting, self._normals = setting, normals
         # The boundary must be known better than a perturbation reaches along the normal.
         self._tolerance = min(theta / 4, _FINEST)

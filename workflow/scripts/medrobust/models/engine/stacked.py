@@ -47,23 +47,43 @@ def first_layer(weights: torch.Tensor, biases: torch.Tensor, x: torch.Tensor) ->
     return flat.view(*biases.shape, len(x))
 
 
+class OnArrays:
+    """A function of tensors as one from arrays float32 ``[n, *shape]`` to float32 ``[M, n, o]``.
+
+    Args:
+        outputs: from points ``[n, d]`` to ``[M, n, o]``, tensors on ``device``.
+        device: "cpu" or "cuda[:k]".
+
+    Attributes:
+        on_tensors: the function itself; it keeps no record for gradients.
+    """
+
+    def __init__(self, outputs: Callable[[torch.Tensor], torch.Tensor], device: str) -> None:
+        import torch
+
+        @in_halves(0, axis=1)
+        def on_tensors(x: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode():
+                return outputs(x)
+
+        self.on_tensors, self._device = on_tensors, device
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Returns the outputs of points."""
+        import torch
+
+        flat = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1))).to(self._device)
+        return self.on_tensors(flat).cpu().numpy()
+
+
 def on_arrays(
     outputs: Callable[[torch.Tensor], torch.Tensor], device: str
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns ``outputs``, a function of points ``[n, d]``, as one from arrays to arrays.
 
-    The function maps float32 ``[n, *shape]`` to float32 ``[M, n, o]``; ``outputs`` gets tensors
-    on ``device`` and keeps no record for gradients.
+    See :class:`OnArrays`.
     """
-    import torch
-
-    @in_halves(0, axis=1)
-    def on_array(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            flat = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1))).to(device)
-            return outputs(flat).cpu().numpy()
-
-    return on_array
+    return OnArrays(outputs, device)
 
 
 def tensors(parameters: dict[str, np.ndarray], device: str) -> dict[str, torch.Tensor]:

@@ -126,18 +126,20 @@ class _Crossing:
         self._first = True
 
     def __call__(self, rows: Tensor, before: Tensor, points: Tensor, logits: Tensor) -> Tensor:
+        import torch
+
+        known = self.found[rows]
         if self._path is not None:
-            self._path.see(self.right, rows, points)
-        wrong = logits.argmax(dim=1) != self._y[rows]
-        hit = wrong.nonzero()[:, 0]
-        if len(hit):
-            where = rows[hit]
-            self.found[where] = True
-            self.wrong[where] = points[hit]
-            if not self._first:
-                self.right[where] = before[hit]
+            self._path.see(self.right, rows, points.masked_fill(known[:, None], torch.nan))
+        found = known | (logits.argmax(dim=1) != self._y[rows])
+        new = (found & ~known)[:, None]
+        # Without a look at which rows these are: the host would have to wait for a GPU.
+        self.found[rows] = found
+        self.wrong[rows] = torch.where(new, points, self.wrong[rows])
+        if not self._first:
+            self.right[rows] = torch.where(new, before, self.right[rows])
         self._first = False
-        return wrong
+        return found
 
 
 def middles(

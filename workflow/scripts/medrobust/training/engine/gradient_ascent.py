@@ -3,6 +3,10 @@
 A row that a step leaves where it was, in a corner of its ball, would stay there: the next gradient
 is the same. A row that is back where it was two steps ago goes to and fro. Both are finished and
 leave the batch; so do rows that a watcher has seen enough of.
+
+On a CPU they leave after the step that finishes them, which saves passes. To find out, the host has
+to wait for a GPU, which meanwhile runs out of work: there it looks every :data:`LOOKS` steps, and
+until then finished rows walk on where they are. What becomes of a row is the same either way.
 """
 
 from __future__ import annotations
@@ -24,8 +28,11 @@ AttackLoss = Literal["cross_entropy", "margin"]
 #: From logits ``[n, c]`` and the numbers of their rows ``[n]`` to slopes ``[n, c]`` of what rises.
 Slopes = Callable[["Tensor", "Tensor"], "Tensor"]
 #: Sees rows ``[n]``, their points before the last step and now ``[n, d]``, and logits ``[n, c]`` of
-#: the latter; returns which rows are finished, bool ``[n]``.
+#: the latter; returns which rows are finished, bool ``[n]``. It may see these again.
 Watch = Callable[["Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
+
+#: Steps from one look at which rows are finished to the next, by the kind of device.
+LOOKS = {"cpu": 1, "cuda": 5}
 
 
 @dataclass(frozen=True)
@@ -75,27 +82,26 @@ def ascend(
     """
     import torch
 
-    ends, sizes = points.clone(), sizes[:, None]
+    ends, sizes, each = points.clone(), sizes[:, None], LOOKS[points.device.type]
     rows, before = torch.arange(len(points), device=points.device), points
     with torch.no_grad():
         for step in range(steps):
             logits, pattern = network.logits_and_pattern(points)
             moved = balls.step(points, network.pull_back(pattern, slopes(logits, rows)), sizes)
-            over = torch.zeros_like(rows, dtype=torch.bool)
-            if not to_the_end:
-                over |= (moved == points).all(dim=1)
-                if step > 0:
-                    over |= (moved == before).all(dim=1)
-            if watch is not None:
-                over |= watch(rows, before, points, logits)
+            over = None if watch is None else watch(rows, before, points, logits)
+            looks = (step + 1) % each == 0 and (each == 1 or step + 1 < steps)
+            if looks and not to_the_end:
+                still = _stands_still(before if step else None, points, moved)
+                over = still if over is None else over | still
             before, points = points, moved
+            if not looks or over is None:
+                continue
             going = (~over).nonzero()[:, 0]
             if len(going) == len(rows):
                 continue
-            ended = over.nonzero()[:, 0]
-            # Of two places in turn, the one where the last step ends.
-            last = before if (steps - step) % 2 == 0 else points
-            ends[rows[ended]] = last[ended]
+            # Of two places in turn, the one where the last step ends. Rows that go on are still to
+            # be overwritten.
+            ends[rows] = before if (steps - step) % 2 == 0 else points
             if not len(going):
                 return ends
             balls.keep(going)
@@ -104,6 +110,12 @@ def ascend(
         if watch is not None:
             watch(rows, before, points, network.logits(points))
     return ends
+
+
+def _stands_still(before: Tensor | None, points: Tensor, moved: Tensor) -> Tensor:
+    """Returns which rows are where they were one step ago, or two, bool ``[n]``."""
+    still = (moved == points).all(dim=1)
+    return still if before is None else still | (moved == before).all(dim=1)
 
 
 def away_from(y: Tensor, loss: AttackLoss, n_classes: int) -> Slopes:
