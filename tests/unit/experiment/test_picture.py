@@ -58,7 +58,7 @@ def test_arrows_are_what_files_hand_on(root):
     of_nsr = arrows(scale="smoke", studies=["nsr"])
     assert ("Arrays, splits, card", "Points to attack") in of_nsr
     assert not any("Raw files" in pair for pair in of_nsr)
-    assert ("Trained members", "Attack runs") in of_nsr
+    assert ("Clean predictions", "Attack runs") in of_nsr  # which tell its members by hash
     assert ("Arrays, splits, card", "Attack runs") not in of_nsr  # it follows
 
 
