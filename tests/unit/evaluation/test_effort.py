@@ -225,7 +225,7 @@ def test_the_table_says_whose_median_has_settled(tmp_path):
     assert "Not settled, as printed: MIT-BIH (CNN), at the boundary: MIT-BIH (CNN)." in text
     printed = "| 4 → 8 | 1.200 → 1.182 | 1.5 | yes | 1.000 → 0.985 | 1.5 | yes |"
     assert f"| MLP {printed}" in text
-    assert "less than 2% when" in text
+    assert "less than 2 % when" in text
 
 
 @pytest.mark.parametrize(

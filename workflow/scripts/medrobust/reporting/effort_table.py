@@ -121,8 +121,8 @@ def build_effort(
             "many iterations. As printed: the attack's last iterate, as the paper reports it. At "
             "the boundary: after projection to the decision boundary. Gain: by how much the mean "
             "becomes smaller, in percent, with its 95 % interval. Settled: whether the median over "
-            f"points changed by less than {SETTLED_CHANGE:.0%} when the iterations were doubled, "
-            f"from half to all. {_unsettled(frame)}"
+            f"points changed by less than {100 * SETTLED_CHANGE:g} % when the iterations were "
+            f"doubled, from half to all. {_unsettled(frame)}"
             f"{upper_bound_text(_restarts(runs))}"
         ),
         context=context,
