@@ -268,8 +268,19 @@ def _choose_cohort(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str,
         "select": study.cohort.select,
         "names": cell.names[:-1],
         "seed": graph.resolved.config.seed,
+        "fixed_starts": _from_fixed_starts(graph, work),
         "code": code_hash("medrobust.jobs.evaluate:choose_cohort"),
     }
+
+
+def _from_fixed_starts(graph: Graph, work: Any) -> bool:
+    """Tells whether an attack on the cohort begins at the points that the cohort names."""
+    return any(
+        attack.select == "cohort"
+        and graph.attack(work.study, work.dataset, model, name).options.get("start") == "fixed"
+        for name, attack in graph.attacks(work.study, work.dataset).items()
+        for model in graph.attacked_models(work.study, name, work.dataset)
+    )
 
 
 def _select_points(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
@@ -297,7 +308,7 @@ def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
         **_data_params(work),
         "members": graph.member_files(cell, work.model),
         "model": prediction_params(model),
-        "attack": attack_params(attack),
+        "attack": attack_params(attack.amended(work.dataset, work.model)),
         "points": graph.chunks(work.study, work.dataset, work.model, work.attack)[int(work.chunk)],
         "names": [*cell.names, work.model, work.attack],
         "seed": graph.resolved.config.seed,
@@ -334,7 +345,7 @@ def _tally_attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, 
 
 
 def attack_params(attack: Attack) -> dict[str, Any]:
-    """Returns what an attack job needs to know of its attack."""
+    """Returns what an attack job needs to know of its attack, which is that on its model."""
     params: dict[str, Any] = {"name": attack.name, **attack.options}
     if attack.grid:
         params["grid"] = attack.grid
@@ -357,9 +368,9 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
         "study": study,
         "artefact": name,
         "entries": entries,
-        "attack": captions.first_attack(graph, study),
-        "attacks": captions.attacks(graph, study),
-        "cohort_rule": captions.cohort_rule(graph, study),
+        "attack": captions.first_attack(graph, study, artefact),
+        "attacks": captions.attacks(graph, study, artefact),
+        "cohort_rule": captions.cohort_rule(graph, study, artefact),
         "class_names": captions.class_names(graph, study, artefact),
         "run": captions.run_facts(graph, study),
         "about": captions.about(graph, study),
@@ -456,7 +467,7 @@ KINDS: dict[str, Kind] = {
     ),
     "choose_cohort": Kind(
         {"cohort": f"{EVALUATIONS}/{FOLD}/cohort.csv"},
-        ("models", "points", "select", "names", "seed", "code"),
+        ("models", "points", "select", "names", "seed", "fixed_starts", "code"),
         _choose_cohort,
     ),
     "select_points": Kind(

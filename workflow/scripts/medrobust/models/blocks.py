@@ -13,12 +13,16 @@ from how much memory is free.
 
 from __future__ import annotations
 
+import math
+
 from medrobust.models.contract import Architecture
 
 #: Rows of a block on a CPU, of labels and of passes with gradients, unless an architecture says
 #: otherwise. A pass with its way back has fixed costs, which larger blocks share, and what it holds
 #: for 512 rows of a small network still fits a processor's cache.
 LABELS, GRADIENTS = 64, 512
+#: Values of a point from which on a block of :data:`LABELS` reads more weights than it computes.
+WIDE = 4096
 #: Rows of any block on a GPU, unless an architecture says otherwise.
 ON_GPU = 4096
 #: The most that a block should keep: it fits a GPU of 8 GB beside the network.
@@ -35,6 +39,18 @@ def label_block(architecture: Architecture, device: str) -> int:
     if device.startswith("cuda"):
         return architecture.gpu_block or ON_GPU
     return architecture.label_block or LABELS
+
+
+def bulk_block(architecture: Architecture, shape: tuple[int, ...], device: str) -> int:
+    """Returns the rows of a block in which many rows are asked; 0: as many as of the others.
+
+    Args:
+        architecture: what the model is made of.
+        shape: of a point.
+        device: "cpu" or "cuda", with anything behind it.
+    """
+    on_cpu, wide = device == "cpu", math.prod(shape) >= WIDE
+    return (architecture.bulk_block or 0) if on_cpu and wide else 0
 
 
 def gradient_block(architecture: Architecture, device: str) -> int:

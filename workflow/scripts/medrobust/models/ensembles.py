@@ -56,6 +56,7 @@ class Ensemble:
         n_classes: number of classes.
         input_range: (low, high) of valid inputs, in the unit of the data set.
         block: points per evaluation.
+        bulk_block: points per evaluation of :meth:`predict_bulk`; 0: as many as of the others.
         gradients: logits and input gradients of the same members; None where there are none.
         on_device: the same members for rows that stay on their device; None where the device is
             the CPU.
@@ -73,13 +74,14 @@ class Ensemble:
         n_classes: int,
         input_range: tuple[float, float],
         block: int = blocks.LABELS,
+        bulk_block: int = 0,
         gradients: InputGradients | None = None,
         on_device: OnDevice | None = None,
     ) -> None:
         self._scores = scores
         self.kind, self.vote = kind, vote
         self.input_shape, self.n_classes = tuple(input_shape), n_classes
-        self.input_range, self._block = input_range, block
+        self.input_range, self._block, self.bulk_block = input_range, block, bulk_block
         self._gradients, self.on_device = gradients, on_device
 
     @property
@@ -145,6 +147,15 @@ class Ensemble:
             return self._answers(parts, x)
         return np.concatenate(list(self._blocks(x, self._joined)))
 
+    def predict_bulk(self, x: np.ndarray) -> np.ndarray:
+        """Returns labels of many points as :meth:`predict`, in blocks of ``bulk_block``.
+
+        Where scores are level but for rounding, a label may differ from that of ``predict``.
+        """
+        if not self.bulk_block:
+            return self.predict(x)
+        return np.concatenate(list(self._blocks(x, self._joined, self.bulk_block)))
+
     def all_predictions(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the ensemble's labels and every member's, from one evaluation of the members.
 
@@ -185,15 +196,18 @@ class Ensemble:
             self.member_scores(x[missing])  # says which members
         return check_answers(found)
 
-    def _blocks(self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]):
+    def _blocks(
+        self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray], size: int | None = None
+    ):
         """Yields ``reduce(scores)`` of one block after the other, padding cut off."""
+        size = size or self._block
         if len(x) == 0:
             raise ValueError("an ensemble needs at least one point")
-        for start in range(0, len(x), self._block):
-            block = np.asarray(x[start : start + self._block], dtype=np.float32)
+        for start in range(0, len(x), size):
+            block = np.asarray(x[start : start + size], dtype=np.float32)
             rows = len(block)
-            if rows < self._block:
-                padding = np.zeros((self._block - rows, *self.input_shape), dtype=np.float32)
+            if rows < size:
+                padding = np.zeros((size - rows, *self.input_shape), dtype=np.float32)
                 block = np.concatenate([block, padding])
             scores = self._scores(block)[:, :rows]
             check_member_scores(scores, rows, self.n_classes)
@@ -240,6 +254,7 @@ def build_ensemble(
         n_classes=n_classes,
         input_range=input_range,
         block=blocks.label_block(entry, device),
+        bulk_block=blocks.bulk_block(entry, tuple(input_shape), device),
         gradients=slopes,
         on_device=_on_device(entry, scores, vote, device, slopes),
     )
