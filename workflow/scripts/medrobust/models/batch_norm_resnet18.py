@@ -213,6 +213,7 @@ ARCHITECTURE = Architecture(
     untrained=frozenset({"mean", "variance"}),
     members_apart=True,
     gradient_block=16,
+    gpu_block=512,
     fits=fits,
     step_seconds=0.13,
 )

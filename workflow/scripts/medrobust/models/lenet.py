@@ -191,7 +191,8 @@ ARCHITECTURE = Architecture(
     initial_parameters=initial_parameters,
     forward=forward,
     members_apart=True,
-    gradient_block=64,
+    gradient_block=32,
+    gpu_block=64,  # of 100 members together, which keep 65 MB a row of 96 pixels a side
     fits=fits,
     step_seconds=4e-3,
 )
