@@ -258,6 +258,17 @@ def test_the_smallest_image_that_resnet_takes_is_the_smallest_that_trains_alone(
         batch_norm_resnet18.training_forward(small, members, images((1, side**2), 1))
 
 
+@each
+def test_folding_and_winograds_convolutions_change_rounding_alone(spec, shape):
+    arrays = moved(batch_norm_resnet18.initial_parameters(spec, shape, 3, [4, 5]))
+    x = images(shape, 3)
+    values = tensors(arrays, torch.float32, untrained=set(arrays))
+    expected = batch_norm_resnet18.forward(spec, values, x.flatten(1).float())
+    scores = batch_norm_resnet18.member_scores(spec, arrays, shape, 3, "cpu")
+    found = scores(x.numpy().astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_point_of_resnet_has_the_same_bytes_wherever_it_stands_in_a_block():
     spec, rows = Resnet(stages=SMALL), batch_norm_resnet18.ARCHITECTURE.label_block
     arrays = moved(batch_norm_resnet18.initial_parameters(spec, (3, 40, 40), 2, [1, 2]))

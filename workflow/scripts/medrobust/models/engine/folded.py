@@ -56,9 +56,9 @@ class Folded:
         """Returns the logits ``[n, c]`` of images ``[n, channels, side, side]``."""
         from torch.nn.functional import linear, max_pool2d
 
-        maps = self._plain("1", x).relu_()
-        if self.pooled:
-            maps = max_pool2d(maps, 3, stride=2, padding=1)
+        maps = self._plain("1", x)
+        # The largest first: ReLU then has fewer values to go through, with the same result.
+        maps = max_pool2d(maps, 3, stride=2, padding=1).relu_() if self.pooled else maps.relu_()
         for block, *_ in residual.blocks(self.stages):
             inside = self._apply(f"_{block}_1", maps)
             if f"_{block}_skip" in self.convolutions:
