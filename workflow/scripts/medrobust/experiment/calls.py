@@ -22,7 +22,7 @@ from medrobust.experiment import captions, codes
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.experiment.codehash import code_hash
 from medrobust.experiment.config import Attack, Model, Study, choosers
-from medrobust.experiment.entries import entries_of, entry_files
+from medrobust.experiment.entries import cells_of_artefact, entries_of, entry_files
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import (
     CELL,
@@ -349,7 +349,8 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
     entries = entries_of(graph, study, artefact)
     files: dict[str, Files] = dict(entry_files(entries))
     if artefact.first_cell and graph.study(study).cohort is not None:
-        files["cohort"] = graph.cohort(graph.cells(study)[0])
+        for cell in cells_of_artefact(graph, study, artefact):
+            files["cohort"] = graph.cohort(cell)
     return files | _published(graph, graph.study(study)), {
         "study": study,
         "artefact": name,

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from medrobust.reporting.catalogue import Artefact, StudyParts
+from medrobust.reporting.catalogue import Artefact, Need, PointKind, StudyParts
 
 _HERE = "medrobust.studies.signnet"
 
+
+def _table(number: str, what: str, points: PointKind, need: Need, draw: str) -> Artefact:
+    """Returns one of the paper's four tables: two on images, and the same two on ECG."""
+    return Artefact(
+        f"Table {number}",
+        what,
+        f"{_HERE}.tables:draw_{draw}",
+        "table",
+        (need,),
+        points=points,
+        alias=f"signnet_tab{('I', 'II', 'III', 'IV').index(number) + 1}",
+        settings={"table": number},
+    )
+
+
 PARTS = StudyParts(
     artefacts={
-        "table3": Artefact(
-            "Table III",
-            "accuracy on ECG",
-            f"{_HERE}.tables:draw_table3",
-            "table",
-            ("summary",),
-            alias="signnet_tab3",
-        ),
-        "table4": Artefact(
-            "Table IV",
-            "L2 distance on ECG",
-            f"{_HERE}.tables:draw_table4",
-            "table",
-            ("records",),
-            alias="signnet_tab4",
-        ),
+        "table1": _table("I", "accuracy on images", "images", "summary", "accuracy"),
+        "table2": _table("II", "L2 distance on images", "images", "records", "distances"),
+        "table3": _table("III", "accuracy on ECG", "signals", "summary", "accuracy"),
+        "table4": _table("IV", "L2 distance on ECG", "signals", "records", "distances"),
         "figure2": Artefact(
             "Figure 2",
             "adversarial ECG",
             f"{_HERE}.figure2:draw_figure2",
             "figure",
             ("records", "arrays"),
+            points="signals",
             first_cell=True,
             alias="signnet_fig2",
         ),
