@@ -14,7 +14,13 @@ from medrobust.experiment import calls
 from medrobust.experiment.sources import build_graph
 from medrobust.jobs import JOBS, job_named
 
-SETTINGS = {"scale": "smoke", "studies": ["signnet", "nsr", "ima"]}
+#: With an attack that is not the same against every model.
+OTHERS = {"for_models": {"cnn": {"restarts": 1}}, "for_datasets": {"ptbdb": {"start": "outward"}}}
+SETTINGS = {
+    "scale": "smoke",
+    "studies": ["signnet", "nsr", "ima"],
+    "overrides": {"signnet": {"attacks": {"hopskipjump": OTHERS}}},
+}
 #: What Snakemake must see and no job's function asks for: files that lie in a folder that it gets,
 #: what a caption says, and the hash of the code.
 SEEN_BY_SNAKEMAKE_ALONE = {
@@ -122,6 +128,23 @@ def test_both_callers_hand_over_the_same(graph, snakemake_jobs):
     assert set(seen) == set(JOBS) - {"fetch"}  # stand-ins are not fetched
 
 
+def test_an_attack_has_the_options_of_its_data_set_and_model(graph):
+    def options(dataset, model):
+        own = next(c for c in graph.cells("signnet") if c.dataset == dataset)
+        work = vars(own) | {"model": model, "attack": "hopskipjump", "chunk": 0}
+        return calls.call_of(graph, "attack_chunk", **work).params["attack"]
+
+    usual = options("mitbih", "mlp")
+    assert (usual["restarts"], usual["start"]) == (2, "blended")
+    assert options("mitbih", "cnn") == usual | {"restarts": 1}
+    assert options("ptbdb", "mlp") == usual | {"start": "outward"}
+    assert options("ptbdb", "cnn") == usual | {"restarts": 1, "start": "outward"}
+    queries = [
+        graph.queries_per_point("signnet", "mitbih", m, "hopskipjump") for m in ("mlp", "cnn")
+    ]
+    assert queries[0] == 2 * queries[1]
+
+
 def test_the_plan_counts_the_jobs_of_the_graph(graph, snakemake_jobs):
     # A tally or joined records: the artefacts decide.
     same = {"gather_records": "tally_attack"}
@@ -136,7 +159,7 @@ def test_the_plan_counts_the_jobs_of_the_graph(graph, snakemake_jobs):
 
 def test_a_file_of_another_run_or_an_unknown_part_is_refused(graph):
     cell = vars(graph.cells("signnet")[0])
-    with pytest.raises(InputError, match="makes the run 'smoke-code'"):
+    with pytest.raises(InputError, match="makes the run 'smoke-code-"):
         calls.call_of(graph, "evaluate_clean", **{**cell, "run": "paper-code"}, model="mlp")
     with pytest.raises(InputError, match="is unknown"):
         calls.call_of(graph, "evaluate_clean", **cell, model="mpl")
@@ -146,7 +169,7 @@ def test_a_file_of_another_run_or_an_unknown_part_is_refused(graph):
         calls.call_of(graph, "gather_records", **cell, model="mlp", attack="hsj")
     for job in ("compare", "check_published"):
         with pytest.raises(InputError, match="was asked for"):
-            calls.call_of(graph, job, run="smoke-code", study="mirst")
+            calls.call_of(graph, job, run=graph.resolved.run, study="mirst")
 
 
 @pytest.mark.parametrize(("text", "means"), [("True", True), ("false", False), (None, False)])

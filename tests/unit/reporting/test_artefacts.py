@@ -113,6 +113,12 @@ def test_describe_attack():
     assert artefacts.describe_attack("HSJ", settings) == "HSJ (norm 2, init size 1,000, early)"
     assert artefacts.describe_attack("none", {}) == "none"
     assert artefacts.describe_attack("hopskipjump", {}) == "HopSkipJump"
+    fewer = {"CNN": {"restarts": 3, "max_iter": 50}, "tiles": {"start": "fixed"}}
+    others = {"others": fewer | {"ResNet18": fewer["CNN"]}}
+    assert artefacts.describe_attack("HSJ", {"restarts": 10} | others) == (
+        "HSJ (restarts 10; CNN, ResNet18: restarts 3, max iter 50; tiles: start fixed)"
+    )
+    assert artefacts.describe_attack("HSJ", others).startswith("HSJ (CNN, ResNet18: restarts 3")
 
 
 def test_numbers():

@@ -22,6 +22,9 @@ NOT_AMOUNTS = frozenset({"points_per_job", "members_per_job", "artefacts", "keep
 #: Keys of what a run may choose among; that it leaves some out shows in its tables.
 CHOSEN = frozenset({"datasets", "models", "attacks"})
 
+#: Keys of an attack's options on parts of a study, told with the name of the part.
+OF_PARTS = {"for_datasets": "datasets", "for_models": "models"}
+
 
 def differences(
     study: Mapping[str, Any], paper: Mapping[str, Any], whose: str = "the paper"
@@ -35,7 +38,7 @@ def differences(
         whose: what the file's amounts are.
     """
     by_key: dict[str, tuple[list[Any], list[Any]]] = {}
-    for key, own, printed in _changed(study, paper):
+    for key, own, printed in (*_changed(study, paper), *_changed_of_parts(study, paper)):
         own_values, printed_values = by_key.setdefault(key, ([], []))
         own_values.append(own)
         printed_values.append(printed)
@@ -60,10 +63,36 @@ def _changed(
         other = printed.get(key)
         if key in NOT_AMOUNTS or value == other or (names and key not in printed):
             continue
+        if key in OF_PARTS:
+            continue  # told by the part's name
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             yield from _changed(value, other, names=key in CHOSEN)
         elif key not in CHOSEN:
             yield key, value, other
+
+
+def _changed_of_parts(
+    study: Mapping[str, Any], paper: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields what attacks do otherwise on single data sets or models, as :func:`_changed` does."""
+    for name, attack in study["attacks"].items():
+        printed = paper["attacks"].get(name)
+        for key, kind in OF_PARTS.items() if printed is not None else ():
+            for part in {**attack.get(key, {}), **printed.get(key, {})}:
+                if part not in study[kind]:
+                    continue  # not part of the run
+                label = study[kind][part].get("label", part)
+                of_part = (_options(one, key, part) for one in (attack, printed))
+                usual = (_options(one) for one in (attack, printed))
+                told = list(_changed(*usual))
+                for option, *values in _changed(*of_part):
+                    if (option, *values) not in told:
+                        yield f"{option} of {label}", *values
+
+
+def _options(attack: Mapping[str, Any], key: str = "", part: str = "") -> dict[str, Any]:
+    """Returns the options of an attack, with those of a part of the study; defaults are not in."""
+    return {**attack.get("options", {}), **attack.get(key, {}).get(part, {})}
 
 
 def _span(key: str, values: list[Any]) -> str:

@@ -294,7 +294,7 @@ def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     return {**_data_files(work), **files}, {
         **_data_params(work),
         "model": prediction_params(model),
-        "attack": attack_params(attack),
+        "attack": attack_params(attack.amended(work.dataset, work.model)),
         "points": graph.chunks(work.study, work.dataset, work.model, work.attack)[int(work.chunk)],
         "names": [*cell.names, work.model, work.attack],
         "seed": graph.resolved.config.seed,
@@ -331,7 +331,7 @@ def _tally_attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, 
 
 
 def attack_params(attack: Attack) -> dict[str, Any]:
-    """Returns what an attack job needs to know of its attack."""
+    """Returns what an attack job needs to know of its attack, which is that on its model."""
     params: dict[str, Any] = {"name": attack.name, **attack.options}
     if attack.grid:
         params["grid"] = attack.grid
@@ -355,9 +355,9 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
         "study": study,
         "artefact": name,
         "entries": entries,
-        "attack": captions.first_attack(graph, study),
-        "attacks": captions.attacks(graph, study),
-        "cohort_rule": captions.cohort_rule(graph, study),
+        "attack": captions.first_attack(graph, study, artefact),
+        "attacks": captions.attacks(graph, study, artefact),
+        "cohort_rule": captions.cohort_rule(graph, study, artefact),
         "class_names": captions.class_names(graph, study, artefact),
         "run": captions.run_facts(graph, study),
         "about": captions.about(graph, study),

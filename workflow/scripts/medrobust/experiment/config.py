@@ -34,6 +34,8 @@ SCALES = ("paper", "laptop", "smoke")
 STUDIES_FOLDER = "config/studies"
 #: Names of targets that no study can have.
 TARGETS = frozenset({"all", "data", "cards", "plan", "preflight", "comparison", "claims"})
+#: Options of an attack that say what is measured, which numbers in one table have in common.
+SAME_FOR_ALL = frozenset({"norm", "epsilon", "loss"})
 #: Into which jobs an attack is divided: of about this time on one core, and at most so many.
 CHUNK_SECONDS, CHUNKS_PER_ATTACK = 3600, 64
 
@@ -196,6 +198,17 @@ class Attack(Settings):
         f"{CHUNKS_PER_ATTACK} jobs",
     )
     options: dict[str, Any] = Field(default={}, description="the attack's own settings")
+    for_datasets: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="data sets on which some of these options are others, e.g. "
+        "`kather: {start: fixed}`",
+    )
+    for_models: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="models against which some are others, e.g. `cnn: {restarts: 3, max_iter: 50}` "
+        "so that a slow one does not hold back the rest; captions say so; they count before those "
+        "of a data set",
+    )
     grid: dict[Literal["epsilon", "loss"], list[float | str]] = Field(
         default={},
         description="options that take several values in turn, e.g. `epsilon: [0.01, 0.1]`",
@@ -235,8 +248,23 @@ class Attack(Settings):
         """
         return self.select == "test" and self.has_radius and self.points is None
 
+    def amended(self, dataset: str, model: str | None = None) -> Attack:
+        """Returns the attack as it is run on a data set, and against one of its models."""
+        if not (self.for_datasets or self.for_models):
+            return self
+        changes = self.for_datasets.get(dataset, {}) | self.for_models.get(model or "", {})
+        options = self.options | changes
+        return self.model_copy(update={"options": options, "for_datasets": {}, "for_models": {}})
+
     @model_validator(mode="after")
     def _consistent(self) -> Attack:
+        for key in ("for_datasets", "for_models"):
+            for name, options in getattr(self, key).items():
+                if fixed := sorted(SAME_FOR_ALL & options.keys()):
+                    raise ValueError(
+                        f"{key}.{name} cannot set {fixed[0]!r}: what is measured is the same on "
+                        "all data sets and models"
+                    )
         given = self.points_per_job
         counts = given.values() if isinstance(given, dict) else [given]
         if any(count != "auto" and count < 1 for count in counts):
@@ -259,7 +287,11 @@ class Attack(Settings):
 class Cohort(Settings):
     """Which test points are attacked."""
 
-    models: list[str] = Field(min_length=1, description="frozen list of models that choose points")
+    models: list[str] = Field(
+        min_length=1,
+        description="frozen list of models that choose points: on each data set those of them that "
+        "are trained there",
+    )
     select: Literal["all_correct", "random"] = Field(
         default="all_correct",
         description="only points that all these models classify correctly, or any points",
@@ -287,6 +319,17 @@ class Study(Settings):
         description="tables, figures and lists to make; none named: the generic ones "
         "(`accuracy`, `robust_accuracy`, `robust_curves`, `distances`) that its attacks can fill",
     )
+
+
+def attack_variants(study: Study, attack: str, dataset: str) -> dict[str | None, Attack]:
+    """Returns an attack as it is run on a data set: the usual one (None), and by model the others.
+
+    Only models that are trained there and attacked.
+    """
+    chosen = study.attacks[attack]
+    aimed = [m for m in trained_on(study, dataset) if chosen.models is None or m in chosen.models]
+    named = [model for model in aimed if model in chosen.for_models]
+    return {model: chosen.amended(dataset, model) for model in (None, *named)}
 
 
 def trained_on(study: Study, dataset: str) -> dict[str, Model]:
@@ -424,7 +467,9 @@ def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> 
     for name in ("seed", "compute_threads"):
         if getattr(config, name) != getattr(defaults, name):
             changed[name] = getattr(config, name)
-    without = {name: _without_choosers(study, config) for name, study in whole.items()}
+    without = {
+        name: list(_without_choosers(study, studies[name], config)) for name, study in whole.items()
+    }
     if any(without.values()):
         # Other points are attacked then.
         changed["cohort_without"] = {name: left for name, left in without.items() if left}
@@ -455,14 +500,19 @@ def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Sett
     return architecture, method
 
 
-def attack_spec(attack: Attack, *, file: str = "", prefix: str = "") -> Settings:
-    """Returns the checked settings of an attack; with a grid, those of its first variant."""
+def attack_spec(
+    attack: Attack, *, file: str = "", prefix: str = "", key: str = "options"
+) -> Settings:
+    """Returns the checked settings of an attack; with a grid, those of its first variant.
+
+    ``key``: where below ``prefix`` its options stand, for the message.
+    """
     specs = [
         parse_spec(
             "attack",
             {"name": attack.name, **attack.options, **variant},
             file=file,
-            prefix=f"{prefix}.options",
+            prefix=f"{prefix}.{key}",
         )
         for variant in grid_variants(attack.grid)
     ]
@@ -634,7 +684,11 @@ def with_parts(
     for name, attack in study.attacks.items():
         aim = attack.models and [model for model in attack.models if model in kept]
         if name in attacks and aim != []:
-            aimed[name] = attack.model_copy(update={"models": aim})
+            named = {
+                "for_datasets": _named(attack.for_datasets, datasets),
+                "for_models": _named(attack.for_models, kept),
+            }
+            aimed[name] = attack.model_copy(update={"models": aim, **named})
     used = {name: use for name, use in study.datasets.items() if name in datasets}
     cohort = study.cohort
     if cohort is not None:
@@ -642,6 +696,10 @@ def with_parts(
         cohort = cohort.model_copy(update={"models": there})
     parts = {"datasets": used, "models": kept, "attacks": aimed, "cohort": cohort}
     return study.model_copy(update=parts)
+
+
+def _named(parts: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: part for name, part in parts.items() if name in names}
 
 
 Part = TypeVar("Part", StudyDataset, Model)
@@ -677,16 +735,17 @@ def _check_selection(
             place = f"config/config.yaml, key {key}"
             raise unknown_name("data set, model or attack", name, sorted(known), where=place)
     for study_name, study in studies.items():
-        of_paper = [name for name, use in study.datasets.items() if use.published_name]
-        left_out = _without_choosers(whole[study_name], config)
-        if left_out and of_paper:
+        for model, datasets in _without_choosers(whole[study_name], study, config).items():
+            of_paper = [name for name in datasets if study.datasets[name].published_name]
+            if not of_paper:
+                continue
             raise InputError(
-                f"The model {left_out[0]!r} of {study_name} chooses the points to attack, also "
+                f"The model {model!r} of {study_name} chooses the points to attack, also "
                 f"those of {', '.join(of_paper)}, whose numbers are held against print.",
                 where="config/config.yaml, key leave_out",
                 remedy="leave out models that `cohort.models` does not name; or, to leave it out "
                 f"on other data sets alone, also {', '.join(of_paper)}, or set `without: "
-                f"[{left_out[0]}]` under these data sets in the study's file.",
+                f"[{model}]` under these data sets in the study's file.",
             )
         parts = {"data set": study.datasets, "model": study.models, "attack": study.attacks}
         for what, left in parts.items():
@@ -706,10 +765,21 @@ def _check_selection(
                 )
 
 
-def _without_choosers(study: Study, config: Config) -> list[str]:
-    """Returns the models that choose a study's cohort and are left out by the user."""
-    named = study.cohort.models if study.cohort is not None else []
-    return [name for name in named if name in config.leave_out]
+def _without_choosers(whole: Study, study: Study, config: Config) -> dict[str, list[str]]:
+    """Returns the models that the user leaves out, with the data sets that they choose points of.
+
+    Args:
+        whole: the study as its file describes it.
+        study: what of it is to run.
+        config: with ``leave_out``.
+    """
+    chosen = {dataset: choosers(whole, dataset) for dataset in study.datasets}
+    left_out = {
+        model: [dataset for dataset, models in chosen.items() if model in models]
+        for model in (whole.cohort.models if whole.cohort is not None else [])
+        if model in config.leave_out
+    }
+    return {model: datasets for model, datasets in left_out.items() if datasets}
 
 
 def _of_protocol(
@@ -740,6 +810,26 @@ def _check_division(attack: Attack, study: Study, where: str) -> None:
             raise unknown_name("architecture", architecture, sorted(known), where=where)
 
 
+def _check_variants(attack: str, study: Study, file: str) -> None:
+    """Refuses options for data sets and models that are unknown, not attacked, or wrong."""
+    chosen, place = study.attacks[attack], f"attacks.{attack}"
+    attacked = study.models if chosen.models is None else chosen.models
+    known: dict[str, tuple[str, Collection[str]]] = {
+        "for_datasets": ("data set", study.datasets),
+        "for_models": ("attacked model", attacked),
+    }
+    for key, (kind, names) in known.items():
+        for name in getattr(chosen, key):
+            if name not in names:
+                raise unknown_name(kind, name, names, where=f"{file}, key {place}.{key}")
+    for name in chosen.for_models:
+        attack_spec(chosen.amended("", name), file=file, prefix=place, key=f"for_models.{name}")
+    for dataset in chosen.for_datasets:
+        for name, variant in attack_variants(study, attack, dataset).items():
+            key = f"for_datasets.{dataset}" + (f" with for_models.{name}" if name else "")
+            attack_spec(variant, file=file, prefix=place, key=key)
+
+
 def _check_names(
     name: str, study: Study, file: str, registry: Mapping[str, DatasetEntry], scale: Scale
 ) -> None:
@@ -757,6 +847,7 @@ def _check_names(
             if model_name not in study.models:
                 where = f"{file}, key {place}.models"
                 raise unknown_name("model", model_name, study.models, where=where)
+        _check_variants(attack_name, study, file)
     _check_cohort(study, file)
     known = artefacts_of(name)
     for artefact in study.artefacts:
@@ -823,12 +914,21 @@ def _check_cohort(study: Study, file: str) -> None:
             raise unknown_name(
                 "model", model_name, study.models, where=f"{file}, key cohort.models"
             )
-        if study.models[model_name].extra or study.models[model_name].datasets is not None:
+        if study.models[model_name].extra:
             raise InputError(
-                f"The model {model_name!r} cannot choose the points to attack: it is an extra, or "
-                "not trained on every data set.",
+                f"The model {model_name!r} cannot choose the points to attack: it is an extra.",
                 where=f"{file}, key cohort.models",
-                remedy="name models of the paper only, without `datasets`.",
+                remedy="name models of the paper only.",
+            )
+    for dataset in study.datasets:
+        if not choosers(study, dataset):
+            known = trained_on(study, dataset).items()
+            there = ", ".join(name for name, model in known if not model.extra) or "none"
+            raise InputError(
+                f"No model chooses the points of {dataset} that are attacked: of those trained "
+                f"there ({there}) the list names none.",
+                where=f"{file}, key cohort.models",
+                remedy="name models that are trained there.",
             )
 
 
@@ -850,23 +950,33 @@ def _choose_protocol(node: Any, protocol: str) -> Any:
     return node
 
 
+#: Keys whose content is not said beforehand: what is laid over may name others.
+_OPEN = frozenset({"for_datasets", "for_models"})
+
 # Snakemake takes only "True" and "False" on its command line for what YAML writes so.
 _WORDS = {"true": True, "false": False, "null": None}
 
 
 def _overlay(
-    base: dict[str, Any], changes: Any, place: str, *, numbers_only: bool
+    base: dict[str, Any], changes: Any, place: str, *, numbers_only: bool, new_keys: bool = False
 ) -> dict[str, Any]:
-    """Returns ``base`` with ``changes`` laid over it; keys must exist already."""
+    """Returns ``base`` with ``changes`` laid over it; keys must exist already, or ``new_keys``."""
     if not isinstance(changes, dict):
         raise InputError("Expected keys and values here.", where=place)
     result = dict(base)
     for key, value in changes.items():
         key_place = f"{place}.{key}"
-        if key not in base:
+        if key not in base and not new_keys:
             raise unknown_name("key", key, base, where=key_place)
-        if isinstance(base[key], dict) and isinstance(value, dict):
-            result[key] = _overlay(base[key], value, key_place, numbers_only=numbers_only)
+        below = base.get(key, {})
+        if isinstance(below, dict) and isinstance(value, dict):
+            result[key] = _overlay(
+                below,
+                value,
+                key_place,
+                numbers_only=numbers_only,
+                new_keys=new_keys or key in _OPEN,
+            )
         elif numbers_only and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InputError(
                 f"A scale changes numbers only; found {value!r}.",

@@ -22,6 +22,7 @@ from medrobust.experiment.config import (
     Study,
     StudyDataset,
     attack_spec,
+    attack_variants,
     model_specs,
     trained_on,
 )
@@ -44,8 +45,9 @@ def check_fit(resolved: Resolved) -> None:
                 continue
             for model_name, model in trained_on(study, dataset).items():
                 _check_model(model_name, model, dataset, use, entry, file)
-            for attack_name, attack in study.attacks.items():
-                _check_attack(attack_name, attack, dataset, use, entry, file)
+            for attack_name in study.attacks:
+                for attack in attack_variants(study, attack_name, dataset).values():
+                    _check_attack(attack_name, attack, dataset, use, entry, file)
 
 
 def fitted(model: Model, entry: DatasetEntry) -> Model:

@@ -173,9 +173,14 @@ class Graph:
         return member_ranges(self.study(study).models[model], n_classes)[-1][1] + 1
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019
-    def queries_per_point(self, study: str, attack: str) -> int:
-        """Returns :func:`medrobust.experiment.costs.queries_per_point` of an attack of a study."""
-        return costs.queries_per_point(self.study(study).attacks[attack])
+    def attack(self, study: str, dataset: str, model: str, attack: str) -> Attack:
+        """Returns an attack of a study with the options that it has against a model."""
+        return self.study(study).attacks[attack].amended(dataset, model)
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019
+    def queries_per_point(self, study: str, dataset: str, model: str, attack: str) -> int:
+        """Returns :func:`medrobust.experiment.costs.queries_per_point` of :meth:`attack`."""
+        return costs.queries_per_point(self.attack(study, dataset, model, attack))
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019
     def chunks(self, study: str, dataset: str, model: str, attack: str) -> list[tuple[int, int]]:
@@ -184,8 +189,9 @@ class Graph:
         if not points:
             # Nobody says how many there are: one job takes all.
             return [(0, ALL_POINTS)]
-        settings, members = self.study(study), self.n_members(study, dataset, model)
-        size = costs.chunk_size(settings.attacks[attack], settings.models[model], members, points)
+        chosen, members = self.study(study).models[model], self.n_members(study, dataset, model)
+        run = self.attack(study, dataset, model, attack)
+        size = costs.chunk_size(run, chosen, members, points)
         return [(start, min(start + size, points)) for start in range(0, points, size)]
 
     def chunk_files(self, cell: Cell, model: str, attack: str) -> list[str]:
@@ -225,9 +231,13 @@ class Graph:
     def study_hash(self, study: str) -> str:
         """Returns the hash of a study's settings, protocol and scale applied."""
         settings = self.study(study).model_dump()
-        for use in settings["datasets"].values():
-            if not use["without"]:
-                del use["without"]  # a key that came later: nothing of it is used
+        # Keys that came later: where nothing of them is used, a hash is what it was.
+        later = [(use, "without") for use in settings["datasets"].values()]
+        for attack in settings["attacks"].values():
+            later += [(attack, "for_datasets"), (attack, "for_models")]
+        for part, key in later:
+            if not part[key]:
+                del part[key]
         return sha256_of_json(settings)[:16]
 
     def artefacts(self, study: str) -> list[str]:

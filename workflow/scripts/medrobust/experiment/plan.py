@@ -180,7 +180,7 @@ def attack_seconds(
     """Returns the predicted seconds to attack ``points`` points on one core."""
     study, members = graph.study(cell.study), graph.n_members(cell.study, cell.dataset, model)
     unit = query_seconds(study.attacks[attack], study.models[model], members, measured)
-    return unit * points * graph.queries_per_point(cell.study, attack)
+    return unit * points * graph.queries_per_point(cell.study, cell.dataset, model, attack)
 
 
 def work_seconds(
@@ -306,7 +306,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
             jobs += knowledge_jobs(graph, cell, name)  # margins, maps
         elif job == "attack_chunk":
             points = _chunk_points(graph, work)
-            queries += points * graph.queries_per_point(study, work["attack"])
+            queries += points * graph.queries_per_point(study, cell.dataset, name, work["attack"])
             # Chunks and the joined file; of a cohort also arrays.
             chosen = settings.attacks[work["attack"]]
             records = points * len(grid_variants(chosen.grid))

@@ -35,6 +35,8 @@ ATTACK_LABELS = {
     "spsa": "SPSA",
     "uniform_noise": "uniform noise",
 }
+#: Setting of an attack that says who is attacked by others: data set or model to its settings.
+OTHERS = "others"
 NOT_RUN = "not run"
 #: How the status begins of a number of a model whose training failed.
 TRAINING_FAILED = "training failed"
@@ -165,8 +167,28 @@ def describe_attack(name: str, settings: Mapping[str, Any]) -> str:
     """Returns an attack and its budget in words, for captions.
 
     Settings appear in their order, names with blanks for underscores; a true switch appears
-    by its name alone, false and empty ones not at all.
+    by its name alone, false and empty ones not at all. What :data:`OTHERS` holds comes last.
     """
+    usual = {key: value for key, value in settings.items() if key != OTHERS}
+    inside = settings_in_words(usual) + others_in_words(settings.get(OTHERS, {}))
+    label = ATTACK_LABELS.get(name, name)
+    return f"{label} ({inside.removeprefix('; ')})" if inside else label
+
+
+def others_in_words(others: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns by which settings some data sets and models are attacked: "; CNN: restarts 3".
+
+    Args:
+        others: data set or model to its settings; equal ones are said once.
+    """
+    alike: dict[str, list[str]] = {}
+    for who, settings in others.items():
+        alike.setdefault(settings_in_words(settings), []).append(who)
+    return "".join(f"; {', '.join(names)}: {words}" for words, names in alike.items())
+
+
+def settings_in_words(settings: Mapping[str, Any]) -> str:
+    """Returns settings of an attack in words, see :func:`describe_attack`."""
     parts = []
     for key, value in settings.items():
         words = key.replace("_", " ")
@@ -174,8 +196,7 @@ def describe_attack(name: str, settings: Mapping[str, Any]) -> str:
             parts.append(words)
         elif value is not None and value is not False and value != "":
             parts.append(f"{words} {count(value)}")
-    label = ATTACK_LABELS.get(name, name)
-    return f"{label} ({', '.join(parts)})" if parts else label
+    return ", ".join(parts)
 
 
 def count(value: Any) -> str:

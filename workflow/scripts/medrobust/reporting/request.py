@@ -66,7 +66,8 @@ class Request:
         published: file of the published numbers.
         out_stem: path of the artefact without suffix.
         context: the run.
-        attack: name and settings of the attack.
+        attack: name and settings of the attack; those of data sets and models with other ones
+            under :data:`medrobust.reporting.artefacts.OTHERS`.
         cohort: file of the attacked points, in their seeded order (empty if not needed).
         class_names: names of the classes of the (first) data set.
         cohort_rule: which points were attacked, in words.

@@ -550,10 +550,11 @@ def budget_text(request: Request, attacks: Sequence[str]) -> str:
     parts = []
     for name, facts in known.items():
         own = {key: value for key, value in settings[name].items() if key not in common}
+        others = artefacts.others_in_words(own.pop(artefacts.OTHERS, {}))
         words = [f"{key.replace('_', ' ')} {artefacts.count(value)}" for key, value in own.items()]
         levels = (facts.get("grid") or {}).get("epsilon", ())
         words.append(f"ε {' '.join(f'{level:g}' for level in levels)}")
-        parts.append(f"{name}: {', '.join(words)}")
+        parts.append(f"{name}: {', '.join(words)}{others}")
     text = artefacts.describe_attack(engine, common)
     losses = _losses(known)
     shared_part = f"{text}, the worse of the losses {losses}" if losses else text
