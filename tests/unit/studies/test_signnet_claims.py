@@ -13,13 +13,15 @@ from medrobust.reporting.comparison import read_published
 from medrobust.reporting.request import Entry, Request
 from medrobust.studies.signnet import claims as signnet_claims
 from medrobust.studies.signnet import tables as signnet
-from medrobust.studies.signnet.claims import SignnetResults
+from medrobust.studies.signnet import claim_evidence
+from medrobust.studies.signnet.claim_evidence import SignnetResults
+from medrobust.studies.signnet.results import IMAGES, SIGNALS
 
 from tests.unit.attack_files import write_records
 from tests.unit.drawing import draw
 
 CONTEXT = RunContext("signnet", "paper", "code", "paper-code", "c", "h", {}, "none", 3, "snakemake")
-MODELS = signnet.MODELS
+MODELS = SIGNALS.models
 SPLIT = {"SCD01": 0.91, "SCDCE": 0.93, "BNN": 0.80, "MLP": 0.96, "CNN": 0.99, "RandomForest": 0.97}
 PRINTED = {
     "SCD01": 0.35,

@@ -21,10 +21,37 @@ def _table(number: str, what: str, points: PointKind, need: Need, draw: str) -> 
     )
 
 
+def _figure1(label: str, what: str, dataset: str, alias: str = "") -> Artefact:
+    """Returns the paper's Figure 1, or the same of another data set."""
+    return Artefact(
+        label,
+        what,
+        f"{_HERE}.figure1:draw_figure1",
+        "figure",
+        ("records", "arrays"),
+        caption="attacked_image",
+        datasets=(dataset,),
+        first_cell=True,
+        alias=alias,
+        settings={"label": label},
+    )
+
+
 PARTS = StudyParts(
     artefacts={
         "table1": _table("I", "accuracy on images", "images", "summary", "accuracy"),
         "table2": _table("II", "L2 distance on images", "images", "records", "distances"),
+        "figure1": _figure1("Figure 1", "adversarial histology", "kather", alias="signnet_fig1"),
+        "figure1_xray": _figure1("Figure 1 on X-rays", "adversarial chest X-ray", "chest_xray"),
+        "image_differences": Artefact(
+            "Image differences",
+            "what adversarial images look like",
+            f"{_HERE}.image_differences:draw_image_differences",
+            "table",
+            ("records", "arrays"),
+            caption="image_differences",
+            points="images",
+        ),
         "table3": _table("III", "accuracy on ECG", "signals", "summary", "accuracy"),
         "table4": _table("IV", "L2 distance on ECG", "signals", "records", "distances"),
         "figure2": Artefact(
