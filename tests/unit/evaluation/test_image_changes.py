@@ -1,4 +1,4 @@
-"""Total variation, structural similarity and frequencies of changes, against what is known of them."""
+"""Total variation, structural similarity and frequencies, against what is known of them."""
 
 import numpy as np
 import pytest

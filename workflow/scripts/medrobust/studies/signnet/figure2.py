@@ -14,6 +14,7 @@ from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
+from medrobust.reporting.rows import draw_not_run
 from medrobust.studies.signnet.one_point import Adversary, ShownPoint, class_name, read_point
 from medrobust.studies.signnet.results import (
     AttackInput,
@@ -192,6 +193,9 @@ def _draw_trace(
 
 
 def draw_figure2(request: Request) -> list[Path]:
+    """Writes Figure 2 of the first data set of heartbeats."""
+    if not request.entries:
+        return draw_not_run(request, "Figure 2", "no model was attacked on heartbeats")
     return build_figure2(
         attack_inputs(request),
         request.out_stem,
