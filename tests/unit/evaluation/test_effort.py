@@ -199,6 +199,77 @@ def test_the_table_against_all_subsets_and_prefixes(tmp_path):
     assert "n: MIT-BIH: 6 points." in text and ATTACK in text and "paired" in text
 
 
+def settling(tmp_path, name, last, points=5):
+    """Returns files of runs with median 1 after half of 8 iterations, and ``last`` in the end."""
+    boundary, iterate, queries = made_traces(1, points, 2, 8)
+    spread = np.linspace(0.5, 1.5, points)[:, None, None]
+    boundary[:] = np.broadcast_to(spread, boundary.shape)
+    boundary[..., 5:] *= last
+    iterate[:] = 1.2 * boundary
+    return attack_files(tmp_path, name, boundary, iterate, queries)
+
+
+def test_the_table_says_whose_median_has_settled(tmp_path):
+    models = [settling(tmp_path, "MLP", 0.985), settling(tmp_path, "CNN", 0.975)]
+    frame = built(tmp_path, models)
+    last = frame.xs(8, level="iterations").xs("iterations", level="varied")
+    assert last["boundary_settled"].tolist() == last["iterate_settled"].tolist() == ["yes", "no"]
+    assert last["boundary_median"].tolist() == pytest.approx([0.985, 0.975])
+    assert last["boundary_median_change"].tolist() == pytest.approx([0.015, 0.025])
+    # Twice as many as a quarter is half; restarts are not iterations.
+    half = frame.xs(4, level="iterations")
+    assert half["boundary_settled"].tolist() == ["yes", "yes"]
+    assert frame.xs("restarts", level="varied")["boundary_settled"].isna().all()
+    text = (tmp_path / "effort.md").read_text()
+    assert "**MIT-BIH, median when the iterations are doubled**" in text
+    assert "Not settled, as printed: MIT-BIH (CNN), at the boundary: MIT-BIH (CNN)." in text
+    printed = "| 4 → 8 | 1.200 → 1.182 | 1.5 | yes | 1.000 → 0.985 | 1.5 | yes |"
+    assert f"| MLP {printed}" in text
+    assert "less than 2 % when" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [(2.0, 1.0, 0.5), (1.0, 1.1, -0.1), (0.0, 0.0, 0.0), (None, 1.0, None), (1.0, None, None)],
+)
+def test_changes_of_medians(before, after, change):
+    found = effort.median_change(before, after)
+    assert found is change if change is None else found == pytest.approx(change)
+
+
+def test_medians_are_averaged_over_replicates_and_may_be_infinite():
+    assert effort.median_distance([np.array([1.0, 9.0, 2.0]), np.array([4.0])]) == 3.0
+    assert effort.median_distance([np.array([1.0, INF, INF])]) is None
+
+
+def test_a_median_that_is_not_known_has_not_settled(tmp_path):
+    boundary, iterate, queries = made_traces(1, 3, 2, 8)
+    for array in (boundary, iterate):
+        array[:2] = NAN  # runs that failed
+    queries[:2] = 0
+    frame = built(tmp_path, [attack_files(tmp_path, "MLP", boundary, iterate, queries)])
+    last = frame.xs(8, level="iterations").xs("iterations", level="varied")
+    assert last["boundary_settled"].tolist() == ["no"]
+    assert last[["boundary_median", "boundary_median_change"]].isna().all().all()
+
+
+def test_models_attacked_with_other_amounts_have_their_own_last_step(tmp_path):
+    models = [
+        attack_files(tmp_path, "MLP", *made_traces(1, 6, 5, 8)),
+        attack_files(tmp_path, "CNN", *made_traces(2, 6, 2, 4)),
+    ]
+    frame = built(tmp_path, models)
+    text = (tmp_path / "effort.md").read_text()
+    assert "gain of the last step in %" in text
+    for varied, restarts, amounts in (("restarts", 2, (1, 4)), ("iterations", 2, (2, 4))):
+        row = frame.loc[("MIT-BIH", "CNN", varied, restarts, 4)]
+        percent = [100 * row[f"boundary_gain{end}"] for end in ("", "_ci_low", "_ci_high")]
+        assert row["gain_from"] == amounts[0]
+        step = f"{amounts[0]} → {restarts if varied == 'restarts' else 4}"
+        assert "{}: {:.1f} \\[{:.1f}, {:.1f}\\]".format(step, *percent) in text.replace("−", "-")
+    assert "| CNN | 2 → 4 |" in text and "| MLP | 4 → 8 |" in text
+
+
 def test_the_last_row_is_table_iv(tmp_path):
     boundary = np.array([[0.3, 0.1], [0.4, NAN], [0.6, 0.5]])
     files = attack_files(tmp_path, "MLP", boundary, 1.2 * boundary)

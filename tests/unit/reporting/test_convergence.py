@@ -100,7 +100,11 @@ def test_medians_are_over_all_points(tmp_path):
     text = caption(tmp_path)
     assert "infinitely far" in text and "a point costs 2 times as many" in text
     assert text.count(upper_bound_text([2])) == 1
-    assert "Dots: 1, 2 iterations" in text and "n: MIT-BIH: 3 points" in text and ATTACK in text
+    assert (
+        "Dots: iterations 1, 2, at the" in text
+        and "n: MIT-BIH: 3 points" in text
+        and ATTACK in text
+    )
     assert "pooled" not in text
 
 
@@ -235,6 +239,18 @@ def test_replicates_are_pooled_if_they_match(tmp_path):
     bad = dataclasses.replace(first, arrays=[*first.arrays, *other.arrays])
     with pytest.raises(InputError, match="different numbers of restarts or iterations"):
         built(tmp_path, [bad])
+
+
+def test_a_model_attacked_with_less_is_told_apart(tmp_path):
+    models = [
+        attack_files(tmp_path, "MLP", *made_traces(1, 3, 5, 8)),
+        attack_files(tmp_path, "BNN", *made_traces(2, 3, 5, 8)),
+        attack_files(tmp_path, "CNN", *made_traces(3, 3, 2, 4)),
+    ]
+    built(tmp_path, models)
+    text = caption(tmp_path)
+    assert "a point costs 5 (MIT-BIH (CNN): 2) times as many" in text
+    assert "Dots: iterations 2, 4, 8 (MIT-BIH (CNN): 1, 2, 4), at the median" in text
 
 
 def test_equal_traces_make_equal_files(tmp_path):

@@ -18,6 +18,8 @@ from medrobust.core.errors import InputError
 from medrobust.evaluation import intervals, statistics
 from medrobust.evaluation.statistics import Estimate
 
+#: A median has settled if it changes by less than this part when the iterations are doubled.
+SETTLED_CHANGE = 0.02
 #: Numbers of restarts that are shown where there are so many.
 RESTARTS = (1, 2, 3, 5, 10)
 
@@ -91,6 +93,26 @@ def mean_of_minima(
     least = [expected_minima(array, count, failed_as=0.0).mean() for array in replicates]
     # Nearer than with the whole point as 0: of its subsets only some failed.
     return dataclasses.replace(estimate, lower_bound=float(np.mean(least)))
+
+
+def median_distance(replicates: Sequence[np.ndarray]) -> float | None:
+    """Returns the median over points, averaged over replicates; None where one is infinite.
+
+    Args:
+        replicates: for each ``[n]`` distances, +inf where censored.
+    """
+    value = float(np.mean([np.median(array) for array in replicates]))
+    return value if math.isfinite(value) else None
+
+
+def median_change(before: float | None, after: float | None) -> float | None:
+    """Returns by which part a median became smaller, negative: larger; None where one is none.
+
+    A median of 0, which no effort can lower, does not change.
+    """
+    if before is None or after is None:
+        return None
+    return 1 - after / before if before else 0.0
 
 
 def relative_gain(

@@ -56,7 +56,13 @@ SCHEMA: dict[str, str] = {
     "box_violation": "bool",
 }
 #: Columns behind these that older records lack; null then, and where an attack has no such thing.
-LATER: dict[str, str] = {"steps_without_gradient": "Int64"}
+LATER: dict[str, str] = {
+    "steps_without_gradient": "Int64",
+    "start_id": "Int64",
+    "start_shared": "boolean",
+}
+#: Of these, columns that a file has only where they say something: of attacks from given starts.
+_IF_GIVEN = ("start_id", "start_shared")
 _TYPES = SCHEMA | LATER
 
 
@@ -122,6 +128,7 @@ def records_from_result(
         "init_ok": result.init_ok.ravel(),
         "box_violation": _outside(x_adv, input_range),
         "steps_without_gradient": pd.array(result.steps_without_gradient.ravel(), dtype="Int64"),
+        **dict.fromkeys(_IF_GIVEN, pd.NA),
     }
     frame = pd.DataFrame(columns, index=pd.RangeIndex(n * restarts))
     frame.loc[predicted < 0, "adversarial_prediction"] = pd.NA
@@ -182,7 +189,7 @@ def save_chunk(
     if path_timing is not None:
         io.write_json(path_timing, dict(timing or {}))
     # Last: a chunk counts as done when its records are there.
-    io.write_table(path_parquet, records)
+    _write(path_parquet, records)
 
 
 def save_records(path: str | os.PathLike[str], records: pd.DataFrame) -> None:
@@ -191,7 +198,12 @@ def save_records(path: str | os.PathLike[str], records: pd.DataFrame) -> None:
     Raises:
         InputError: the records are not valid.
     """
-    io.write_table(path, _sorted(_checked(records, where="the records to be saved")))
+    _write(path, _sorted(_checked(records, where="the records to be saved")))
+
+
+def _write(path: str | os.PathLike[str], records: pd.DataFrame) -> None:
+    nothing = [name for name in _IF_GIVEN if records[name].isna().all()]
+    io.write_table(path, records.drop(columns=nothing))
 
 
 def read_records(
@@ -360,8 +372,10 @@ def _checked(frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
             where=where,
             remedy="run the attack again with this version of medrobust.",
         )
-    older = pd.Series(pd.NA, index=frame.index, dtype="Int64")
-    frame = pd.DataFrame({name: _typed(frame.get(name, older), name, where) for name in _TYPES})
+    older = {name: pd.Series(pd.NA, index=frame.index, dtype=kind) for name, kind in LATER.items()}
+    frame = pd.DataFrame(
+        {name: _typed(frame.get(name, older.get(name)), name, where) for name in _TYPES}
+    )
     _refuse_duplicates(frame, where=where)
     for reason, rows in _contradictions(frame).items():
         if rows.any():
@@ -381,9 +395,12 @@ def _typed(column: pd.Series, name: str, where: str) -> pd.Series:
     if column.empty:
         return column.astype(wanted)
     kind = "empty" if column.isna().all() else column.dtype.kind
-    allowed = {"float64": "fiu", "int64": "iu", "Int64": "iuf", "bool": "b", "string": "OTU"}
+    allowed = {
+        "float64": "fiu", "int64": "iu", "Int64": "iuf", "bool": "b", "boolean": "b",
+        "string": "OTU",
+    }  # fmt: skip
     text = wanted == "string" and pd.api.types.is_string_dtype(column.dtype)
-    nullable = wanted in ("float64", "Int64", "string")
+    nullable = wanted in ("float64", "Int64", "boolean", "string")
     ok = text or (nullable if kind == "empty" else kind in allowed[wanted])
     if ok and (nullable or not column.isna().any()):
         try:

@@ -268,8 +268,19 @@ def _choose_cohort(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str,
         "select": study.cohort.select,
         "names": cell.names[:-1],
         "seed": graph.resolved.config.seed,
+        "fixed_starts": _from_fixed_starts(graph, work),
         "code": code_hash("medrobust.jobs.evaluate:choose_cohort"),
     }
+
+
+def _from_fixed_starts(graph: Graph, work: Any) -> bool:
+    """Tells whether an attack on the cohort begins at the points that the cohort names."""
+    return any(
+        attack.select == "cohort"
+        and graph.attack(work.study, work.dataset, model, name).options.get("start") == "fixed"
+        for name, attack in graph.attacks(work.study, work.dataset).items()
+        for model in graph.attacked_models(work.study, name, work.dataset)
+    )
 
 
 def _select_points(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
@@ -454,7 +465,7 @@ KINDS: dict[str, Kind] = {
     ),
     "choose_cohort": Kind(
         {"cohort": f"{EVALUATIONS}/{FOLD}/cohort.csv"},
-        ("models", "points", "select", "names", "seed", "code"),
+        ("models", "points", "select", "names", "seed", "fixed_starts", "code"),
         _choose_cohort,
     ),
     "select_points": Kind(

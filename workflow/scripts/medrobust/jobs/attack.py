@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.core import io
-from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
 from medrobust.core.logs import Progress, logger
 from medrobust.core.machine import hardware, versions
@@ -20,9 +19,8 @@ from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.runtime.journal import Journal, mark_done, progress_key
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from medrobust.data.prepared.store import Dataset
+    from medrobust.evaluation.given_starts import GivenStarts
 
 
 def attack_chunk(
@@ -73,8 +71,9 @@ def attack_chunk(
     fix_threads(compute_threads)
     from medrobust.data.prepared.store import load_dataset
     from medrobust.evaluation.attacked import attack_variants
+    from medrobust.evaluation.given_starts import given_starts, with_starts
     from medrobust.evaluation.grids import Variant, save_grid_chunk
-    from medrobust.evaluation.records import no_records, save_chunk
+    from medrobust.evaluation.records import no_records, save_chunk, save_records
     from medrobust.jobs.shared import Stopwatch, journal_file, load_ensemble
 
     watch = Stopwatch()
@@ -84,7 +83,7 @@ def attack_chunk(
     made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
     if failed := failure_in(members):
         logger.warning("training failed: %s; nothing is attacked", failed)
-        io.write_table(records, no_records())
+        save_records(records, no_records())
         io.write_tensors(arrays, {})
         watch.write(timing, work_kind, 0, **made_with)
         return
@@ -120,6 +119,10 @@ def attack_chunk(
         ensemble = load_ensemble(members, model, dataset, device_name)
         total = len(ids) * len(variants)
         progress = Progress(f"attacking with {attack['name']}", total, unit="points")
+        starts = None
+        if attack.get("start") == "fixed":
+            starts = given_starts(ensemble, dataset, chosen, attack.get("target"))
+            _tell_own_starts(starts, ids)
         for attacked in attack_variants(
             attack["name"],
             variants,
@@ -130,11 +133,13 @@ def attack_chunk(
             seed=seed,
             names=names,
             input_range=dataset.input_range,
-            x_start=_starts(dataset, chosen) if attack.get("start") == "fixed" else None,
+            x_start=None if starts is None else starts.x,
             journal=journal,
             progress=progress,
         ):
             result, frame = attacked.result, attacked.records
+            if starts is not None:
+                frame = with_starts(frame, ids, starts)
             # A copy: the rows of a whole split at every epsilon would be gigabytes.
             results.append(Variant(attacked.options, result.x_adv[:kept].copy(), frame))
         if "keep_arrays" in attack:
@@ -161,15 +166,14 @@ def _settings(attack: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     return given
 
 
-def _starts(dataset: Dataset, chosen: pd.DataFrame) -> np.ndarray:
-    ids = chosen["start_id"].to_numpy()
-    if (ids < 0).any():
-        raise InputError(
-            "No test point can serve as the start: the cohort's models agree on one class only.",
-            where=str(dataset.folder),
-            remedy="set the attack's option `start: random`.",
-        )
-    return dataset.points(ids)
+def _tell_own_starts(starts: GivenStarts, ids: np.ndarray) -> None:
+    own = ~starts.shared
+    for point, start in zip(ids[own], starts.ids[own], strict=True):
+        if start >= 0:
+            what = f"begins at test point {start}, a start of the model's own"
+        else:
+            what = "has no start: the model calls no test point by another class than its own"
+        logger.warning("point %d %s", point, what)
 
 
 def gather_records(
@@ -191,10 +195,10 @@ def gather_records(
         made_with: JSON file to write: on what the attacks ran, each combination once.
     """
     from medrobust.evaluation.grids import BY_VARIANT
-    from medrobust.evaluation.records import read_records
+    from medrobust.evaluation.records import read_records, save_records
     from medrobust.jobs.shared import machines
 
-    io.write_table(records, read_records(chunks))
+    save_records(records, read_records(chunks))
     parts = [io.read_tensors(file) for file in arrays]
     joined = {
         name: np.concatenate([part[name] for part in parts])

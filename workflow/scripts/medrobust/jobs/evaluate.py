@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.logs import logger
 from medrobust.core.seeds import generator
+from medrobust.evaluation.given_starts import NO_START, choose_start
 from medrobust.models.contract import architecture_of
 from medrobust.models.failures import failure_in
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
@@ -125,12 +127,14 @@ def choose_cohort(
     select: str,
     names: Sequence[object],
     seed: int,
+    fixed_starts: bool = False,
 ) -> None:
     """Chooses the test points to attack, in a seeded order, and a start for each.
 
     A start is the first point in that order, of another label, that all these models classify
-    correctly: an attack that begins at a given point (``start: fixed``) uses it for every model.
-    Models whose training failed have no say.
+    correctly: an attack that begins at a given point (``start: fixed``) uses it for every model. If
+    there is none, see :func:`medrobust.evaluation.given_starts.choose_start`. Models whose
+    training failed have no say.
 
     Args:
         predictions: predictions of each model (:func:`evaluate_clean`).
@@ -140,20 +144,18 @@ def choose_cohort(
         select: "all_correct" (points that all these models classify correctly) or "random".
         names: names of the piece of work for its seed.
         seed: root seed.
+        fixed_starts: whether an attack begins at these starts.
 
     Raises:
-        InputError: there are fewer such points than asked for.
+        InputError: there are fewer such points than asked for, or an attack needs a start where
+            no point is one for any model; it says how the models disagree.
     """
     import pandas as pd
 
-    tables = [io.read_table(file) for file in predictions]
-    first = tables[0]
-    correct = np.ones(len(first), dtype=bool)
-    for table, model in zip(tables, models, strict=True):
-        if table["prediction"].isna().any():
-            logger.warning("the points are chosen without %s: its training failed", model)
-            continue
-        correct &= (table["prediction"] == table["label"]).to_numpy()
+    first, answers = _answers(predictions, models)
+    labels = first["label"].to_numpy(np.int64)
+    predicted = np.array(list(answers.values()), dtype=np.int64).reshape(-1, len(first))
+    correct = (predicted == labels).all(axis=0)
     eligible = correct if select == "all_correct" else np.ones_like(correct)
     order = generator(seed, "cohort", *names).permutation(len(first))
     chosen = order[eligible[order]][:points]
@@ -166,12 +168,19 @@ def choose_cohort(
         )
         raise InputError(
             f"{points} points are asked for, but there are only {int(eligible.sum())} of "
-            f"{len(first)} test points {rule} (models: {', '.join(models)}).",
+            f"{len(first)} test points {rule} (models: {', '.join(models)})."
+            f"{_disagreement(answers, labels) if select == 'all_correct' else ''}",
             where=f"config/studies/{names[0]}.yaml, key datasets.{dataset}.points",
             remedy="ask for fewer points, or set `cohort: {select: random}`.",
         )
     rows = first.iloc[chosen]
-    starts = first.iloc[order[correct[order]]]
+    starts = {
+        int(label): choose_start(labels, predicted, order, int(label))
+        for label in rows["label"].unique()
+    }
+    if fixed_starts:
+        _check_starts(starts, answers, str(names[1]))
+    ids = first["point_id"].to_numpy()
     io.write_table(
         cohort,
         pd.DataFrame(
@@ -179,7 +188,10 @@ def choose_cohort(
                 "position": np.arange(points),
                 "point_id": rows["point_id"].to_numpy(),
                 "label": rows["label"].to_numpy(),
-                "start_id": [_start(starts, label) for label in rows["label"]],
+                "start_id": [
+                    NO_START if (row := starts[label]) == NO_START else ids[row]
+                    for label in rows["label"]
+                ],
             }
         ),
     )
@@ -226,6 +238,50 @@ def select_points(
     io.write_table(out, pd.DataFrame(columns | {"start_id": -1}))
 
 
-def _start(candidates: pd.DataFrame, label: int) -> int:
-    others = candidates["point_id"].to_numpy()[candidates["label"].to_numpy() != label]
-    return int(others[0]) if len(others) else -1
+def _answers(
+    predictions: Sequence[str], models: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Returns the table of the first model, and of each model that was trained its predictions."""
+    tables = [io.read_table(file) for file in predictions]
+    answers = {}
+    for table, model in zip(tables, models, strict=True):
+        if table["prediction"].isna().any():
+            logger.warning("the points are chosen without %s: its training failed", model)
+        else:
+            answers[model] = table["prediction"].to_numpy(np.int64)
+    return tables[0], answers
+
+
+def _disagreement(answers: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
+    """Returns how many points each model classifies correctly, and which two share the fewest."""
+    right = {model: predicted == labels for model, predicted in answers.items()}
+    alone = ", ".join(f"{model} {int(ok.sum())}" for model, ok in right.items())
+    text = f" Classified correctly by each: {alone}."
+    pairs = list(itertools.combinations(right, 2))
+    if not pairs:
+        return text
+    one, other = min(pairs, key=lambda pair: int((right[pair[0]] & right[pair[1]]).sum()))
+    both = int((right[one] & right[other]).sum())
+    return f"{text} {one} and {other} disagree the most: both are right on {both}."
+
+
+def _check_starts(
+    starts: Mapping[int, int], answers: Mapping[str, np.ndarray], dataset: str
+) -> None:
+    """Refuses classes of points without a start, and tells which models take one of their own."""
+    for label, row in starts.items():
+        if row == NO_START:
+            raise InputError(
+                f"No test point of {dataset} can be the start of an attack on points of class "
+                f"{label}: {', '.join(answers)} call all of them {label}.",
+                where="attacks, option start: fixed",
+                remedy="train these models longer, or set the attack's option `start: outward`.",
+            )
+        others = [model for model, predicted in answers.items() if predicted[row] == label]
+        if others:
+            logger.warning(
+                "no test point is a start for points of class %d for all models; %s will begin at "
+                "starts of their own, the others at one point",
+                label,
+                ", ".join(others),
+            )

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrobust.attacks import lost_steps_text
+from medrobust.core.words import counted
 from medrobust.evaluation.outcomes import FILE, broken_by_other, read_outcomes
 from medrobust.evaluation.tally import ATTACK, LATER, read_tally
+from medrobust.reporting.artefacts import OTHERS as APART
 
 if TYPE_CHECKING:
     from medrobust.reporting.request import Entry
@@ -34,7 +36,13 @@ def warnings_of(
     """
     lost = [text for entry in entries for text in _without_gradients(entry)]
     better = [text for entry in entries for text in _done_better(entry, attacks)]
+    own = [text for entry in entries for text in _own_starts(entry, attacks)]
     warnings = []
+    if own:
+        warnings.append(
+            "Fixed starts: these models call the common start by the point's own class, and began "
+            f"at a start of their own: {'; '.join(own)}."
+        )
     if lost:
         warnings.append(
             "WARNING: the gradient was 0 or not finite, so that the attack could not know where to "
@@ -64,6 +72,20 @@ def _without_gradients(entry: Entry) -> Iterator[str]:
         rows = tally.frame[tally.frame["reading"] == ATTACK]
         if text := lost_steps_text(*(int(rows[name].sum()) for name in LATER)):
             yield f"{text} of {attack} on {_name(entry)}"
+
+
+def _own_starts(entry: Entry, attacks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    from medrobust.evaluation.records import read_records
+
+    settings = [*attacks.values()]
+    settings += [own for facts in attacks.values() for own in facts.get(APART, {}).values()]
+    if all(one.get("start") != "fixed" for one in settings):
+        return
+    for file in dict.fromkeys([*entry.records, *entry.attack_records.values()]):
+        records = read_records(file)
+        own = records.loc[~records["start_shared"].fillna(True), "point_id"].nunique()
+        if own:
+            yield f"{_name(entry)} at {counted(own, 'point', 'points')}"
 
 
 def _done_better(entry: Entry, attacks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

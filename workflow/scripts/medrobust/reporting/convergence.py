@@ -241,9 +241,9 @@ def _drawn(curves: Sequence[Curve]) -> pd.DataFrame:
 def _caption(curves: Sequence[Curve], norm: Norm) -> str:
     if not curves:
         return "Nothing is drawn: the engine of the attack keeps no traces."
-    marks = sorted({t for one in curves for t in one.marks})
     restarts = sorted({one.restarts for one in curves})
-    times = " or ".join(str(count) for count in restarts)
+    times = _by_model(curves, [f"{one.restarts}" for one in curves])
+    dots = _by_model(curves, [", ".join(map(str, sorted(one.marks))) for one in curves])
     most = max(one.replicates for one in curves)
     pooled = f" Points of all {most} replicates are pooled." if most > 1 else ""
     return (
@@ -253,10 +253,27 @@ def _caption(curves: Sequence[Curve], norm: Norm) -> str:
         "at the decision boundary; band: its quartiles over points; dashed line: the median "
         "of the last unprojected iterate, which the paper reports. Points without an "
         "adversarial example count as infinitely far, so a line begins where half of the points "
-        f"have one. Dots: {', '.join(map(str, marks))} iterations, at the median of their queries. "
+        f"have one. Dots: iterations {dots}, at the median of their queries. "
         f"Grey: the medians at the boundary of the other models.{pooled} "
         f"{upper_bound_text(restarts)}"
     )
+
+
+def _by_model(curves: Sequence[Curve], texts: Sequence[str]) -> str:
+    """Returns what most curves have in common, and in brackets which ones have something else."""
+    known: dict[str, list[Curve]] = {}
+    for curve, text in zip(curves, texts, strict=True):
+        if text:
+            known.setdefault(text, []).append(curve)
+    if not known:
+        return "none"
+    usual = max(known, key=lambda text: len(known[text]))
+    others = [
+        f"{named([(c.dataset, c.model) for c in own])}: {text}"
+        for text, own in known.items()
+        if text != usual
+    ]
+    return f"{usual} ({'; '.join(others)})" if others else usual
 
 
 # --- drawing ----------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Table of what restarts and iterations gain: has an attack's published effort converged?
 
 One block shows the mean smallest distance against the number of restarts, one against the number
-of iterations. The second needs traces (:mod:`medrobust.evaluation.traces`).
+of iterations, one whether the median has settled: whether it changed by less than 2 % when the
+iterations were doubled. The last two need traces (:mod:`medrobust.evaluation.traces`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import numpy as np
 
 from medrobust.core import seeds
 from medrobust.evaluation.effort import (
+    SETTLED_CHANGE,
     expected_minima,
     iteration_counts,
     mean_of_minima,
+    median_change,
+    median_distance,
     relative_gain,
     restart_counts,
 )
@@ -46,6 +50,7 @@ _KEY = ("dataset", "method", "varied", "restarts", "iterations", "n", "replicate
 _OF_TERM = (
     *("mean", "ci_low", "ci_high", "censored", "lower_bound"),
     *("gain", "gain_ci_low", "gain_ci_high"),
+    *("median", "median_change", "settled"),
 )
 COLUMNS = (
     *_KEY,
@@ -115,7 +120,9 @@ def build_effort(
             "of that size. Iterations: the smallest over all restarts, had each ended after so "
             "many iterations. As printed: the attack's last iterate, as the paper reports it. At "
             "the boundary: after projection to the decision boundary. Gain: by how much the mean "
-            "becomes smaller, in percent, with its 95 % interval. "
+            "becomes smaller, in percent, with its 95 % interval. Settled: whether the median over "
+            f"points changed by less than {100 * SETTLED_CHANGE:g} % when the iterations were "
+            f"doubled, from half to all. {_unsettled(frame)}"
             f"{upper_bound_text(_restarts(runs))}"
         ),
         context=context,
@@ -200,14 +207,38 @@ def _estimates(
         *(estimate.value, estimate.ci_low, estimate.ci_high),
         *(estimate.censored, estimate.lower_bound),
         *gain,
+        *_settled(step, previous, term),
     )
     shared = {"n": estimate.n, "replicates": estimate.replicates, "interval": estimate.basis}
     return shared | {f"{term}_{name}": v for name, v in zip(_OF_TERM, values, strict=True)}
 
 
+def _settled(
+    step: _Step, previous: _Step | None, term: str
+) -> tuple[float | None, float | None, str | None]:
+    """Returns the median over points, its change since half the iterations, and the verdict.
+
+    The last two are None where ``previous`` is not half as many iterations, the verdict is "no"
+    also where a median is infinite.
+    """
+
+    def median(one: _Step) -> float | None:
+        minima = [expected_minima(array, one.restarts) for array in one.distances[term]]
+        return median_distance(minima)
+
+    now = median(step)
+    half = step.amount // 2
+    if step.varied == RESTARTS or previous is None or not half or previous.amount != half:
+        return now, None, None
+    change = median_change(median(previous), now)
+    settled = change is not None and abs(change) < SETTLED_CHANGE
+    return now, change, "yes" if settled else "no"
+
+
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Gives every column its type, also where it holds nothing."""
     texts = {"dataset", "method", "varied", "interval", "scale", "protocol", "source"}
+    texts |= {f"{term}_settled" for term in TERMS}
     whole = {"restarts", "iterations", "n", "replicates", "misclassified", "gain_from"}
     whole |= {f"{term}_censored" for term in TERMS}
     kinds = {
@@ -234,14 +265,67 @@ def _panels(
             if not part.empty:
                 fixed = f"{dataset}{synthetic}, number of {varied}"
                 panels.append(Panel(_printed(part, models, varied), title=fixed))
+        last = _doubled(frame[frame["dataset"] == dataset])
+        if len(last):
+            title = f"{dataset}{synthetic}, median when the iterations are doubled"
+            panels.append(Panel(_printed_medians(frame, last, models), title=title))
     return panels
 
 
+def _doubled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns of each model the row of all its iterations, where half of them are known too."""
+    last = frame[frame["varied"] == ITERATIONS].groupby(["dataset", "method"], sort=False).tail(1)
+    return last[last["boundary_settled"].notna()]
+
+
+def _unsettled(frame: pd.DataFrame) -> str:
+    """Returns which models' medians have not settled, in words; "" where none is known."""
+    last = _doubled(frame)
+    if last.empty:
+        return ""
+    words = []
+    for term, heading in TERMS.items():
+        rows = last[last[f"{term}_settled"] == "no"]
+        cells = list(rows[["dataset", "method"]].itertuples(index=False, name=None))
+        words.append(f"{heading}: {named(cells) if cells else 'none'}")
+    return f"Not settled, {', '.join(words)}. "
+
+
+def _printed_medians(
+    frame: pd.DataFrame, last: pd.DataFrame, models: Sequence[str]
+) -> pd.DataFrame:
+    """Returns as text the medians with half and with all iterations, their change, the verdict."""
+    import pandas as pd
+
+    known = frame[frame["varied"] == ITERATIONS].set_index(["dataset", "method", "iterations"])
+    by_model = {row["method"]: row for row in last.to_dict("records")}
+    rows = []
+    for model in models:
+        row, end = {("", "model"): model_label(model)}, by_model.get(model)
+        half = None if end is None else end["gain_from"]
+        row["", "iterations"] = NOT_RUN if end is None else f"{half} → {end['iterations']}"
+        for term, heading in TERMS.items():
+            texts = [NOT_RUN] * 3
+            if end is not None:
+                before = known.loc[(end["dataset"], model, half), f"{term}_median"]
+                medians = [number(value, 3) for value in (before, end[f"{term}_median"])]
+                change = number(100 * end[f"{term}_median_change"], 1)
+                texts = [" → ".join(medians), change, end[f"{term}_settled"]]
+            names = ("median", "smaller by %", "settled")
+            row |= {(heading, name): text for name, text in zip(names, texts, strict=True)}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(list(rows[0])))
+
+
 def _printed(part: pd.DataFrame, models: Sequence[str], varied: str) -> pd.DataFrame:
-    """Returns a block as text: one row per model, both distances at each amount of effort."""
+    """Returns a block as text: one row per model, both distances at each amount of effort.
+
+    Where models were attacked with different amounts, each has the gain of its own last step.
+    """
     import pandas as pd
 
     amounts = sorted(set(part[varied]))
+    alike = len({tuple(own[varied]) for _, own in part.groupby("method")}) == 1
     rows = []
     for model in models:
         found = part[part["method"] == model].set_index(varied)
@@ -251,8 +335,8 @@ def _printed(part: pd.DataFrame, models: Sequence[str], varied: str) -> pd.DataF
                 known = amount in found.index
                 row[heading, f"{amount}"] = _mean(found.loc[amount], term) if known else NOT_RUN
             if len(amounts) > 1:
-                head = f"gain {amounts[-2]} → {amounts[-1]} in % [95 %]"
-                row[heading, head] = _gain(found, amounts[-2:], term)
+                step = f"{amounts[-2]} → {amounts[-1]}" if alike else "of the last step"
+                row[heading, f"gain {step} in % [95 %]"] = _gain(found, term, named_step=not alike)
         rows.append(row)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(list(rows[0])))
 
@@ -262,14 +346,18 @@ def _mean(row: Mapping[str, Any], term: str) -> str:
     return f"≥ {number(row[f'{term}_lower_bound'], 3)}" if text == "–" else text
 
 
-def _gain(found: pd.DataFrame, step: Sequence[int], term: str) -> str:
-    """Returns the gain of the last step; "not run" where this model did not take it."""
-    before, after = step
-    if after not in found.index or found.loc[after, "gain_from"] != before:
+def _gain(found: pd.DataFrame, term: str, *, named_step: bool) -> str:
+    """Returns the gain of a model's last step, with the step if asked; "not run" if there is none.
+
+    Args:
+        found: the model's rows by amount, ascending.
+    """
+    if found.empty or found["gain_from"].isna().iloc[-1]:
         return NOT_RUN
-    row = found.loc[after]
+    row = found.iloc[-1]
     percent = [100 * row[f"{term}_{name}"] for name in ("gain", "gain_ci_low", "gain_ci_high")]
-    return with_interval(*percent, 1)
+    text = with_interval(*percent, 1)
+    return f"{row['gain_from']} → {row.name}: {text}" if named_step else text
 
 
 def _restarts(runs: Mapping[tuple[str, str], Sequence[Runs] | None]) -> list[int]:
