@@ -14,6 +14,7 @@ from medrobust.training.contract import method_of
 from medrobust.training.engine.work import Trained, Work
 
 SIGNAL, IMAGE, LARGE_IMAGE, POINT = (187,), (1, 28, 28), (1, 40, 40), (2,)
+COLOUR_IMAGE = (3, 18, 18)
 #: Settings of a small network, and the shape of its points.
 ARCHITECTURES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "mlp": ({"hidden_units": 5}, SIGNAL),
@@ -34,6 +35,8 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
         IMAGE,
     ),
     "resnet18": ({"stages": [4, 4]}, LARGE_IMAGE),
+    "batch_norm_resnet18": ({"stages": [4, 6]}, IMAGE),
+    "lenet": ({}, COLOUR_IMAGE),
     "sign_network": ({"hidden_units": 4}, SIGNAL),
 }
 

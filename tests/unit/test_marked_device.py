@@ -31,6 +31,8 @@ NETWORKS = {
     "layer_norm_mlp": ({"hidden_units": [4, 4]}, SIGNAL),
     "instance_norm_cnn": ({"convolutions": CONVOLUTIONS}, IMAGE),
     "resnet18": ({"stages": [4, 4]}, IMAGE),
+    "batch_norm_resnet18": ({"stages": [4, 4]}, IMAGE),
+    "lenet": ({}, IMAGE),
     "sign_network": ({"hidden_units": 4}, SIGNAL),
 }
 SEARCH = {"epsilon": 0.2, "steps": 3}

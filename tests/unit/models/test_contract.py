@@ -184,6 +184,12 @@ REFUSED = [
     ("resnet18", (187,), "square images"),
     ("resnet18", (1, 40, 41), "square images"),
     ("resnet18", (1, 8, 8), "9 pixels a side"),
+    ("batch_norm_resnet18", (187,), "square images"),
+    ("batch_norm_resnet18", (1, 28, 27), "square images"),
+    ("batch_norm_resnet18", (3, 8, 8), "9 pixels a side"),
+    ("lenet", (187,), "square images"),
+    ("lenet", (3, 96, 95), "square images"),
+    ("lenet", (3, 3, 3), "4 pixels a side"),
 ]
 
 

@@ -27,6 +27,8 @@ ARCHITECTURES: dict[str, str] = {
     "layer_norm_mlp": "medrobust.models.layer_norm_mlp",
     "instance_norm_cnn": "medrobust.models.instance_norm_cnn",
     "resnet18": "medrobust.models.resnet18",
+    "batch_norm_resnet18": "medrobust.models.batch_norm_resnet18",
+    "lenet": "medrobust.models.lenet",
     "sign_network": "medrobust.models.sign_network",
 }
 

@@ -17,8 +17,7 @@ Members are computed one after the other; gradients by autograd
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,14 +26,13 @@ from pydantic import Field
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
 from medrobust.models.contract import Architecture
-from medrobust.models.engine import apart, stacked, traced
+from medrobust.models.engine import apart, images, residual, stacked, traced
 
 if TYPE_CHECKING:
     import torch
 
 
 EPSILON = 1e-5
-BLOCKS_PER_STAGE = 2
 
 
 class Spec(Settings):
@@ -90,58 +88,30 @@ def _check_shape(spec: Spec, shape: tuple[int, ...]) -> None:
     A map of one pixel equals its own mean, so normalised it is 0 whatever the image shows. Blocks
     of the first stage hand on their input beside it; the first of each other stage does not.
     """
-    # First convolution, pooling, and all stages but the first.
-    halvings = 1 + len(spec.stages) if len(spec.stages) > 1 else 1
-    if len(shape) != 3 or shape[1] != shape[2] or shape[1] <= 2**halvings:
-        raise InputError(
-            f"The architecture resnet18 with {len(spec.stages)} stages needs square images of "
-            f"{2**halvings + 1} pixels a side or more: it leaves one pixel of smaller ones, and "
-            "each map, normalised by itself, is then the same for all images. These points have "
-            f"the shape {list(shape)}.",
-            where="key architecture",
-            remedy="use it on larger images [channels, side, side], with fewer stages, or use "
-            "another architecture.",
-        )
+    stages = spec.stages
+    residual.check_shape(
+        "resnet18",
+        stages,
+        # First convolution, pooling, and all stages but the first.
+        1 + len(stages) if len(stages) > 1 else 1,
+        shape,
+        why="each map, normalised by itself, is then the same for all images.",
+        remedy="use it on larger images [channels, side, side], with fewer stages, or use "
+        "another architecture.",
+    )
 
 
 def _initial_member(spec: Spec, channels: int, outputs: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     width = spec.stages[0]
-    member = {"w1": _uniform(rng, (width, channels, 7, 7), channels * 49)}
-    for name, before, after, kernel in _convolutions(spec):
-        spread = math.sqrt(2 / (after * kernel**2))
-        member[f"w_{name}"] = rng.normal(0, spread, (after, before, kernel, kernel))
-    for name in [key.removeprefix("w") for key in member]:
-        count = len(member[f"w{name}"])
-        member |= {f"scale{name}": np.ones(count), f"shift{name}": np.zeros(count)}
+    member = {"w1": images.uniform(rng, (width, channels, 7, 7), channels * 49)}
+    for name, before, after, kernel in residual.convolutions(spec.stages):
+        member[f"w_{name}"] = images.initial_kernels(rng, after, before, kernel)
+    member |= residual.scales_and_shifts(member)
     features = spec.stages[-1]
-    member["w_output"] = _uniform(rng, (outputs, features), features)
-    member["b_output"] = _uniform(rng, (outputs,), features)
+    member["w_output"] = images.uniform(rng, (outputs, features), features)
+    member["b_output"] = images.uniform(rng, (outputs,), features)
     return member
-
-
-def _uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
-    bound = 1 / math.sqrt(fan_in)
-    return rng.uniform(-bound, bound, shape)
-
-
-def _blocks(spec: Spec) -> Iterator[tuple[int, int, int, int]]:
-    """Yields number, input channels, output channels and stride of each block."""
-    before = spec.stages[0]
-    for stage, after in enumerate(spec.stages):
-        for block in range(BLOCKS_PER_STAGE):
-            stride = 2 if stage > 0 and block == 0 else 1
-            yield stage * BLOCKS_PER_STAGE + block + 1, before, after, stride
-            before = after
-
-
-def _convolutions(spec: Spec) -> Iterator[tuple[str, int, int, int]]:
-    """Yields name, input channels, output channels and width of the blocks' convolutions."""
-    for block, before, after, stride in _blocks(spec):
-        yield f"{block}_1", before, after, 3
-        yield f"{block}_2", after, after, 3
-        if stride > 1 or before != after:
-            yield f"{block}_skip", before, after, 1
 
 
 def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -170,31 +140,16 @@ def logits(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
 
 
 def _outputs(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
-    import torch.nn.functional as functional
+    from torch.nn.functional import group_norm, linear
 
-    channels = member["w1"].shape[1]
-    side = math.isqrt(x.shape[1] // channels)
-    x = x.view(-1, channels, side, side).sub(0.5).div_(0.5)
-    x = functional.conv2d(x, member["w1"], stride=2, padding=3)
-    x = functional.relu(_normalised(member, "1", x), inplace=True)
-    x = functional.max_pool2d(x, 3, stride=2, padding=1)
-    for block, _, _, stride in _blocks(spec):
-        inside = functional.conv2d(x, member[f"w_{block}_1"], stride=stride, padding=1)
-        inside = functional.relu(_normalised(member, f"_{block}_1", inside), inplace=True)
-        inside = functional.conv2d(inside, member[f"w_{block}_2"], padding=1)
-        inside = _normalised(member, f"_{block}_2", inside)
-        if f"w_{block}_skip" in member:
-            x = functional.conv2d(x, member[f"w_{block}_skip"], stride=stride)
-            x = _normalised(member, f"_{block}_skip", x)
-        x = functional.relu(inside + x, inplace=True)
-    return functional.linear(x.mean(dim=(2, 3)), member["w_output"], member["b_output"])
+    def normalised(name: str, maps: torch.Tensor) -> torch.Tensor:
+        """Returns maps with mean 0 and variance 1 each, scaled and shifted."""
+        scale, shift = member[f"scale{name}"], member[f"shift{name}"]
+        return group_norm(maps, maps.shape[1], scale, shift, EPSILON)
 
-
-def _normalised(member: apart.Member, name: str, x: torch.Tensor) -> torch.Tensor:
-    """Returns maps with mean 0 and variance 1, scaled and shifted."""
-    from torch.nn.functional import group_norm
-
-    return group_norm(x, x.shape[1], member[f"scale{name}"], member[f"shift{name}"], EPSILON)
+    x = images.square(member, x).sub(0.5).div_(0.5)
+    x = residual.features(spec.stages, residual.IMAGENET, member, x, normalised)
+    return linear(x, member["w_output"], member["b_output"])
 
 
 def logits_and_pattern(
