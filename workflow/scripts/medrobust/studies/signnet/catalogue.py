@@ -52,6 +52,16 @@ PARTS = StudyParts(
             caption="image_differences",
             points="images",
         ),
+        "extended": Artefact(
+            "Extended cohort",
+            "what five images can say",
+            f"{_HERE}.extended:draw_extended",
+            "table",
+            ("records",),
+            caption="extended",
+            attacks=("extended",),
+            points="images",
+        ),
         "table3": _table("III", "accuracy on ECG", "signals", "summary", "accuracy"),
         "table4": _table("IV", "L2 distance on ECG", "signals", "records", "distances"),
         "figure2": Artefact(

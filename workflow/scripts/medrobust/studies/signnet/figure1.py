@@ -171,6 +171,7 @@ def _draw_images(shown: ShownPoint, class_names: Sequence[str]) -> Any:
         if position == 0:
             _picture(upper, shown.x)
             upper.set_title(f"Original\nclass {class_name(shown.label, class_names)}")
+            _key(lower)
         else:
             _draw_adversary(upper, lower, shown, shown.adversaries[position - 1], class_names)
     return figure
@@ -181,6 +182,15 @@ def _picture(axes: Any, image: np.ndarray) -> None:
     channels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
     colours = {"cmap": "gray", "vmin": 0, "vmax": 1} if channels.shape[-1] == 1 else {}
     axes.imshow(channels.squeeze(), interpolation="nearest", **colours)
+
+
+def _key(axes: Any) -> None:
+    """Draws what the colours of the changes mean, in the place below the original."""
+    strip = axes.inset_axes((0.08, 0.45, 0.84, 0.08))
+    strip.imshow(np.linspace(-1, 1, 201)[None], cmap=MAP, aspect="auto", extent=(-1, 1, 0, 1))
+    strip.set_yticks([])
+    strip.set_xticks([-0.8, 0, 0.8], ["darker", "0", "brighter"])
+    strip.set_title("Change of brightness", fontsize=7, pad=3)
 
 
 def _draw_adversary(
