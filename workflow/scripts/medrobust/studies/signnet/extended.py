@@ -173,7 +173,8 @@ def _of_pair(
     row: dict[str, Any] = {"n": len(difference), "share_of_few": share}
     if np.isfinite(difference).all():
         random = seeds.generator(context.seed, "bootstrap", STUDY, "extended", *names)
-        estimate = statistics.mean_estimate([difference.to_numpy(float)], generator=random)
+        values = [difference.to_numpy(float)]
+        estimate = statistics.mean_estimate(values, generator=random, signed=True)
         row |= {"mean": estimate.value, "mean_low": estimate.ci_low, "mean_high": estimate.ci_high}
     return row
 

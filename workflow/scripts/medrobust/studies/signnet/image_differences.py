@@ -194,7 +194,7 @@ def _means(
             continue
         names = ("bootstrap", STUDY, "image differences", dataset, model, measure)
         random = seeds.generator(context.seed, *names)
-        estimate = statistics.mean_estimate(values, generator=random)
+        estimate = statistics.mean_estimate(values, generator=random, signed=True)
         row |= {
             measure: estimate.value,
             f"{measure}_low": estimate.ci_low,
