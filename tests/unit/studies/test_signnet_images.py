@@ -120,7 +120,7 @@ def test_table2_has_averages_combined_averages_and_single_images(tmp_path, publi
     assert average["difference"] == pytest.approx(9.0 - 14.8, abs=1e-4)
     combined = frame.loc[("combined", "MLP", "min_L2_distortion_avg")]
     assert combined["reproduced"] == pytest.approx(3.0, rel=1e-5)
-    assert combined["published"] == 11.0 and combined["n"] == 5
+    assert combined["published"] == 11.0 and combined["n"] == 10
     image = frame.loc[(TILES, "SCDCE", "min_L2_distortion_image3")]
     assert image["reproduced"] == pytest.approx(12.0, rel=1e-5)
     assert (image["published"], image["point_id"], image["n"]) == (38.6, 11, 1)
@@ -250,7 +250,7 @@ def test_image_differences_are_those_of_the_last_iterates(tmp_path):
 
 def test_extended_says_what_five_of_them_would_say(tmp_path):
     random = np.random.default_rng(0)
-    near, far = random.uniform(1, 3, 40), random.uniform(2, 4, 40)
+    near, far = random.uniform(1, 3, 40), random.uniform(1.5, 3.5, 40)
     inputs = [attacked(tmp_path, "SCDCE", far), attacked(tmp_path, "MLP", near)]
     extended.build_extended(inputs, tmp_path / "extended", CONTEXT, ATTACK)
     frame = written(tmp_path, "extended")
@@ -263,7 +263,7 @@ def test_extended_says_what_five_of_them_would_say(tmp_path):
     (pair,) = frame[frame["other"] == "MLP"].to_dict("records")
     assert pair["method"] == "SCDCE"
     assert pair["mean"] == pytest.approx((far - near).mean(), rel=1e-4)
-    assert 0.9 < pair["share_of_few"] < 1.0
+    assert 0.8 < pair["share_of_few"] < 1.0
     text = (tmp_path / "extended.md").read_text()
     assert "larger in fives" in text and "Chest X-ray: 40 images" in text
 

@@ -966,6 +966,16 @@ _OPEN = frozenset({"for_datasets", "for_models"})
 _WORDS = {"true": True, "false": False, "null": None}
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_as_many_numbers(base: Any, value: Any) -> bool:
+    """Tells whether both are lists of numbers of one length, such as the widths of layers."""
+    both_lists = isinstance(base, list) and isinstance(value, list) and len(base) == len(value)
+    return both_lists and all(map(_is_number, [*base, *value]))
+
+
 def _overlay(
     base: dict[str, Any], changes: Any, place: str, *, numbers_only: bool, new_keys: bool = False
 ) -> dict[str, Any]:
@@ -986,7 +996,7 @@ def _overlay(
                 numbers_only=numbers_only,
                 new_keys=new_keys or key in _OPEN,
             )
-        elif numbers_only and (isinstance(value, bool) or not isinstance(value, int | float)):
+        elif numbers_only and not _is_number(value) and not _are_as_many_numbers(below, value):
             raise InputError(
                 f"A scale changes numbers only; found {value!r}.",
                 where=key_place,

@@ -178,7 +178,8 @@ def _rows(
         if frames:
             rows.append(named | _means(frames, dataset, model, context))
             rows += [named | one for one in _images(frames)]
-    return typed(pd.DataFrame(rows, columns=list(COLUMNS)), whole=("point_id", "without_adversary"))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return typed(frame, text=("interval",), whole=("point_id", "without_adversary"))
 
 
 def _means(
