@@ -31,6 +31,8 @@ class Architecture(Contract):
             alone, in blocks of one size.
         label_block: points of an evaluation, if those of :mod:`medrobust.models.ensembles` are too
             many; blocks are always whole.
+        bulk_block: points of an evaluation on a CPU in which many points of thousands of values are
+            asked about: a product with a large first layer reads all its weights for each block.
         initial_parameters: ``(spec, shape, n_classes, seeds) -> parameters``, float32: the first
             values of members, each from its own seed. Raises an InputError for points of another
             form than the architecture takes.
@@ -65,6 +67,7 @@ class Architecture(Contract):
     concatenate: Function
     member_scores: Function
     label_block: int | None = None
+    bulk_block: int | None = None
 
     initial_parameters: Function | None = None
     forward: Function | None = None
@@ -105,7 +108,7 @@ class Architecture(Contract):
             self.has_gradients or self.forward is not None,
             "has_gradients: False needs a forward that has none",
         )
-        for name in ("label_block", "gradient_block"):
+        for name in ("label_block", "bulk_block", "gradient_block"):
             rows = getattr(self, name)
             self.require(rows is None or rows >= 1, f"{name} must be at least 1")
         self.require_seconds({} if self.step_seconds is None else {"": self.step_seconds})

@@ -23,6 +23,7 @@ there is one member or a soft vote; see :mod:`medrobust.models.gradients`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 64
+#: Values of a point from which on a block of :data:`BLOCK` reads more weights than it computes.
+WIDE = 4096
 
 Vote = Literal["majority", "soft"]
 
@@ -55,6 +58,7 @@ class Ensemble:
         n_classes: number of classes.
         input_range: (low, high) of valid inputs, in the unit of the data set.
         block: points per evaluation.
+        bulk_block: points per evaluation of :meth:`predict_bulk`; 0: as many as of the others.
         gradients: logits and input gradients of the same members; None where there are none.
     """
 
@@ -70,12 +74,13 @@ class Ensemble:
         n_classes: int,
         input_range: tuple[float, float],
         block: int = BLOCK,
+        bulk_block: int = 0,
         gradients: InputGradients | None = None,
     ) -> None:
         self._scores = scores
         self.kind, self.vote = kind, vote
         self.input_shape, self.n_classes = tuple(input_shape), n_classes
-        self.input_range, self._block = input_range, block
+        self.input_range, self._block, self.bulk_block = input_range, block, bulk_block
         self._gradients = gradients
 
     @property
@@ -138,6 +143,15 @@ class Ensemble:
         """Returns the ensemble's labels, int64 ``[n]``; ties go to the lowest class number."""
         return np.concatenate(list(self._blocks(x, self._joined)))
 
+    def predict_bulk(self, x: np.ndarray) -> np.ndarray:
+        """Returns labels of many points as :meth:`predict`, in blocks of ``bulk_block``.
+
+        Where scores are level but for rounding, a label may differ from that of ``predict``.
+        """
+        if not self.bulk_block:
+            return self.predict(x)
+        return np.concatenate(list(self._blocks(x, self._joined, self.bulk_block)))
+
     def all_predictions(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the ensemble's labels and every member's, from one evaluation of the members.
 
@@ -148,15 +162,18 @@ class Ensemble:
         joined, members = zip(*labels, strict=True)
         return np.concatenate(joined), np.concatenate(members, axis=1)
 
-    def _blocks(self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]):
+    def _blocks(
+        self, x: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray], size: int | None = None
+    ):
         """Yields ``reduce(scores)`` of one block after the other, padding cut off."""
+        size = size or self._block
         if len(x) == 0:
             raise ValueError("an ensemble needs at least one point")
-        for start in range(0, len(x), self._block):
-            block = np.asarray(x[start : start + self._block], dtype=np.float32)
+        for start in range(0, len(x), size):
+            block = np.asarray(x[start : start + size], dtype=np.float32)
             rows = len(block)
-            if rows < self._block:
-                padding = np.zeros((self._block - rows, *self.input_shape), dtype=np.float32)
+            if rows < size:
+                padding = np.zeros((size - rows, *self.input_shape), dtype=np.float32)
                 block = np.concatenate([block, padding])
             scores = self._scores(block)[:, :rows]
             check_member_scores(scores, rows, self.n_classes)
@@ -201,10 +218,17 @@ def build_ensemble(
         n_classes=n_classes,
         input_range=input_range,
         block=entry.label_block or BLOCK,
+        bulk_block=_bulk_block(entry, tuple(input_shape), device),
         gradients=_input_gradients(
             entry, spec, parameters, vote, tuple(input_shape), n_classes, device
         ),
     )
+
+
+def _bulk_block(architecture: Architecture, shape: tuple[int, ...], device: str) -> int:
+    """Returns the points of a block in which many are asked; 0: there are no such blocks."""
+    on_cpu, wide = device == "cpu", math.prod(shape) >= WIDE
+    return (architecture.bulk_block or 0) if on_cpu and wide else 0
 
 
 def _input_gradients(

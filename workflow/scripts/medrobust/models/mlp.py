@@ -161,6 +161,7 @@ ARCHITECTURE = Architecture(
     uses_gpu=True,
     concatenate=stacked.concatenate,
     member_scores=member_scores,
+    bulk_block=256,
     initial_parameters=initial_parameters,
     forward=forward,
     momentum_epoch=momentum_epoch,

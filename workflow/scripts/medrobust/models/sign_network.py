@@ -74,4 +74,5 @@ ARCHITECTURE = Architecture(
     uses_gpu=True,
     concatenate=stacked.concatenate,
     member_scores=member_scores,
+    bulk_block=256,
 )

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from medrobust.attacks.engine.noise_kernels import draw_normal, draw_signed
 from medrobust.runtime.compiled import compiled
 
 _ZERO = np.float32(0.0)
+# Random words drawn, and columns summed, at a time: they stay in the processor's first cache.
+_WORDS, _COLUMNS = 1024, 1024
 
 
 @compiled
@@ -47,37 +50,42 @@ def _place(noise: np.ndarray, centre: np.ndarray, scale: float, low: float, high
 
 
 @compiled
-def perturb(
-    noise: np.ndarray,
+def perturbed(
+    state: np.ndarray,
+    normal_values: bool,
+    rows: np.ndarray,
     centre: np.ndarray,
     radius: float,
     normal: np.ndarray,
     low: float,
     high: float,
 ) -> None:
-    """Overwrites noise by ``clip(centre + radius * noise / |noise|)``.
+    """Overwrites rows by ``clip(centre + radius * noise / |noise|)``.
+
+    A row is drawn and placed before the next, so that it is read while it is near.
 
     Args:
-        noise: float32 ``[k, d]``.
+        state: of the stream, uint64 ``[4]`` (:func:`~noise_kernels.draw_words`); overwritten.
+        normal_values: whether noise is normal; else it is uniform in [-1, 1].
+        rows: float32 ``[k, d]``.
         centre: float32 ``[d]``.
         radius: L2 length of the perturbation before it is clipped.
         normal: unit vector, float32 ``[d]``: the part of the noise along it is taken off first;
             of length 0 where nothing is.
         low, high: the clip box.
     """
-    for i in range(noise.shape[0]):
-        row = noise[i]
+    words = np.empty(_WORDS, dtype=np.uint64)
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        if normal_values:
+            draw_normal(state, words, row)
+        else:
+            draw_signed(state, words, row)
         if normal.size:
             _axpy(-_dot(row, normal), normal, row)
         length = np.sqrt(_dot(row, row))
         scale = np.float32(radius) / length if length > _ZERO else _ZERO
         _place(row, centre, scale, np.float32(low), np.float32(high))
-
-
-@compiled
-def _add(row: np.ndarray, centre: np.ndarray, total: np.ndarray) -> None:
-    for j in range(row.size):
-        total[j] += np.float64(row[j] - centre[j])
 
 
 @compiled
@@ -88,15 +96,24 @@ def accumulate(
     total: np.ndarray,
     hits: np.ndarray,
 ) -> None:
-    """Adds perturbations to their sums.
+    """Adds perturbations to their sums, some columns of all rows at a time.
 
     Args:
-        rows: float32 ``[k, d]``, as :func:`perturb` left them.
+        rows: float32 ``[k, d]``, as :func:`perturbed` left them.
         centre: float32 ``[d]``.
         adversarial: bool ``[k]``, the answers.
         total, hits: float64 ``[d]``: sums over all rows, and over the adversarial ones.
     """
-    for i in range(rows.shape[0]):
-        _add(rows[i], centre, total)
-        if adversarial[i]:
-            _add(rows[i], centre, hits)
+    for start in range(0, centre.size, _COLUMNS):
+        part = slice(start, min(start + _COLUMNS, centre.size))
+        here, all_rows, some = centre[part], total[part], hits[part]
+        for i in range(rows.shape[0]):
+            row = rows[i, part]
+            if adversarial[i]:
+                for j in range(row.size):
+                    move = np.float64(row[j] - here[j])
+                    all_rows[j] += move
+                    some[j] += move
+            else:
+                for j in range(row.size):
+                    all_rows[j] += np.float64(row[j] - here[j])

@@ -116,8 +116,11 @@ class Normals:
     def __init__(self, setting: Setting, seeds: list[int], batch_size: int) -> None:
         self._setting, self._seeds = setting, seeds
         d = setting.x.shape[1]
-        rows = min(batch_size, _BUFFER_BYTES // (4 * d))
-        self._rows = np.empty((max(rows // BLOCK, 1) * BLOCK, d), dtype=np.float32)
+        most = _BUFFER_BYTES // (4 * d)
+        # Whether rows are asked about in bulk depends on what they are, not on their number.
+        self._bulk = BLOCK < setting.queries.bulk_block <= most
+        block = setting.queries.bulk_block if self._bulk else BLOCK
+        self._rows = np.empty((max(min(batch_size, most) // block, 1) * block, d), np.float32)
 
     def estimate(
         self,
@@ -143,23 +146,38 @@ class Normals:
         runs, d = centres.shape
         total, hits = np.zeros((runs, d)), np.zeros((runs, d))
         adversarial = np.zeros(runs, dtype=np.int64)
-        for pieces in self._pieces(counts, iteration):
-            self._ask(pieces, centres, radii, normals, total, hits, adversarial)
+        for pieces in self._pieces(centres, radii, counts, iteration, normals):
+            self._ask(pieces, centres, total, hits, adversarial)
         mean = 2 * adversarial / np.maximum(counts, 1) - 1
         mixed = 2 * hits - (1 + mean)[:, None] * total
         return np.where((np.abs(mean) == 1)[:, None], mean[:, None] * total, mixed)
 
-    def _pieces(self, counts: np.ndarray, iteration: int) -> Iterator[list[tuple[int, slice]]]:
-        """Fills the buffer with noise, again and again; yields whose rows lie where."""
+    def _pieces(
+        self,
+        centres: np.ndarray,
+        radii: np.ndarray,
+        counts: np.ndarray,
+        iteration: int,
+        normals: np.ndarray | None,
+    ) -> Iterator[list[tuple[int, slice]]]:
+        """Fills the buffer with perturbed rows, again and again; yields whose rows lie where."""
+        from medrobust.attacks.engine.hopskipjump_kernels import perturbed
+
+        setting, none = self._setting, np.empty(0, dtype=np.float32)
         filled, pieces = 0, []
         for run, count in enumerate(counts):
-            stream = np.random.SeedSequence([self._seeds[run], 3, iteration])
-            random = np.random.SFC64(stream)
+            stream = np.random.SFC64(np.random.SeedSequence([self._seeds[run], 3, iteration]))
+            state = stream.state["state"]["state"].copy()
+            normal = none if normals is None else normals[run]
             left = int(count)
             while left:
                 size = min(left, len(self._rows) - filled)
                 place = slice(filled, filled + size)
-                self._draw(random, self._rows[place])
+                # Each row takes bits of its own, so pieces of any length make the same rows.
+                perturbed(
+                    state, setting.norm == 2, self._rows[place], centres[run], radii[run], normal,
+                    setting.low, setting.high,
+                )  # fmt: skip
                 pieces.append((run, place))
                 filled, left = filled + size, left - size
                 if filled == len(self._rows):
@@ -168,35 +186,20 @@ class Normals:
         if pieces:
             yield pieces
 
-    def _draw(self, random: np.random.SFC64, noise: np.ndarray) -> None:
-        """Fills rows, each from bits of its own, so pieces of any length make the same rows."""
-        from medrobust.attacks.engine import noise_kernels
-
-        bits = random.random_raw(len(noise) * ((noise.shape[1] + 1) // 2))
-        bits = bits.view(np.uint32).reshape(len(noise), -1)
-        fill = noise_kernels.normal if self._setting.norm == 2 else noise_kernels.signed
-        fill(bits, noise)
-
     def _ask(
         self,
         pieces: list[tuple[int, slice]],
         centres: np.ndarray,
-        radii: np.ndarray,
-        normals: np.ndarray | None,
         total: np.ndarray,
         hits: np.ndarray,
         adversarial: np.ndarray,
     ) -> None:
-        from medrobust.attacks.engine.hopskipjump_kernels import accumulate, perturb
+        from medrobust.attacks.engine.hopskipjump_kernels import accumulate
 
-        setting, none = self._setting, np.empty(0, dtype=np.float32)
-        for run, place in pieces:
-            normal = none if normals is None else normals[run]
-            rows = self._rows[place]
-            perturb(rows, centres[run], radii[run], normal, setting.low, setting.high)
         sizes = [place.stop - place.start for _, place in pieces]
         owners = np.repeat([run for run, _ in pieces], sizes)
-        answers = setting.queries.adversarial(self._rows[: len(owners)], owners)
+        rows = self._rows[: len(owners)]
+        answers = self._setting.queries.adversarial(rows, owners, bulk=self._bulk)
         for run, place in pieces:
-            accumulate(self._rows[place], centres[run], answers[place], total[run], hits[run])
+            accumulate(rows[place], centres[run], answers[place], total[run], hits[run])
             adversarial[run] += int(answers[place].sum())

@@ -22,6 +22,9 @@ _BITS_OF_ONE, _MANTISSA_BITS = np.int32(0x3F800000), np.int32(23)
 _QUADRANT_BITS, _LOW_BITS = np.uint32(22), np.uint32(0x3FFFFF)
 # 23 bits and a half are exact in float32.
 _RADIUS_SHIFT, _ANGLE_SHIFT = np.uint32(9), np.uint32(8)
+# Of numba an int64 and an uint64 make a float64: shifts need their own type.
+_WORD_1, _WORD_3, _WORD_11 = np.uint64(1), np.uint64(3), np.uint64(11)
+_WORD_24, _WORD_40 = np.uint64(24), np.uint64(40)
 _QUADRANT_1, _QUADRANT_2 = np.int32(1), np.int32(2)
 # Polynomials of Cephes: logf, sinf, cosf.
 _L = (
@@ -71,25 +74,64 @@ def _pairs(bits: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
 
 
 @compiled
-def normal(bits: np.ndarray, values: np.ndarray) -> None:
-    """Overwrites values by independent standard normal ones.
+def draw_words(state: np.ndarray, words: np.ndarray) -> None:
+    """Overwrites words by the next of NumPy's SFC64 (Chris Doty-Humphrey's small fast generator).
 
     Args:
-        bits: uint32 ``[k, 2 * ceil(d / 2)]``, random.
-        values: float32 ``[k, d]``; of an odd row's last pair one value is left out.
+        state: uint64 ``[4]``, as ``SFC64(...).state["state"]["state"]``; overwritten.
+        words: uint64 ``[k]``.
     """
-    half = values.shape[1] // 2
-    last = np.empty(1, dtype=np.float32)
-    for i in range(values.shape[0]):
-        row = values[i]
-        _pairs(bits[i], row[:half], row[half : 2 * half])
-        if 2 * half < row.size:
-            _pairs(bits[i, 2 * half :], row[2 * half :], last)
+    a, b, c, count = state[0], state[1], state[2], state[3]
+    for i in range(words.size):
+        word = a + b + count
+        count += _WORD_1
+        a = b ^ (b >> _WORD_11)
+        b = c + (c << _WORD_3)
+        c = ((c << _WORD_24) | (c >> _WORD_40)) + word
+        words[i] = word
+    state[0], state[1], state[2], state[3] = a, b, c, count
+
+
+@compiled
+def draw_normal(state: np.ndarray, words: np.ndarray, row: np.ndarray) -> None:
+    """Overwrites a row by independent standard normal values.
+
+    Args:
+        state: as for :func:`draw_words`; a row takes ``ceil(d / 2)`` words.
+        words: uint64 ``[m]``, room for some of them: what is drawn is used while it is near.
+        row: float32 ``[d]``; of an odd row's last pair one value is left out.
+    """
+    bits, half = words.view(np.uint32), row.size // 2
+    for start in range(0, half, words.size):
+        size = min(words.size, half - start)
+        draw_words(state, words[:size])
+        stop = start + size
+        _pairs(bits[: 2 * size], row[start:stop], row[half + start : half + stop])
+    if 2 * half < row.size:
+        draw_words(state, words[:1])
+        _pairs(bits[:2], row[2 * half :], np.empty(1, dtype=np.float32))
+
+
+@compiled
+def draw_signed(state: np.ndarray, words: np.ndarray, row: np.ndarray) -> None:
+    """Overwrites a row by independent values, uniform in [-1, 1]; arguments as above."""
+    bits, pairs = words.view(np.uint32), (row.size + 1) // 2
+    for start in range(0, pairs, words.size):
+        size = min(words.size, pairs - start)
+        draw_words(state, words[:size])
+        first = 2 * start
+        for j in range(first, min(first + 2 * size, row.size)):
+            row[j] = np.float32(np.int32(bits[j - first])) * _TO_SIGNED
 
 
 @compiled
 def signed(bits: np.ndarray, values: np.ndarray) -> None:
-    """Overwrites values by independent ones, uniform in [-1, 1]; arguments as above."""
+    """Overwrites values by independent ones, uniform in [-1, 1].
+
+    Args:
+        bits: uint32 ``[k, at least d]``, random.
+        values: float32 ``[k, d]``.
+    """
     for i in range(values.shape[0]):
         for j in range(values.shape[1]):
             values[i, j] = np.float32(np.int32(bits[i, j])) * _TO_SIGNED

@@ -3,7 +3,9 @@
 A row's label may not depend on the rows beside it, or a record would depend on how points are
 grouped into jobs. A matrix product, though, may round a row otherwise in a batch of another size.
 So the model is always asked in blocks of :data:`BLOCK` rows, the last one padded by its last row;
-a model that takes care of this itself says so by ``fixed_shape = True``.
+a model that takes care of this itself says so by ``fixed_shape = True``. Such a model may answer
+many rows at once faster in larger blocks: by ``predict_bulk``, in blocks of ``bulk_block``. Its
+labels may differ in a last bit from those of ``predict``, so each use of labels keeps to one.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Queries:
 
     Attributes:
         counts: int64 ``[runs]``, rows asked about so far; padding does not count.
+        bulk_block: rows of the blocks in which many are asked; 0: the model has no others.
         goal: int64 ``[runs]`` and ``targeted``: a row is adversarial where its label differs from
             the goal or, in a targeted attack, equals it.
     """
@@ -41,6 +44,7 @@ class Queries:
         self._model, self._shape = model, tuple(model.input_shape)
         self._fixed = bool(getattr(model, "fixed_shape", False))
         self._step = max(batch_size, 1) if self._fixed else BLOCK
+        self.bulk_block = int(getattr(model, "bulk_block", 0)) if self._fixed else 0
 
     def labels(self, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
         """Returns the labels of rows, int64 ``[k]``.
@@ -59,10 +63,19 @@ class Queries:
             labels[start : start + len(part)] = self._ask(part)
         return labels
 
-    def adversarial(self, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
-        """Returns which rows reach the goal of their run, bool ``[k]``; arguments as above."""
-        reached = self.labels(rows, runs) == self.goal[runs]
+    def adversarial(self, rows: np.ndarray, runs: np.ndarray, *, bulk: bool = False) -> np.ndarray:
+        """Returns which rows reach the goal of their run, bool ``[k]``; arguments as above.
+
+        ``bulk``: in blocks of :attr:`bulk_block`.
+        """
+        labels = self._bulk_labels(rows, runs) if bulk else self.labels(rows, runs)
+        reached = labels == self.goal[runs]
         return reached if self.targeted else ~reached
+
+    def _bulk_labels(self, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        np.add.at(self.counts, runs, 1)
+        labels = self._model.predict_bulk(rows.reshape(len(rows), *self._shape))
+        return checked_labels(labels, len(rows), self._model.n_classes)
 
     def _ask(self, rows: np.ndarray) -> np.ndarray:
         n = len(rows)
