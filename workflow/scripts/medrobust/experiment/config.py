@@ -766,12 +766,26 @@ def _check_selection(
                 )
         for dataset in study.datasets if study.cohort is not None else ():
             if not choosers(study, dataset):
-                raise InputError(
-                    f"No model is left to choose the points of {dataset} that are attacked: "
-                    f"{study_name} names {', '.join(whole[study_name].cohort.models)}.",
-                    where="config/config.yaml, key leave_out",
-                    remedy="leave one of them in, or name others under `cohort.models`.",
-                )
+                _refuse_without_choosers(study_name, whole[study_name], dataset)
+
+
+def _refuse_without_choosers(name: str, whole: Study, dataset: str) -> None:
+    """Raises an InputError for a data set whose points no model chooses."""
+    if choosers(whole, dataset):
+        raise InputError(
+            f"No model is left to choose the points of {dataset} that are attacked: {name} names "
+            f"{', '.join(whole.cohort.models)}.",
+            where="config/config.yaml, key leave_out",
+            remedy="leave one of them in, or name others under `cohort.models`.",
+        )
+    known = trained_on(whole, dataset).items()
+    there = ", ".join(model for model, one in known if not one.extra) or "none"
+    raise InputError(
+        f"No model chooses the points of {dataset} that are attacked: of those trained there "
+        f"({there}) the list names none.",
+        where=f"study {name}, key cohort.models",
+        remedy=f"name models that are trained there, or leave {dataset} out (`leave_out`).",
+    )
 
 
 def _without_choosers(whole: Study, study: Study, config: Config) -> dict[str, list[str]]:
@@ -928,16 +942,6 @@ def _check_cohort(study: Study, file: str) -> None:
                 f"The model {model_name!r} cannot choose the points to attack: it is an extra.",
                 where=f"{file}, key cohort.models",
                 remedy="name models of the paper only.",
-            )
-    for dataset in study.datasets:
-        if not choosers(study, dataset):
-            known = trained_on(study, dataset).items()
-            there = ", ".join(name for name, model in known if not model.extra) or "none"
-            raise InputError(
-                f"No model chooses the points of {dataset} that are attacked: of those trained "
-                f"there ({there}) the list names none.",
-                where=f"{file}, key cohort.models",
-                remedy="name models that are trained there.",
             )
 
 
