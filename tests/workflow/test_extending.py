@@ -60,7 +60,7 @@ def extended(root, make_project):
 
 def test_the_examples_of_the_page_run(extended):
     select = "overrides={signnet: {cohort: {models: [mlp]}, datasets: {mitbih: {points: 3}}}}"
-    less = "leave_out=[ptbdb,scd01,scdce,bnn,cnn,random_forest]"
+    less = "leave_out=[ptbdb,chest_xray,kather,scd01,scdce,bnn,cnn,random_forest]"
     extras = "include_extras=[linear_fgsm,mlp_fgsm]"
     settings = ["--config", "scale=smoke", "studies=[signnet]", select, less, extras]
     extended.snakemake("signnet_tab4", *settings)

@@ -26,7 +26,7 @@ def test_every_artefact_is_listed_once_with_its_title(project):
     [
         (["-n", "fig2"], "ask for signnet_fig2 or nsr_fig2 or ima_fig2"),
         (["nsr_fig1", "--config", "studies=signnet"], "study nsr, which is not selected"),
-        (["signnet_fig2", "signnet_fig9", "--report", "r.html"], "Did you mean 'signnet_fig2'?"),
+        (["signnet_fig2", "signnet_fig9", "--report", "r.html"], "Did you mean 'signnet_fig1'?"),
         (["-n", "data", "--forcerun", "cadrs"], "Did you mean 'cards'"),
     ],
 )
@@ -39,4 +39,4 @@ def test_what_is_near_is_said_before_any_work(project, arguments, said):
 def test_names_in_a_profile_are_checked_too(project, tmp_path):
     (tmp_path / "profile.v9+.yaml").write_text("forcerun: [signnet_fig9]\n", encoding="utf-8")
     output = project.snakemake("-n", "data", "--profile", str(tmp_path), fails=True)
-    assert "Did you mean 'signnet_fig2'?" in output
+    assert "Did you mean 'signnet_fig1'?" in output

@@ -81,7 +81,10 @@ def wrist(root, make_project):
     first = "ADAPTERS: dict[str, str] = {\n"
     project.edit(f"{LIBRARY}/core/registry.py", first, f"{first}    {line},\n")
     uses = block_of(root, "**3. Study**", "yaml", PAGE)
-    project.edit("config/studies/signnet.yaml", "\nmodels:\n", uses + "\nmodels:\n")
+    study = "config/studies/signnet.yaml"
+    project.edit(study, "\nmodels:\n", uses + "\nmodels:\n")
+    models = block_of(root, "among those that the models of signals", "yaml", PAGE)
+    project.edit(study, models.replace(", wrist", ""), models)
     place = "      mitbih_patient: {points: 6}\n"
     amounts = block_of(root, "for fewer points at `scale: smoke`", "yaml", PAGE)
     project.edit("config/scales/smoke.yaml", place, place + amounts)

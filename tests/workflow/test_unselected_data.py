@@ -54,7 +54,11 @@ def test_data_sets_of_every_kind_are_prepared_and_in_the_report(make_project):
     project = make_project()
     project.shrink_standins(240, 80)
     also = ["moons", "mitbih_patient", "covid_ct", "kather_8", "bus", "msd_prostate"]
-    chosen = ["studies=[signnet]", f"also_prepare={json.dumps(also)}", "leave_out=ptbdb"]
+    chosen = [
+        "studies=[signnet]",
+        f"also_prepare={json.dumps(also)}",
+        "leave_out=[ptbdb,chest_xray,kather]",
+    ]
     settings = ["--config", "scale=smoke", *chosen]
     project.snakemake("data", *settings)
     cards = {path.parent.name for path in (project.folder / "results/data").glob("*/card.md")}
@@ -84,7 +88,7 @@ def test_preflight_of_data_sets_by_name(make_project, monkeypatch, tmp_path):
     assert "moons: can run" in said and "signnet" not in said
     said = project.medrobust("preflight", "covid_ct", "--quick", *settings)
     assert "it will be unpacked" in said
-    also = ["also_prepare=[busis]", "leave_out=ptbdb"]
+    also = ["also_prepare=[busis]", "leave_out=[ptbdb,chest_xray,kather]"]
     said = project.snakemake("preflight", *settings, *also, fails=True)
     assert "signnet: " in said and "busis: cannot run yet" in said
     assert "Did you mean 'moons'" in project.medrobust("preflight", "moon", fails=True)

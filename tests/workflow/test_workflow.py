@@ -393,7 +393,7 @@ def test_every_model_of_the_study_runs(make_project):
         "cnn: {members: 1, method: {max_epochs: 1}}, random_forest: {members: 2}}, "
         "attacks: {hopskipjump: {points_per_job: 2, options: {restarts: 1, max_iter: 2}}}}}"
     )
-    settings = tiny(overrides=study, leave_out="[ptbdb]")
+    settings = tiny(overrides=study, leave_out="[ptbdb, chest_xray, kather]")
     project.snakemake("signnet_tab3", "signnet_tab4", *settings)
     folder = next((project.folder / "results").glob(f"{RUN}/signnet/tables"))
     models = {"SCD01", "SCDCE", "BNN", "MLP", "CNN", "RandomForest"}

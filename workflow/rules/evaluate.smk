@@ -117,6 +117,29 @@ rule choose_cohort:
         RUN_JOB
 
 
+rule draw_points:
+    """Draws the points that an attack takes at random"""
+    input:
+        unpack(inputs_of("draw_points")),
+    output:
+        **outputs_of("draw_points"),
+    log:
+        f"{FOLD}/{{attack}}/drawn.log",
+    localrule: True
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        **params_of("draw_points"),
+    message:
+        "Drawing the points of {wildcards.dataset} that {wildcards.attack} takes ({wildcards.run})"
+    script:
+        RUN_JOB
+
+
 rule select_points:
     """Lists the points of a split that an attack takes"""
     input:

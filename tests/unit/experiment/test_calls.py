@@ -19,6 +19,7 @@ OTHERS = {"for_models": {"cnn": {"restarts": 1}}, "for_datasets": {"ptbdb": {"st
 SETTINGS = {
     "scale": "smoke",
     "studies": ["signnet", "nsr", "ima"],
+    "include_extras": ["extended"],  # the one attack on points drawn at random
     "overrides": {"signnet": {"attacks": {"hopskipjump": OTHERS}}},
 }
 #: What Snakemake must see and no job's function asks for: files that lie in a folder that it gets,

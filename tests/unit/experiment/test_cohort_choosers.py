@@ -9,12 +9,16 @@ from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import choosers, resolve
 from medrobust.experiment.sources import build_graph
 
+IMAGES = ("chest_xray", "kather")
+
 
 def settings(models, datasets, **more):
     """Returns signnet with models kept to some data sets and a list of those that choose."""
     kept = {name: {"datasets": where} for name, where in datasets.items()}
     study = {"models": kept, "cohort": {"models": models}}
-    return {"studies": ["signnet"], "overrides": {"signnet": study}} | more
+    chosen = {"studies": ["signnet"], "overrides": {"signnet": study}} | more
+    # Without the images, on which other models choose.
+    return chosen | {"leave_out": [*IMAGES, *chosen.get("leave_out", [])]}
 
 
 #: The data sets stand in for two kinds: ptbdb is the one that has two models of its own.
@@ -47,6 +51,17 @@ def test_a_data_set_without_any_of_the_list_is_refused(root):
     with pytest.raises(InputError, match="No model chooses the points of ptbdb") as caught:
         resolve(settings(["scd01", "bnn"], only), root)
     assert "(scdce, mlp, cnn, random_forest)" in str(caught.value)
+
+
+def test_images_and_signals_have_choosers_of_their_own(root):
+    study = resolve({"studies": ["signnet"]}, root).studies["signnet"]
+    assert choosers(study, "ptbdb") == ["scd01", "scdce", "bnn", "mlp", "cnn", "random_forest"]
+    of_images = ["scd01_images", "scdce_images", "mlp_images", "lenet", "resnet18"]
+    assert choosers(study, "kather") == [*of_images, "random_forest_images"]
+    # A list of signals' models will do where the images are left out.
+    with pytest.raises(InputError, match="No model chooses the points of chest_xray"):
+        resolve(settings(["mlp"], {}) | {"leave_out": []}, root)
+    assert choosers(resolve(settings(["mlp"], {}), root).studies["signnet"], "mitbih") == ["mlp"]
 
 
 def test_an_extra_cannot_choose(root):

@@ -18,6 +18,9 @@ from medrobust.experiment.config import (
     resolve,
 )
 
+#: Data sets of images of signnet.
+IMAGES = {"chest_xray", "kather"}
+
 
 def overriding(**study) -> dict:
     return {"overrides": {"signnet": study}}
@@ -40,11 +43,13 @@ def test_every_scale_and_protocol_resolves(root, scale, protocol):
     assert resolved.run == f"{scale}-{protocol}"
     assert study.models["mlp"].vote == {"code": "soft", "text": "majority"}[protocol]
     ptbdb = {"code": "ptbdb", "text": "ptbdb_8020"}[protocol]
-    assert set(study.datasets) == {"mitbih", ptbdb, "mitbih_ns", "mitbih_patient"}
+    signals = {"mitbih", ptbdb, "mitbih_ns", "mitbih_patient"}
+    more = {"chest_xray_patient", "chest_xray_unique", "kather_slide"}
+    assert set(study.datasets) == signals | IMAGES | more
 
 
 def test_extras_are_left_out_unless_asked_for(root):
-    assert set(resolve({}, root).studies["signnet"].datasets) == {"mitbih", "ptbdb"}
+    assert set(resolve({}, root).studies["signnet"].datasets) == {"mitbih", "ptbdb"} | IMAGES
 
 
 @pytest.mark.parametrize(("protocol", "name"), [("code", "ptbdb"), ("text", "ptbdb_8020")])
@@ -52,9 +57,9 @@ def test_the_protocol_chooses_the_division_of_ptbd(root, protocol, name):
     study = resolve({"protocol": protocol}, root).studies["signnet"]
     use = study.datasets[name]
     assert (use.published_name, use.points) == ("PTBD", 37)
-    assert set(study.datasets) == {"mitbih", name}
+    assert set(study.datasets) == {"mitbih", name} | IMAGES
     left_out = overriding(datasets={name: {"extra": True}}) | {"protocol": protocol}
-    assert set(resolve(left_out, root).studies["signnet"].datasets) == {"mitbih"}
+    assert set(resolve(left_out, root).studies["signnet"].datasets) == {"mitbih"} | IMAGES
 
 
 def test_two_data_sets_cannot_stand_for_one_of_the_paper(root):
@@ -62,7 +67,7 @@ def test_two_data_sets_cannot_stand_for_one_of_the_paper(root):
     with pytest.raises(InputError, match=r"ptbdb and ptbdb_8020 both stand for 'PTBD'"):
         resolve(both, root)
     of_text = resolve(both | {"protocol": "text"}, root).studies["signnet"]
-    assert set(of_text.datasets) == {"mitbih"}
+    assert set(of_text.datasets) == {"mitbih"} | IMAGES
 
 
 WRONG = [
@@ -242,7 +247,7 @@ def test_extras_can_be_run_by_name_and_parts_left_out(root):
         ({"also_prepare": "moon"}, "Did you mean 'moons'"),
         ({"leave_out": ["busis"]}, "Unknown data set, model or attack 'busis'"),
         ({"leave_out": "mlp"}, "'mlp' of signnet chooses the points"),
-        ({"leave_out": ["ptbdb", "mitbih"]}, "No data set of signnet is left"),
+        ({"leave_out": ["ptbdb", "mitbih", *IMAGES]}, "No data set of signnet is left"),
     ],
 )
 def test_a_selection_that_cannot_be_is_refused(root, values, message):

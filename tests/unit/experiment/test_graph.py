@@ -22,8 +22,9 @@ from medrobust.experiment.sources import build_graph
 
 
 def signnet(values, root, **more):
-    """The graph of signnet alone, with these settings."""
-    return build_graph({"studies": ["signnet"], **values}, root, **more)
+    """The graph of signnet alone, on signals if nothing else is said, with these settings."""
+    chosen = {"studies": ["signnet"], "leave_out": ["chest_xray", "kather"], **values}
+    return build_graph(chosen, root, **more)
 
 
 MODEL = {
@@ -150,16 +151,16 @@ def test_studies_without_data_are_skipped_only_if_asked_for(root, elsewhere):
 
 def test_data_sets_that_no_study_uses_are_prepared_if_asked_for(root, elsewhere):
     plain = signnet({}, root)
-    graph = signnet({"also_prepare": ["moons", "mitbih", "kather"]}, root)
-    added = {"moons": "generated", "kather": "official"}
+    graph = signnet({"also_prepare": ["moons", "mitbih", "kather_8"]}, root)
+    added = {"moons": "generated", "kather_8": "official"}
     assert graph.sources == plain.sources | added == graph.origins
     assert [cell.path for cell in graph.cells("signnet")] == [
         cell.path for cell in plain.cells("signnet")
     ]
     assert graph.resolved.run == plain.resolved.run
     text = plan.format_plan(plan.make_plan(graph), graph)
-    assert "also prepared: kather@official, 258.1 MB" in text and "mitbih@" not in text
-    everything = signnet({"also_prepare": "all", "scale": "smoke"}, root)
+    assert "also prepared: kather_8@official, 258.1 MB" in text and "mitbih@" not in text
+    everything = signnet({"also_prepare": "all", "scale": "smoke", "leave_out": []}, root)
     assert everything.sources == dict.fromkeys(everything.registry, "standin")
     fewer = signnet({"also_prepare": True, "scale": "smoke", "leave_out": ["busis"]}, root)
     assert set(everything.sources) - set(fewer.sources) == {"busis"}
@@ -182,7 +183,7 @@ def test_preflight_of_named_data_sets(root, elsewhere):
     assert "covid_ct: cannot run yet" in text and "moons: can run" in text
     assert "signnet" not in text and "svhn" not in text
     command = f"{snakemake_command()} results/data/moons@generated/card.md"
-    assert f"{command} --config scale=laptop\n" in text
+    assert f"{command} --config scale=laptop " in text
     assert "results/data/covid_ct@standin/card.md --config scale=smoke" in text
     every = sources.preflight_text(graph, ["all"])
     assert all(f"{name}: can" in every for name in graph.registry)

@@ -20,7 +20,7 @@ def graph(root):
     [
         ("fig2", "ask for signnet_fig2 or ima_fig2 or nsr_fig2"),
         ("table3", "ask for signnet_table3 or nsr_table3"),
-        ("signnet_fig9", "Did you mean 'signnet_fig2'?"),
+        ("signnet_fig9", "Did you mean 'signnet_fig1'?"),
         ("signnet_Fig2", "Did you mean 'signnet_fig2'?"),
         ("signnet_convergance", "Did you mean 'signnet_convergence'?"),
         ("nsr_fig1", "select it: snakemake --cores 2 nsr_fig1 --config scale=smoke 'studies="),
@@ -71,7 +71,7 @@ def test_beside_another_workflow_only_certain_names_are_ours(graph):
     others = ["all", "plan", "fig2", "signnet_fig2", "med_signnet_summary", "med_other", "x=y"]
     assert not any(re.fullmatch(pattern, name) for name in others)
     text = str(unknown_target("med_signnet_fig9", graph, renamed=renamed, alone=False))
-    assert "Did you mean 'med_signnet_fig2'?" in text
+    assert "Did you mean 'med_signnet_fig1'?" in text
     text = str(unknown_target("med_nsr_fig1", graph, renamed=renamed, alone=False))
     assert "add nsr to `studies` in the configuration of the module" in text
 

@@ -12,6 +12,7 @@ from medrobust.reporting.artefacts import FailedTraining, has_results
 from medrobust.studies.nsr import results as nsr_results
 from medrobust.studies.nsr.results import DATASET
 from medrobust.studies.signnet import tables as signnet
+from medrobust.studies.signnet.results import SIGNALS
 
 from tests.unit.drawing import draw
 from tests.unit.nsr_files import CONTEXT, labels_of, made_entry, made_request
@@ -109,7 +110,7 @@ def test_signnet_says_so_on_the_data_set_and_on_the_average(root, tmp_path, data
     gone = FailedTraining("MIT-BIH", "MLP", 0, 0, REASON)
     context = dataclasses.replace(CONTEXT, study="signnet", failed=(gone,))
     published = root / "resources/published/signnet.csv"
-    signnet.build_table4([], published, tmp_path / "table4", context, "HopSkipJump")
+    signnet.build_distances(SIGNALS, [], published, tmp_path / "table4", context, "HopSkipJump")
     frame = pd.read_csv(tmp_path / "table4.csv").set_index(["dataset", "method"])
     name = dataset if dataset == "MIT-BIH" else signnet.COMBINED
     assert frame.loc[(name, "MLP"), "status"] == STATUS

@@ -13,7 +13,7 @@ from medrobust.reporting import artefacts, comparison, plotting
 from medrobust.reporting.artefacts import RunContext
 from medrobust.studies.signnet import figure2 as signnet_figure2
 from medrobust.studies.signnet import tables as signnet
-from medrobust.studies.signnet.results import AttackInput, CleanInput
+from medrobust.studies.signnet.results import SIGNALS, AttackInput, CleanInput
 
 CONTEXT = RunContext("signnet", "paper", "code", "paper-code", "c", "h", {}, "none", 3, "snakemake")
 ATTACK = "HopSkipJump (10 restarts)"
@@ -118,9 +118,9 @@ def coarse_pictures(monkeypatch):
 
 def test_table3_has_the_papers_cells_and_says_not_run(tmp_path, published):
     inputs = [clean(tmp_path, "MLP"), clean(tmp_path, "RandomForest", ensemble_accuracy=0.98)]
-    signnet.build_table3(inputs, published, tmp_path / "table3", CONTEXT)
+    signnet.build_accuracy(SIGNALS, inputs, published, tmp_path / "table3", CONTEXT)
     frame = table(tmp_path, "table3")
-    assert list(frame.index) == [(d, m) for d in signnet.DATASETS for m in signnet.MODELS]
+    assert list(frame.index) == [(d, m) for d in SIGNALS.datasets for m in SIGNALS.models]
     assert frame["published"].notna().all()
     row = frame.loc[("MIT-BIH", "MLP")]
     assert row["published"] == 97.1
@@ -145,7 +145,7 @@ def test_table3_sets_additions_apart(tmp_path, published):
         clean(tmp_path, "Transformer"),
         clean(tmp_path, "MLP", "mitbih_ns"),
     ]
-    signnet.build_table3(inputs, published, tmp_path / "table3", CONTEXT)
+    signnet.build_accuracy(SIGNALS, inputs, published, tmp_path / "table3", CONTEXT)
     frame = table(tmp_path, "table3")
     origin = frame["origin"]
     assert origin[("MIT-BIH", "MLP")] == "paper"
@@ -161,7 +161,7 @@ def test_table3_sets_additions_apart(tmp_path, published):
 
 
 def test_table3_with_nothing_run_is_all_not_run(tmp_path, published):
-    signnet.build_table3([], published, tmp_path / "table3", CONTEXT)
+    signnet.build_accuracy(SIGNALS, [], published, tmp_path / "table3", CONTEXT)
     frame = table(tmp_path, "table3")
     assert len(frame) == 12
     assert frame["status"].eq("not run").all()
@@ -172,7 +172,7 @@ def test_table3_replicates(tmp_path, published):
         clean(tmp_path, "MLP", replicate=r, ensemble_accuracy=a)
         for r, a in enumerate([0.95, 0.96, 0.97])
     ]
-    signnet.build_table3(inputs, published, tmp_path / "table3", CONTEXT)
+    signnet.build_accuracy(SIGNALS, inputs, published, tmp_path / "table3", CONTEXT)
     row = table(tmp_path, "table3").loc[("MIT-BIH", "MLP")]
     assert row["reproduced"] == pytest.approx(96)
     assert row["replicates"] == 3
@@ -181,7 +181,7 @@ def test_table3_replicates(tmp_path, published):
     # 96 +- 4.303 / sqrt(3) over trainings alone.
     assert row["ci_low"] < 96 - 2.48 and row["further_low"] < 96 - 4.97 < row["ci_low"]
     with pytest.raises(InputError, match="given twice"):
-        signnet.build_table3([inputs[0], inputs[0]], published, tmp_path / "t", CONTEXT)
+        signnet.build_accuracy(SIGNALS, [inputs[0], inputs[0]], published, tmp_path / "t", CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,15 @@ def test_table3_replicates(tmp_path, published):
 )
 def test_table3_refuses_wrong_summaries(tmp_path, published, bad, message):
     with pytest.raises(InputError, match=message):
-        signnet.build_table3([clean(tmp_path, "MLP", **bad)], published, tmp_path / "t", CONTEXT)
+        signnet.build_accuracy(
+            SIGNALS, [clean(tmp_path, "MLP", **bad)], published, tmp_path / "t", CONTEXT
+        )
 
 
 def test_sources_of_one_data_set_must_agree(tmp_path, published):
     inputs = [clean(tmp_path, "MLP"), clean(tmp_path, "CNN", source="physionet")]
     with pytest.raises(InputError, match="come from the sources"):
-        signnet.build_table3(inputs, published, tmp_path / "t", CONTEXT)
+        signnet.build_accuracy(SIGNALS, inputs, published, tmp_path / "t", CONTEXT)
 
 
 # --- Table IV ---
@@ -209,7 +211,7 @@ def test_sources_of_one_data_set_must_agree(tmp_path, published):
 
 def test_table4_is_the_mean_of_minima(tmp_path, published):
     inputs = [attacked(tmp_path, "MLP", [[0.3, 0.1], [0.4, 0.2], [0.3, 0.5]])]
-    signnet.build_table4(inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
     frame = table(tmp_path, "table4")
     assert len(frame) == 18
     row = frame.loc[("MIT-BIH", "MLP")]
@@ -233,7 +235,7 @@ def test_table4_combines_only_complete_pairs(tmp_path, published):
     ptbd = attacked(tmp_path, "MLP", [[0.4], [0.5], [0.6]], "ptbd", source="physionet")
     forest = attacked(tmp_path, "RandomForest", [[0.4], [0.5], [0.6]])
     inputs = [mitbih, ptbd, forest]
-    signnet.build_table4(inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
     frame = table(tmp_path, "table4")
     combined = frame.loc[("combined", "MLP")]
     assert combined["reproduced"] == pytest.approx(1.1 * 0.35)
@@ -262,7 +264,7 @@ def test_rows_that_are_not_the_papers_are_said_to_be_so(tmp_path, published, dat
         return
     name = {"PTBD": "ptbd", "MIT-BIH": "mitbih"}[dataset]
     inputs = [clean(tmp_path, "MLP", name, source=source)]
-    signnet.build_table3(inputs, published, tmp_path / "table3", CONTEXT)
+    signnet.build_accuracy(SIGNALS, inputs, published, tmp_path / "table3", CONTEXT)
     assert ("cut anew" in (tmp_path / "table3.md").read_text()) is told
 
 
@@ -271,7 +273,7 @@ def test_table4_censors_failures_and_zeroes_misclassified_points(tmp_path, publi
         attacked(tmp_path, "MLP", [[0.3, None], [None, None], [0.5, 0.2]]),
         attacked(tmp_path, "CNN", [[0.3], [0.3], [0.3]], misclassified=[7]),
     ]
-    signnet.build_table4(inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
     frame = table(tmp_path, "table4")
     mlp, cnn = frame.loc[("MIT-BIH", "MLP")], frame.loc[("MIT-BIH", "CNN")]
     assert np.isnan(mlp["reproduced"]) and np.isnan(mlp["projected"])
@@ -292,7 +294,7 @@ def test_table4_says_when_models_saw_different_points(tmp_path, published):
         attacked(tmp_path, "MLP", [[0.3]] * 3),
         attacked(tmp_path, "CNN", [[0.3]] * 3, points=[1, 2, 3]),
     ]
-    signnet.build_table4(inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
     assert "not all models were attacked on the same points" in (tmp_path / "table4.md").read_text()
 
 
@@ -304,16 +306,16 @@ def test_table4_replicates_need_one_cohort_or_three_of_them(tmp_path, published)
         ]
 
     with pytest.raises(InputError, match="different points"):
-        signnet.build_table4(inputs(2), published, tmp_path / "t", CONTEXT, ATTACK)
-    signnet.build_table4(inputs(3), published, tmp_path / "table4", CONTEXT, ATTACK)
+        signnet.build_distances(SIGNALS, inputs(2), published, tmp_path / "t", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs(3), published, tmp_path / "table4", CONTEXT, ATTACK)
     assert table(tmp_path, "table4").loc[("MIT-BIH", "MLP"), "replicates"] == 3
 
 
 def test_tables_of_stand_ins_are_marked_and_never_compared(tmp_path, published):
     clean_inputs = [clean(tmp_path, "MLP", source="standin")]
     inputs = [attacked(tmp_path, "MLP", [[0.3]] * 3, source="standin")]
-    signnet.build_table3(clean_inputs, published, tmp_path / "table3", CONTEXT)
-    signnet.build_table4(inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
+    signnet.build_accuracy(SIGNALS, clean_inputs, published, tmp_path / "table3", CONTEXT)
+    signnet.build_distances(SIGNALS, inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
     for name in ("table3", "table4"):
         text = (tmp_path / f"{name}.md").read_text()
         assert text.startswith("# SYNTHETIC DATA")
@@ -332,9 +334,11 @@ def test_tables_of_stand_ins_are_marked_and_never_compared(tmp_path, published):
 
 
 def test_comparison_takes_the_tables_as_written(tmp_path, published):
-    signnet.build_table3([clean(tmp_path, "MLP")], published, tmp_path / "table3", CONTEXT)
+    signnet.build_accuracy(
+        SIGNALS, [clean(tmp_path, "MLP")], published, tmp_path / "table3", CONTEXT
+    )
     inputs = [attacked(tmp_path, "MLP", [[0.13], [0.14], [0.16]])]
-    signnet.build_table4(inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs, published, tmp_path / "table4", CONTEXT, ATTACK)
     frame = comparison.build_comparison(
         "signnet",
         published,
@@ -358,8 +362,8 @@ def test_tables_are_equal_bytes_whatever_the_order_of_inputs(tmp_path, published
         attacked(tmp_path, "MLP", [[0.3, 0.2], [0.1, 0.2], [0.5, 0.6]]),
         attacked(tmp_path, "RandomForest", [[0.2], [0.1], [0.5]]),
     ]
-    signnet.build_table4(inputs, published, tmp_path / "a", CONTEXT, ATTACK)
-    signnet.build_table4(inputs[::-1], published, tmp_path / "b", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs, published, tmp_path / "a", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, inputs[::-1], published, tmp_path / "b", CONTEXT, ATTACK)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
@@ -441,7 +445,7 @@ def test_figure2_titles_name_model_distance_and_class(tmp_path, monkeypatch):
 
 
 def test_figure2_text_neither_overlaps_nor_leaves_the_page(tmp_path, monkeypatch):
-    inputs = [attacked(tmp_path, model, [[0.2], [0.4], [0.3]]) for model in signnet.MODELS]
+    inputs = [attacked(tmp_path, model, [[0.2], [0.4], [0.3]]) for model in SIGNALS.models]
     figure = panels(tmp_path, monkeypatch, inputs)
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
@@ -495,7 +499,7 @@ def test_table4_counts_points_outside_the_range(tmp_path, published):
     frame = io.read_table(item.chunks[0])
     frame["box_violation"] = True
     io.write_table(item.chunks[0], frame)
-    signnet.build_table4([item], published, tmp_path / "table4", CONTEXT, ATTACK)
+    signnet.build_distances(SIGNALS, [item], published, tmp_path / "table4", CONTEXT, ATTACK)
     text = (tmp_path / "table4.md").read_text()
     assert f"{len(frame)} adversarial points leave the range" in text
 

@@ -11,15 +11,17 @@ from medrobust.reporting import claims as judging
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.request import Entry, Request
+from medrobust.studies.signnet import claim_evidence
 from medrobust.studies.signnet import claims as signnet_claims
 from medrobust.studies.signnet import tables as signnet
-from medrobust.studies.signnet.claims import SignnetResults
+from medrobust.studies.signnet.claim_evidence import SignnetResults
+from medrobust.studies.signnet.results import IMAGES, SIGNALS
 
 from tests.unit.attack_files import write_records
 from tests.unit.drawing import draw
 
 CONTEXT = RunContext("signnet", "paper", "code", "paper-code", "c", "h", {}, "none", 3, "snakemake")
-MODELS = signnet.MODELS
+MODELS = SIGNALS.models
 SPLIT = {"SCD01": 0.91, "SCDCE": 0.93, "BNN": 0.80, "MLP": 0.96, "CNN": 0.99, "RandomForest": 0.97}
 PRINTED = {
     "SCD01": 0.35,
@@ -56,13 +58,14 @@ def results(published, levels=PRINTED, accuracies=SPLIT, datasets=("MIT-BIH",), 
             added = 30.0 if model.startswith("SCD") else 3.0
             values["spikes", dataset, model] = pd.Series(around(added, seed, spread=2))
             values["first_spike", dataset, model] = pd.Series(around(0.8, seed))
-    keys = zip(published["table"], published["dataset"], published["method"], strict=True)
+    numbers = claim_evidence.averages(published)
+    keys = zip(numbers["table"], numbers["dataset"], numbers["method"], strict=True)
     found = SignnetResults(
         values=values | more.pop("values", {}),
         sizes=dict.fromkeys(datasets, (87554, 21892)),
         sources=dict.fromkeys(datasets, "kaggle"),
         replicates=dict.fromkeys(datasets, 1),
-        published=dict(zip(keys, published["value"], strict=True)),
+        published=dict(zip(keys, numbers["value"], strict=True)),
         seed=1,
     )
     return dataclasses.replace(found, **more)
@@ -88,12 +91,13 @@ def verdict(published, found, name, dataset="MIT-BIH"):
 
 def test_quotes_are_short_and_claims_have_their_own_names(published):
     made = signnet_claims.claims(published)
-    assert len({one.name for one in made}) == len(made) == 16
+    assert len({one.name for one in made}) == len(made) == 28
     for one in made:
         assert 3 <= len(one.quote.split()) <= 30
         assert one.quote == " ".join(one.quote.split())
         assert one.tested.endswith(".") and not one.where.endswith(".")
-        assert set(one.datasets) <= {"PTBD", "MIT-BIH", "combined"}
+        assert set(one.datasets) <= {*IMAGES.datasets, *SIGNALS.datasets, "combined"}
+        assert "combined" not in one.datasets[:1] or one.combines
 
 
 # By hand from Tables III and IV.
@@ -123,7 +127,7 @@ def test_the_papers_own_numbers(published):
 
 def test_equal_printed_numbers_cannot_tell(published):
     # SCDCE and the CNN are both .10 on PTBD: one may be above the other by rounding alone.
-    found = signnet_claims._printed_above(published, "IV", "PTBD", "SCDCE", "CNN")
+    found = claim_evidence.printed_above(published, "IV", "PTBD", "SCDCE", "CNN")
     assert judging.verdict_of(found) == "cannot tell"
 
 
@@ -255,7 +259,9 @@ def test_accuracy_claims(published):
     assert verdict(published, beaten, "cnn_leads_in_accuracy") == "does not hold"
     level = results(published, accuracies={**better, "RandomForest": 0.989})
     assert verdict(published, level, "cnn_leads_in_accuracy") == "cannot tell"
-    assert signnet_claims.printed_gap(level.published, "PTBD") == pytest.approx(8.5)
+    assert claim_evidence.printed_gap(
+        level.published, SIGNALS, "PTBD", "CNN", signnet_claims.NOT_FAR_BEHIND
+    ) == pytest.approx(8.5)
 
 
 # --- Figure 2 ---
@@ -286,7 +292,7 @@ def test_figure2_claims(published):
 
 def test_claims_that_no_number_settles_and_those_of_arithmetic(published):
     frame = judge(published, results(published))
-    for name in ("adversaries_visible", "first_robust_model"):
+    for name in ("first_robust_model", "classes_of_highest_accuracy"):
         assert frame["verdict"][name, ""] == "cannot tell" and frame["reason"][name, ""]
     split = frame.loc[("ptbd_split_80_20", "")]
     assert split["verdict"] == "does not hold" and "are 90.0 %" in split["figures"]
@@ -332,7 +338,7 @@ def entry(folder, model, boundary, *, dataset="MIT-BIH", source="kaggle", replic
 def test_results_are_read_point_by_point(tmp_path, published):
     boundary = np.array([[0.3, 0.2], [np.nan, 0.4], [np.nan, np.nan], [0.5, 0.6]])
     made = entry(tmp_path, "SCD01", boundary)
-    found = signnet_claims.read_results([made], published, seed=1)
+    found = claim_evidence.read_results([made], published, seed=1)
     assert found.of("l2", "MIT-BIH", "SCD01").tolist() == [0.2, 0.4, np.inf, 0.5]
     printed = found.of("l2_final_iterate", "MIT-BIH", "SCD01").tolist()
     assert printed == pytest.approx([0.22, 0.44, np.inf, 0.55])
@@ -344,7 +350,7 @@ def test_results_are_read_point_by_point(tmp_path, published):
     assert share[0] == pytest.approx(0.09 / 0.11, rel=1e-4) and np.isnan(share[2])
     assert found.sizes == {"MIT-BIH": (87554, 21892)} and found.replicates == {"MIT-BIH": 1}
     assert found.of("l2", "MIT-BIH", "MLP") is None
-    assert (found.points("l2", "MIT-BIH"), found.points("l2", "combined")) == (4, None)
+    assert tuple(found.points("l2", name, SIGNALS) for name in ("MIT-BIH", "combined")) == (4, None)
 
 
 def test_replicates_are_averaged(tmp_path, published):
@@ -353,10 +359,10 @@ def test_replicates_are_averaged(tmp_path, published):
         entry(tmp_path, "SCD01", [[0.4], [0.8]], replicate=1),
         entry(tmp_path, "MLP", [[0.4], [0.8]]),
     ]
-    found = signnet_claims.read_results(made, published, seed=1)
+    found = claim_evidence.read_results(made, published, seed=1)
     assert found.of("l2", "MIT-BIH", "SCD01").tolist() == pytest.approx([0.3, 0.6])
-    assert found.trainings("MIT-BIH") == 1
-    assert signnet_claims.read_results(made[:2], published, 1).trainings("MIT-BIH") == 2
+    assert found.trainings("MIT-BIH", SIGNALS) == 1
+    assert claim_evidence.read_results(made[:2], published, 1).trainings("MIT-BIH", SIGNALS) == 2
 
 
 def request(tmp_path, root, entries, context=CONTEXT):
@@ -408,4 +414,4 @@ def test_missing_files_are_named(tmp_path, published):
     made = entry(tmp_path, "SCD01", [[0.2]])
     for field, value in (("predictions", "none.parquet"), ("arrays", ["none.safetensors"])):
         with pytest.raises(InputError, match=r"do(es)? not exist"):
-            signnet_claims.read_results([dataclasses.replace(made, **{field: value})], published, 1)
+            claim_evidence.read_results([dataclasses.replace(made, **{field: value})], published, 1)

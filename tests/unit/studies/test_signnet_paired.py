@@ -7,8 +7,7 @@ from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
 from medrobust.reporting.artefacts import RunContext
 from medrobust.studies.signnet import paired as signnet_paired
-from medrobust.studies.signnet import tables as signnet
-from medrobust.studies.signnet.results import AttackInput
+from medrobust.studies.signnet.results import SIGNALS, AttackInput
 
 from tests.unit.attack_files import write_records
 
@@ -36,7 +35,7 @@ def build(tmp_path, inputs, context=CONTEXT):
 
 
 def test_pairs_are_those_of_the_papers_sentences():
-    assert signnet_paired.model_pairs(signnet.MODELS) == [
+    assert signnet_paired.model_pairs(SIGNALS.models) == [
         ("SCDCE", "SCD01"),
         *(("SCD01", name) for name in ("BNN", "MLP", "CNN", "RandomForest")),
         *(("SCDCE", name) for name in ("BNN", "MLP", "CNN", "RandomForest")),
@@ -67,7 +66,7 @@ def test_numbers_are_those_of_the_smallest_distances(tmp_path):
         index=[("MIT-BIH", d, "SCDCE", "MLP") for d in ("as printed", "at the boundary")]
     )
     assert others["status"].eq("not run").all() and others["p"].isna().all()
-    assert len(frame) == 2 * 2 * 9
+    assert len(frame) == 2 * 2 * (9 + 9)  # images and signals
     larger = f"{(difference > 0).sum()} : {(difference < 0).sum()}"
     assert text.count(f"| {larger} |") == 2
     assert "PTBD: not run" in text and "MIT-BIH: 21 points" in text
@@ -176,7 +175,7 @@ def test_stand_ins_are_marked_and_nothing_is_no_error(tmp_path):
     assert text.startswith("# SYNTHETIC DATA") and "MIT-BIH (SYNTHETIC), as printed" in text
     assert set(frame["data"].dropna()) == {"SYNTHETIC"}
     frame, text = build(tmp_path, [])
-    assert frame["status"].eq("not run").all() and len(frame) == 36
+    assert frame["status"].eq("not run").all() and len(frame) == 72
     assert "nothing was run" in text
     frame, text = build(tmp_path, [attacked(tmp_path, "MLP", distances(1, 0.3))])
     assert frame["status"].eq("not run").all() and "nothing was run" in text

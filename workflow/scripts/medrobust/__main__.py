@@ -291,7 +291,8 @@ def _attack(options: argparse.Namespace, graph: Graph) -> None:
     cell = _cell(options, graph)
     select = graph.study(cell.study).attacks[options.attack].select
     if select != "cohort":
-        _run(graph, "select_points", **vars(cell), attack=options.attack)
+        listed = "draw_points" if select == "random" else "select_points"
+        _run(graph, listed, **vars(cell), attack=options.attack)
     of_attack = {**vars(cell), "model": options.model, "attack": options.attack}
     chunks = graph.chunks(cell.study, cell.dataset, options.model, options.attack)
     for number in _chosen(list(range(len(chunks))), options.chunk):

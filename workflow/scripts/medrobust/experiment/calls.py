@@ -22,7 +22,7 @@ from medrobust.experiment import captions, codes
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.experiment.codehash import code_hash
 from medrobust.experiment.config import Attack, Model, Study, choosers
-from medrobust.experiment.entries import entries_of, entry_files
+from medrobust.experiment.entries import cells_of_artefact, entries_of, entry_files
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import (
     CELL,
@@ -283,10 +283,23 @@ def _from_fixed_starts(graph: Graph, work: Any) -> bool:
     )
 
 
+def _draw_points(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    attack = _attack_of(graph, work)
+    if attack.select != "random":
+        raise InputError(f"The attack {work.attack!r} takes no points drawn at random.")
+    files, params = _choose_cohort(graph, work)
+    return files, {
+        **{name: params[name] for name in ("models", "seed")},
+        "points": attack.points,
+        "names": [*params["names"], work.attack],
+        "code": code_hash("medrobust.jobs.evaluate:draw_points"),
+    }
+
+
 def _select_points(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     attack = _attack_of(graph, work)
-    if attack.select == "cohort":
-        raise InputError(f"The attack {work.attack!r} takes the points of the cohort.")
+    if not attack.of_split:
+        raise InputError(f"The attack {work.attack!r} takes no points of a split in their order.")
     return _data_files(work), {
         **_data_params(work),
         "split": attack.select,
@@ -349,7 +362,7 @@ def attack_params(attack: Attack) -> dict[str, Any]:
     params: dict[str, Any] = {"name": attack.name, **attack.options}
     if attack.grid:
         params["grid"] = attack.grid
-    if attack.select != "cohort":
+    if attack.of_split:
         params["keep_arrays"] = attack.keep_arrays
     return params
 
@@ -363,7 +376,8 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
     entries = entries_of(graph, study, artefact)
     files: dict[str, Files] = dict(entry_files(entries))
     if artefact.first_cell and graph.study(study).cohort is not None:
-        files["cohort"] = graph.cohort(graph.cells(study)[0])
+        for cell in cells_of_artefact(graph, study, artefact):
+            files["cohort"] = graph.cohort(cell)
     return files | _published(graph, graph.study(study)), {
         "study": study,
         "artefact": name,
@@ -470,6 +484,11 @@ KINDS: dict[str, Kind] = {
         ("models", "points", "select", "names", "seed", "fixed_starts", "code"),
         _choose_cohort,
     ),
+    "draw_points": Kind(
+        {"drawn": f"{EVALUATIONS}/{FOLD}/{{attack}}/drawn.csv"},
+        ("models", "points", "names", "seed", "code"),
+        _draw_points,
+    ),
     "select_points": Kind(
         {"out": f"{EVALUATIONS}/{FOLD}/{{attack}}/points.csv"},
         (*_DATA, "split", "points_per_class", "points", "code"),
@@ -560,7 +579,8 @@ def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield "choose_cohort", own
             for attack, chosen in attacks.items():
                 if chosen.select != "cohort":
-                    yield "select_points", own | {"attack": attack}
+                    listed = "select_points" if chosen.of_split else "draw_points"
+                    yield listed, own | {"attack": attack}
         for name in graph.trained(cell):
             of_model = own | {"model": name}
             for first, last in graph.member_ranges(cell, name):

@@ -60,6 +60,7 @@ def check_committed(graph: Graph, study: str) -> None:
         facts["study"].pop("artefacts", None)
         for attack in facts["study"]["attacks"].values():
             attack.pop("points_per_job", None)
+        _say_data_sets_alike(facts["study"])
     if committed != current:
         difference = _difference(committed, current)
         raise InputError(
@@ -67,6 +68,14 @@ def check_committed(graph: Graph, study: str) -> None:
             where=str(file),
             remedy="set the configuration to theirs, or run the study itself.",
         )
+
+
+def _say_data_sets_alike(study: dict[str, Any]) -> None:
+    """Names the data sets of each model that are there; null: all, however the file says so."""
+    there = list(study["datasets"])
+    for model in study["models"].values():
+        named = [name for name in there if name in (model["datasets"] or there)]
+        model["datasets"] = None if named == there else named
 
 
 def _difference(committed: Any, current: Any, place: str = "") -> str:

@@ -58,7 +58,8 @@ class Config(Settings):
     )
     include_extras: bool | list[str] = Field(
         default=False,
-        description="also run the data sets and models that the papers do not have: all, or these",
+        description="also run the data sets, models and attacks that the papers do not have: all, "
+        "or these",
     )
     leave_out: list[str] = Field(
         default=[],
@@ -213,10 +214,10 @@ class Attack(Settings):
         default={},
         description="options that take several values in turn, e.g. `epsilon: [0.01, 0.1]`",
     )
-    select: Literal["cohort", "test", "val"] = Field(
+    select: Literal["cohort", "random", "test", "val"] = Field(
         default="cohort",
-        description="points to attack: the study's cohort, or those of the test or validation "
-        "split, whatever the models say of them",
+        description="points to attack: the study's cohort; or, whatever the models say of them, "
+        "`points` test points drawn at random, or those of the test or validation split",
     )
     points_per_class: int | None = Field(
         default=None,
@@ -234,11 +235,17 @@ class Attack(Settings):
     models: list[str] | None = Field(
         default=None, min_length=1, description="models to attack; null: all of the study"
     )
+    extra: bool = Field(default=False, description="not in the paper; run with include_extras")
 
     @property
     def has_radius(self) -> bool:
         """Whether it stays within a ball of given radius; others search for the nearest point."""
         return "epsilon" in self.options or "epsilon" in self.grid
+
+    @property
+    def of_split(self) -> bool:
+        """Whether it takes the points of a split in their order; others have a list drawn."""
+        return self.select in ("test", "val")
 
     @property
     def tallied(self) -> bool:
@@ -269,11 +276,13 @@ class Attack(Settings):
         counts = given.values() if isinstance(given, dict) else [given]
         if any(count != "auto" and count < 1 for count in counts):
             raise ValueError("points_per_job must be at least 1")
-        of_a_split = self.points_per_class or self.points or self.keep_arrays or self.grid
-        if self.select == "cohort" and of_a_split:
-            raise ValueError(
-                "points_per_class, points, keep_arrays and grid need `select: test` or val"
-            )
+        of_a_split = self.points_per_class or self.keep_arrays or self.grid
+        if not self.of_split and of_a_split:
+            raise ValueError("points_per_class, keep_arrays and grid need `select: test` or val")
+        if self.select == "cohort" and self.points:
+            raise ValueError("points needs `select: random`, test or val")
+        if self.select == "random" and not self.points:
+            raise ValueError("`select: random` needs points, a number")
         empty = [key for key, values in self.grid.items() if not values]
         repeated = [key for key, values in self.grid.items() if len(set(values)) < len(values)]
         if empty or repeated:
@@ -666,8 +675,8 @@ def _select(study: Study, config: Config, file: str) -> Study:
     """Returns a study with the data sets and models that are to run."""
     place = f"{file}, key datasets"
     datasets = _of_protocol(study.datasets, config.protocol, place)
-    attacks = [attack for attack in study.attacks if attack not in config.leave_out]
-    return with_parts(study, _chosen(datasets, config), _chosen(study.models, config), attacks)
+    parts = (_chosen(one, config) for one in (datasets, study.models, study.attacks))
+    return with_parts(study, *parts)
 
 
 def with_parts(
@@ -702,11 +711,11 @@ def _named(parts: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if name in names}
 
 
-Part = TypeVar("Part", StudyDataset, Model)
+Part = TypeVar("Part", StudyDataset, Model, Attack)
 
 
 def _chosen(parts: Mapping[str, Part], config: Config) -> dict[str, Part]:
-    """Returns the data sets or models that ``include_extras`` and ``leave_out`` select."""
+    """Returns the data sets, models or attacks that ``include_extras`` and ``leave_out`` select."""
     extras = config.include_extras
     return {
         name: part
@@ -757,12 +766,26 @@ def _check_selection(
                 )
         for dataset in study.datasets if study.cohort is not None else ():
             if not choosers(study, dataset):
-                raise InputError(
-                    f"No model is left to choose the points of {dataset} that are attacked: "
-                    f"{study_name} names {', '.join(whole[study_name].cohort.models)}.",
-                    where="config/config.yaml, key leave_out",
-                    remedy="leave one of them in, or name others under `cohort.models`.",
-                )
+                _refuse_without_choosers(study_name, whole[study_name], dataset)
+
+
+def _refuse_without_choosers(name: str, whole: Study, dataset: str) -> None:
+    """Raises an InputError for a data set whose points no model chooses."""
+    if choosers(whole, dataset):
+        raise InputError(
+            f"No model is left to choose the points of {dataset} that are attacked: {name} names "
+            f"{', '.join(whole.cohort.models)}.",
+            where="config/config.yaml, key leave_out",
+            remedy="leave one of them in, or name others under `cohort.models`.",
+        )
+    known = trained_on(whole, dataset).items()
+    there = ", ".join(model for model, one in known if not one.extra) or "none"
+    raise InputError(
+        f"No model chooses the points of {dataset} that are attacked: of those trained there "
+        f"({there}) the list names none.",
+        where=f"study {name}, key cohort.models",
+        remedy=f"name models that are trained there, or leave {dataset} out (`leave_out`).",
+    )
 
 
 def _without_choosers(whole: Study, study: Study, config: Config) -> dict[str, list[str]]:
@@ -886,7 +909,7 @@ def _check_cohort(study: Study, file: str) -> None:
     """Refuses a cohort that is missing or cannot be chosen."""
     if study.cohort is None:
         for name, attack in study.attacks.items():
-            if attack.select == "cohort":
+            if not attack.of_split:
                 raise InputError(
                     f"The attack {name!r} takes the points of a cohort, but the study has none.",
                     where=f"{file}, key attacks.{name}.select",
@@ -920,16 +943,6 @@ def _check_cohort(study: Study, file: str) -> None:
                 where=f"{file}, key cohort.models",
                 remedy="name models of the paper only.",
             )
-    for dataset in study.datasets:
-        if not choosers(study, dataset):
-            known = trained_on(study, dataset).items()
-            there = ", ".join(name for name, model in known if not model.extra) or "none"
-            raise InputError(
-                f"No model chooses the points of {dataset} that are attacked: of those trained "
-                f"there ({there}) the list names none.",
-                where=f"{file}, key cohort.models",
-                remedy="name models that are trained there.",
-            )
 
 
 def check_points(dataset: str, points: int, most: int, place: str) -> None:
@@ -957,6 +970,16 @@ _OPEN = frozenset({"for_datasets", "for_models"})
 _WORDS = {"true": True, "false": False, "null": None}
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_as_many_numbers(base: Any, value: Any) -> bool:
+    """Tells whether both are lists of numbers of one length, such as the widths of layers."""
+    both_lists = isinstance(base, list) and isinstance(value, list) and len(base) == len(value)
+    return both_lists and all(map(_is_number, [*base, *value]))
+
+
 def _overlay(
     base: dict[str, Any], changes: Any, place: str, *, numbers_only: bool, new_keys: bool = False
 ) -> dict[str, Any]:
@@ -977,7 +1000,7 @@ def _overlay(
                 numbers_only=numbers_only,
                 new_keys=new_keys or key in _OPEN,
             )
-        elif numbers_only and (isinstance(value, bool) or not isinstance(value, int | float)):
+        elif numbers_only and not _is_number(value) and not _are_as_many_numbers(below, value):
             raise InputError(
                 f"A scale changes numbers only; found {value!r}.",
                 where=key_place,

@@ -9,7 +9,7 @@ from medrobust.evaluation.plane import is_plane
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
-from medrobust.reporting.catalogue import Artefact
+from medrobust.reporting.catalogue import Artefact, point_kind
 from medrobust.training.contract import method_of
 
 #: Field of an entry to the name of a rule's input.
@@ -64,7 +64,8 @@ def cells_of_artefact(graph: Graph, study: str, artefact: Artefact) -> list[Cell
     cells = [
         cell
         for cell in graph.cells(study)
-        if not artefact.datasets or cell.dataset in artefact.datasets
+        if (not artefact.datasets or cell.dataset in artefact.datasets)
+        and artefact.points in ("", point_kind(graph.registry[cell.dataset].shape))
     ]
     return cells[:1] if artefact.first_cell else cells
 
@@ -104,6 +105,7 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         "fold": cell.fold,
         "training_points": use.training_points,
         "epochs": model.method.get("max_epochs"),
+        "points": point_kind(graph.registry[cell.dataset].shape),
         "state": graph.evaluation(cell, name, "clean.json"),
         **{need: files[need] for need in artefact.needs if need in files},
     }

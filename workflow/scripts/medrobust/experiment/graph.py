@@ -111,10 +111,11 @@ class Graph:
 
     def points_file(self, cell: Cell, attack: str) -> str:
         """Returns the file of the points that an attack takes: the cohort, or its own."""
-        if self.study(cell.study).attacks[attack].select == "cohort":
+        select = self.study(cell.study).attacks[attack].select
+        if select == "cohort":
             return self.cohort(cell)
-        fold = FOLD.format(**vars(cell))
-        return "/".join([self.evaluations(cell.study), fold, attack, "points.csv"])
+        fold, name = FOLD.format(**vars(cell)), "drawn" if select == "random" else "points"
+        return "/".join([self.evaluations(cell.study), fold, attack, f"{name}.csv"])
 
     def attack_points(self, study: str, dataset: str, attack: str) -> int:
         """Returns how many points an attack takes, 0 if unknown (of a subset, at most so many)."""
@@ -122,7 +123,7 @@ class Graph:
         chosen = settings.attacks[attack]
         if chosen.select == "cohort":
             return int(settings.datasets[dataset].points or 0)
-        points = self.rows(dataset, chosen.select)
+        points = self.rows(dataset, chosen.select if chosen.of_split else "test")
         if chosen.points_per_class is not None:
             points = min(points, chosen.points_per_class * len(self.registry[dataset].classes))
         return min(points, chosen.points or points)
@@ -235,7 +236,7 @@ class Graph:
         # Keys that came later: where nothing of them is used, a hash is what it was.
         later = [(use, "without") for use in settings["datasets"].values()]
         for attack in settings["attacks"].values():
-            later += [(attack, "for_datasets"), (attack, "for_models")]
+            later += [(attack, "for_datasets"), (attack, "for_models"), (attack, "extra")]
         for part, key in later:
             if not part[key]:
                 del part[key]

@@ -61,7 +61,7 @@ BOXES = (
         2,
         "{margins,plane,search}.safetensors",
     ),
-    Box("Points to attack", ("choose_cohort", "select_points"), 2, 0),
+    Box("Points to attack", ("choose_cohort", "draw_points", "select_points"), 2, 0),
     Box("Attack runs", ("attack_chunk",), 2, 1),
     Box("Records and tallies", ("gather_records", "tally_attack"), 2, 2),
     Box("Tables, figures, claims", ("build_artefact",), 3, 0, ".html .md .csv .tex .png .svg"),

@@ -310,7 +310,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
             # Chunks and the joined file; of a cohort also arrays.
             chosen = settings.attacks[work["attack"]]
             records = points * len(grid_variants(chosen.grid))
-            disk += BYTES_PER_RECORD * records * (10 if chosen.select == "cohort" else 0.2)
+            disk += BYTES_PER_RECORD * records * (0.2 if chosen.of_split else 10)
     download = 0
     for dataset in [] if redraw else settings.datasets:
         fetched = graph.sources[dataset] != STANDIN

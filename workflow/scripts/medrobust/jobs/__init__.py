@@ -27,6 +27,7 @@ JOBS: dict[str, str] = {
     "map_plane": "medrobust.jobs.plane",
     "trace_search": "medrobust.jobs.plane",
     "choose_cohort": "medrobust.jobs.evaluate",
+    "draw_points": "medrobust.jobs.evaluate",
     "select_points": "medrobust.jobs.evaluate",
     "attack_chunk": "medrobust.jobs.attack",
     "gather_records": "medrobust.jobs.attack",

@@ -205,6 +205,34 @@ def choose_cohort(
     )
 
 
+def draw_points(
+    *,
+    predictions: Sequence[str],
+    models: Sequence[str],
+    drawn: str,
+    points: int,
+    names: Sequence[object],
+    seed: int,
+) -> None:
+    """Draws test points to attack, whatever the models say of them, and a start for each.
+
+    Args:
+        predictions, models, seed: as in :func:`choose_cohort`, which also says what starts are.
+        drawn: CSV file to write, of the same columns as a cohort.
+        points: how many; all, where there are fewer.
+        names: names of the piece of work for its seed, the attack among them.
+    """
+    choose_cohort(
+        predictions=predictions,
+        models=models,
+        cohort=drawn,
+        points=min(points, len(io.read_table(predictions[0]))),
+        select="random",
+        names=names,
+        seed=seed,
+    )
+
+
 def select_points(
     *,
     data: str,

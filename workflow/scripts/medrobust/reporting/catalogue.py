@@ -9,7 +9,7 @@ catalogue imports nothing heavy: what draws is named and imported when it is ask
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,13 @@ Need = Literal[
     "plane",
     "search",
 ]
+
+PointKind = Literal["signals", "images"]
+
+
+def point_kind(shape: Sequence[int]) -> PointKind:
+    """Returns what points of a shape are: signals ``(d,)``, or images ``(channels, h, w)``."""
+    return "images" if len(shape) > 1 else "signals"
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,11 @@ class Artefact:
         attacks: the attacks whose results it shows, by their names in the study; empty: all.
         architectures: registered names of the architectures whose models it shows; empty: all.
         datasets: registered names of the data sets that it shows; empty: all.
+        points: the kind of points that it shows, "signals" of one axis or "images" of three; empty:
+            all.
         models: names of the models that it shows, as in print; empty: all.
-        first_cell: it shows the first data set and replicate only, and gets the cohort's file.
+        first_cell: it shows the first of these data sets and replicates only, and gets the cohort's
+            file.
         alias: a short name to ask for, such as ``signnet_fig2``; empty for none.
         settings: further arguments of ``draw``.
     """
@@ -57,6 +67,7 @@ class Artefact:
     attacks: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    points: PointKind | Literal[""] = ""
     models: tuple[str, ...] = ()
     first_cell: bool = False
     alias: str = ""

@@ -390,6 +390,7 @@ class Claim:
             are part of the run, and for "" where ``datasets`` is empty.
         datasets: those that the sentence speaks of, as printed; :data:`COMBINED` stands for
             the mean of the others. Empty: the claim needs no data.
+        combines: data sets whose mean :data:`COMBINED` is, where the sentence speaks of it alone.
         printed: (data set) -> the same test of the printed numbers; None if the paper prints
             none that could tell.
     """
@@ -400,6 +401,7 @@ class Claim:
     tested: str
     judge: Callable[[Any, str], Finding]
     datasets: tuple[str, ...] = ()
+    combines: tuple[str, ...] = ()
     printed: Callable[[str], Statement] | None = None
 
 
@@ -446,7 +448,7 @@ def _row(
     row = _blank(claim, dataset, context)
     if claim.printed is not None:
         row["in_print"] = verdict_of(claim.printed(dataset))
-    needed = [name for name in claim.datasets if name != COMBINED]
+    needed = [name for name in (*claim.datasets, *claim.combines) if name != COMBINED]
     needed = [dataset] if dataset in needed else needed if dataset == COMBINED else []
     missing = [name for name in needed if name not in sources]
     if missing:

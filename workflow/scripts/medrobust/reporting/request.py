@@ -32,6 +32,7 @@ class Entry:
         search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
         state: ``clean.json``, which tells whether the training failed; "": it did not.
         training_points: at most so many training points were drawn; None: all were used.
+        points: what its points are (:func:`medrobust.reporting.catalogue.point_kind`).
         epochs: that the model was trained for, at most; None where training has none.
     """
 
@@ -53,6 +54,7 @@ class Entry:
     fold: int = 0
     training_points: int | None = None
     epochs: int | None = None
+    points: str = ""
 
 
 @dataclass(frozen=True)

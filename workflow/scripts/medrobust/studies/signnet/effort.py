@@ -12,8 +12,9 @@ from medrobust.reporting.request import Request
 from medrobust.studies.signnet.results import (
     attack_inputs,
     attack_text,
-    cells_of,
+    cells_by_part,
     grouped,
+    heading,
     remark,
     sources_of,
 )
@@ -25,9 +26,13 @@ def _attack_files(request: Request) -> list[AttackFiles]:
     groups, sources = grouped(inputs), sources_of(inputs)
     return [
         AttackFiles(
-            *key, sources[key[0]], [i.chunks for i in groups[key]], [i.arrays for i in groups[key]]
+            heading(key[0]),
+            key[1],
+            sources[key[0]],
+            [i.chunks for i in groups[key]],
+            [i.arrays for i in groups[key]],
         )
-        for key in cells_of(groups)
+        for key in cells_by_part(groups)
         if key in groups
     ]
 

@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medrobust.core import io
-from medrobust.core.errors import InputError
-from medrobust.evaluation import statistics
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.plotting import model_label
 from medrobust.reporting.request import Request
+from medrobust.reporting.rows import draw_not_run
+from medrobust.studies.signnet.one_point import Adversary, ShownPoint, class_name, read_point
 from medrobust.studies.signnet.results import (
-    MODELS,
     AttackInput,
     attack_inputs,
     attack_text,
-    cells_of,
-    grouped,
     sampling_rate,
-    smallest_distances,
     sources_of,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class _Trace:
-    """What one panel of Figure 2 shows; ``adversarial`` is None where there is none."""
-
-    model: str
-    restarts: int
-    adversarial: np.ndarray | None
-    distance: float
-    distance_at_boundary: float
-    prediction: int
-    remark: str = ""
 
 
 def build_figure2(
@@ -79,159 +61,43 @@ def build_figure2(
     """
     from medrobust.reporting import plotting
 
-    groups = grouped(inputs)
-    if not groups:
-        raise InputError("Figure 2 needs the attack on at least one model.")
-    datasets = list(dict.fromkeys(dataset for dataset, _ in groups))
-    if len(datasets) > 1 or any(len(items) > 1 for items in groups.values()):
-        raise InputError("Figure 2 shows one data set and one replicate.", where=str(datasets))
-    point = _chosen(point_id, cohort)
-    ordered = [groups[key][0] for key in cells_of(groups) if key in groups]
-    label, x, traces = _read_traces(ordered, point)
+    shown = read_point(inputs, cohort, "Figure 2", point_id, not_run)
+    rate = sampling_rate(shown.dataset)
     with plotting.style():
-        rate = sampling_rate(datasets[0])
-        figure = _draw_heartbeats(x, label, traces, class_names, rate)
-        rest = [model for model in MODELS if (datasets[0], model) not in groups]
         return artefacts.write_figure_artefact(
             out_stem,
-            figure,
-            _drawn(x, traces, rate),
-            title=f"Figure 2. One heartbeat of {datasets[0]} and its adversarial versions",
-            caption=_figure2_caption(
-                point,
-                point_id is None,
-                label,
-                class_names,
-                rest if not_run is None else not_run,
-                rate,
-            )
-            + f" {statistics.upper_bound_text(trace.restarts for trace in traces)}",
+            _draw_heartbeats(shown, class_names, rate),
+            _drawn(shown, rate),
+            title=f"Figure 2. One heartbeat of {shown.dataset} and its adversarial versions",
+            caption=_caption(shown, class_names, rate),
             context=context,
             sources=sources_of(inputs),
-            n=f"1 of {len(cohort)} attacked points",
+            n=shown.n_text,
             budget=attack,
-            notes=[trace.remark for trace in traces if trace.remark],
-            inputs=[path for item in ordered for path in (*item.chunks, *item.arrays)],
+            notes=shown.remarks,
+            inputs=shown.inputs,
         )
 
 
-def _chosen(point_id: int | None, cohort: Sequence[int]) -> int:
-    if not len(cohort):
-        raise InputError("The cohort has no points.")
-    if point_id is None:
-        return int(cohort[0])
-    if point_id not in set(cohort):
-        raise InputError(
-            f"Point {point_id} is not among the {len(cohort)} attacked points.",
-            remedy="leave the point out to show the first of the cohort.",
-        )
-    return int(point_id)
-
-
-def _figure2_caption(
-    point: int,
-    first: bool,
-    label: int,
-    class_names: Sequence[str],
-    not_run: Sequence[str],
-    rate: float,
-) -> str:
-    choice = (
-        "the first of the cohort in its seeded random order" if first else "chosen by its number"
-    )
-    others = f" Not run: {', '.join(model_label(name) for name in not_run)}." if not_run else ""
+def _caption(shown: ShownPoint, class_names: Sequence[str], rate: float) -> str:
     return (
-        f"Test point {point} (class {_class(label, class_names)}), {choice}. Grey: the original; "
+        f"Test point {shown.point_id} (class {class_name(shown.label, class_names)}), "
+        f"{shown.choice}. Grey: the original; "
         "coloured: the attack's last iterate of its best restart, as the paper shows it, with its "
         "L2 distance to the original and, in brackets, the distance after projection to the "
         "decision boundary, and the class that the model then sees; below, adversarial minus "
         "original, on one scale for all models. Amplitudes are scaled to [0, 1] per heartbeat; "
-        f"time at {rate:g} samples per second."
-        f"{others}"
+        f"time at {rate:g} samples per second.{shown.not_run_text} {shown.bounds_text}"
     )
 
 
-def _class(label: int, class_names: Sequence[str]) -> str:
-    return str(class_names[label]) if 0 <= label < len(class_names) else str(label)
-
-
-def _read_traces(items: Sequence[AttackInput], point: int) -> tuple[int, np.ndarray, list[_Trace]]:
-    """Returns the point's label, its signal, and the trace of each model."""
-    label, x, traces = None, None, []
-    for item in items:
-        points = smallest_distances(item).set_index("point_id")
-        if point not in points.index:
-            raise InputError(f"{item.model} was not attacked at point {point}.")
-        row = points.loc[point]
-        arrays = _read_arrays(item, point)
-        if x is None:
-            label, x = int(row["label"]), arrays["x"]
-        elif not np.array_equal(x, arrays["x"]) or label != int(row["label"]):
-            raise InputError(
-                f"The models disagree about the original of point {point}.", where=item.model
-            )
-        traces.append(_trace(item.model, row, arrays, point))
-    return label, x, traces
-
-
-def _read_arrays(item: AttackInput, point: int) -> dict[str, np.ndarray]:
-    for path in item.arrays:
-        if not Path(path).is_file():
-            raise InputError("This file of adversarial arrays does not exist.", where=str(path))
-        tensors = io.read_tensors(path)
-        missing = {"point_id", "x", "x_adv", "x_final_iterate"} - set(tensors)
-        if missing:
-            raise InputError(f"Arrays are missing: {', '.join(sorted(missing))}.", where=str(path))
-        found = np.flatnonzero(tensors["point_id"] == point)
-        if found.size:
-            return {
-                name: tensors[name][found[0]].reshape(-1).astype(np.float64)
-                for name in ("x", "x_adv", "x_final_iterate")
-            }
-    raise InputError(
-        f"The adversarial arrays of point {point} are missing.",
-        where=item.model,
-        remedy="run the attack again with its arrays kept.",
-    )
-
-
-def _trace(model: str, row: pd.Series, arrays: Mapping[str, np.ndarray], point: int) -> _Trace:
-    name, restarts = model_label(model), int(row["restarts"])
-    if row["clean_prediction"] != row["label"]:
-        remark = f"{name}: misclassified without attack."
-        return _Trace(model, restarts, None, 0.0, 0.0, int(row["clean_prediction"]), remark)
-    if not np.isfinite(row["l2"]):
-        remark = f"{name}: no adversarial example in {restarts} restarts."
-        return _Trace(model, restarts, None, np.inf, np.inf, -1, remark)
-    if not np.isfinite(arrays["x_adv"]).all():
-        raise InputError(f"The adversarial array of point {point} is not finite.", where=model)
-    final = float(np.linalg.norm(arrays["x_final_iterate"] - arrays["x"]))
-    projected = float(np.linalg.norm(arrays["x_adv"] - arrays["x"]))
-    # Equal where the arrays are those of the best restart; the last iterate of another
-    # restart may be nearer, never the one drawn.
-    agrees = np.isclose(projected, row["l2"], rtol=1e-3, atol=1e-6)
-    lost = not np.isfinite(row["l2_final_iterate"])
-    nearer = final < row["l2_final_iterate"] * (1 - 1e-3) - 1e-6
-    if not agrees or (nearer and not lost):
-        raise InputError(
-            f"Arrays and records disagree at point {point}: distances {projected:.6g} and "
-            f"{row['l2']:.6g}.",
-            where=model,
-            remedy="run the attack again.",
-        )
-    prediction = int(row["adversarial_prediction"])
-    if lost or not np.isfinite(final):
-        remark = f"{name}: no last iterate is adversarial; drawn is the projected point."
-        return _Trace(model, restarts, arrays["x_adv"], projected, projected, prediction, remark)
-    return _Trace(model, restarts, arrays["x_final_iterate"], final, projected, prediction)
-
-
-def _drawn(x: np.ndarray, traces: Sequence[_Trace], rate: float) -> pd.DataFrame:
+def _drawn(shown: ShownPoint, rate: float) -> pd.DataFrame:
     import pandas as pd
 
+    x = shown.x.reshape(-1)
     samples = np.arange(x.size)
     frames = []
-    for trace in traces:
+    for trace in shown.adversaries:
         adversarial = np.full(x.size, np.nan) if trace.adversarial is None else trace.adversarial
         frames.append(
             pd.DataFrame(
@@ -251,12 +117,11 @@ def _drawn(x: np.ndarray, traces: Sequence[_Trace], rate: float) -> pd.DataFrame
     return pd.concat(frames, ignore_index=True)
 
 
-def _draw_heartbeats(
-    x: np.ndarray, label: int, traces: Sequence[_Trace], class_names: Sequence[str], rate: float
-) -> Any:
+def _draw_heartbeats(shown: ShownPoint, class_names: Sequence[str], rate: float) -> Any:
     """Draws the original and one panel per model, each over its difference trace."""
     from medrobust.reporting import plotting
 
+    x, traces = shown.x.reshape(-1), shown.adversaries
     panels = len(traces) + 1
     columns = plotting.panels_across(panels, 3)
     rows = -(-panels // columns)
@@ -279,7 +144,7 @@ def _draw_heartbeats(
         trace = traces[position - 1] if position else None
         if trace is None:
             upper.plot(time, x, color=plotting.ORIGINAL, linewidth=1.1)
-            upper.set_title(f"Original\nclass {_class(label, class_names)}")
+            upper.set_title(f"Original\nclass {class_name(shown.label, class_names)}")
         else:
             _draw_trace(upper, lower, time, x, trace, class_names)
         upper.set_ylim(signal_limits)
@@ -306,7 +171,7 @@ def _draw_trace(
     lower: Any,
     time: np.ndarray,
     x: np.ndarray,
-    trace: _Trace,
+    trace: Adversary,
     class_names: Sequence[str],
 ) -> None:
     from medrobust.reporting import plotting
@@ -315,13 +180,12 @@ def _draw_trace(
     name = model_label(trace.model)
     upper.plot(time, x, color="#B5B5B5", linewidth=1.6, zorder=1)
     if trace.adversarial is None:
-        text = "misclassified without attack" if trace.distance == 0 else "attack failed"
-        upper.set_title(f"{name}\n{text}")
+        upper.set_title(f"{name}\n{trace.absent}")
         return
     upper.plot(time, trace.adversarial, color=colour, linewidth=0.9, zorder=2)
     upper.set_title(
         f"{name}\nL₂ {trace.distance:.3f} ({trace.distance_at_boundary:.3f}), "
-        f"read as {_class(trace.prediction, class_names)}"
+        f"read as {class_name(trace.prediction, class_names)}"
     )
     difference = trace.adversarial - x
     lower.fill_between(time, difference, 0, color=colour, alpha=0.35, linewidth=0)
@@ -329,6 +193,9 @@ def _draw_trace(
 
 
 def draw_figure2(request: Request) -> list[Path]:
+    """Writes Figure 2 of the first data set of heartbeats."""
+    if not request.entries:
+        return draw_not_run(request, "Figure 2", "no model was attacked on heartbeats")
     return build_figure2(
         attack_inputs(request),
         request.out_stem,

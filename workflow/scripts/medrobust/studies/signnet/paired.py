@@ -1,7 +1,7 @@
 """The sign networks against every other model, on the same attacked points.
 
-Table IV prints means; whether two of them differ by more than the choice of points explains is
-decided point by point (:mod:`medrobust.evaluation.paired`). Compared are the pairs that the
+Tables II and IV print means; whether two of them differ by more than the choice of points explains
+is decided point by point (:mod:`medrobust.evaluation.paired`). Compared are the pairs that the
 paper's sentences speak of: each sign network with each other model, and SCD01 with SCDCE.
 """
 
@@ -112,7 +112,8 @@ def build_paired(
         key: [statistics.point_distances(item.chunks).set_index("point_id") for item in items]
         for key, items in groups.items()
     }
-    frame, notes = _compare(points, sources, context)
+    cells = results.cells_by_part(groups)
+    frame, notes = _compare(points, cells, sources, context)
     return artefacts.write_table_artefact(
         out_stem,
         frame,
@@ -130,23 +131,23 @@ def build_paired(
         n=_sizes(frame),
         budget=attack,
         notes=[*notes, *_notes(frame)],
-        panels=_panels(frame),
+        panels=_panels(frame, cells),
         inputs=[path for item in inputs for path in item.chunks],
     )
 
 
 def _compare(
     points: Mapping[tuple[str, str], Sequence[pd.DataFrame]],
+    cells: Mapping[tuple[str, str], results.Part],
     sources: Mapping[str, str],
     context: RunContext,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Returns one row per data set, distance and pair, and what to say of models left out."""
     import pandas as pd
 
-    cells = results.cells_of(points)
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
-    for dataset in dict.fromkeys(dataset for dataset, _ in cells):
+    for dataset, part in {dataset: part for (dataset, _), part in cells.items()}.items():
         models = [model for name, model in cells if name == dataset]
         ran = {model: points[dataset, model] for model in models if (dataset, model) in points}
         for column, distance in DISTANCES.items():
@@ -157,7 +158,7 @@ def _compare(
             together, apart = paired.common_points(values)
             found = _found(together, dataset, column, context)
             for pair in model_pairs(models):
-                row = _row(dataset, distance, pair, context)
+                row = _row(dataset, part, distance, pair, context)
                 if pair in found:
                     row |= found[pair] | {"status": COMPARED, "source": sources[dataset]}
                     row["replicates"] = min(len(ran[model]) for model in pair)
@@ -166,8 +167,8 @@ def _compare(
                 rows.append(row)
         if apart := [model_label(model) for model in apart] if ran else []:
             notes.append(
-                f"{dataset}: {', '.join(apart)} attacked on other points than the other models, "
-                "so not compared with them."
+                f"{results.heading(dataset)}: {', '.join(apart)} attacked on other points than the "
+                "other models, so not compared with them."
             )
     return _typed(pd.DataFrame(rows, columns=list(COLUMNS))), notes
 
@@ -183,8 +184,10 @@ def _found(
     return {(row["first"], row["second"]): row for row in result.to_dict("records")}
 
 
-def _row(dataset: str, distance: str, pair: tuple[str, str], context: RunContext) -> dict[str, Any]:
-    of_paper = dataset in results.DATASETS and set(pair) <= set(results.MODELS)
+def _row(
+    dataset: str, part: results.Part, distance: str, pair: tuple[str, str], context: RunContext
+) -> dict[str, Any]:
+    of_paper = dataset in part.datasets and set(pair) <= set(part.models)
     return dict.fromkeys(COLUMNS) | {
         "dataset": dataset,
         "distance": distance,
@@ -219,13 +222,14 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 def _sizes(frame: pd.DataFrame) -> str:
     ran = frame[frame["status"] == COMPARED]
     sizes = ran.groupby("dataset", sort=False)["n"].first()
-    return "; ".join(f"{name}: {int(n)} points" for name, n in sizes.items()) or "nothing was run"
+    told = (f"{results.heading(name)}: {int(n)} points" for name, n in sizes.items())
+    return "; ".join(told) or "nothing was run"
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
     ran = frame[frame["status"] == COMPARED]
     notes = [
-        f"{name}: not run."
+        f"{results.heading(name)}: not run."
         for name in dict.fromkeys(frame["dataset"])
         if not frame.loc[frame["dataset"] == name, "status"].map(has_results).any()
     ]
@@ -250,19 +254,20 @@ def _notes(frame: pd.DataFrame) -> list[str]:
     return [*notes, *(f"{text}." for text in dict.fromkeys(told) if text)]
 
 
-def _panels(frame: pd.DataFrame) -> list[Panel]:
+def _panels(frame: pd.DataFrame, cells: Mapping[tuple[str, str], results.Part]) -> list[Panel]:
     """Returns one block per data set with results and kind of distance."""
     import pandas as pd
 
+    of_paper = {dataset: set(part.models) for (dataset, _), part in cells.items()}
     panels = []
     for (dataset, distance), part in frame.groupby(["dataset", "distance"], sort=False):
         if not part["status"].map(has_results).any():
             continue
         plain = part.astype(object).where(part.notna(), None).to_dict("records")
-        added = [i for i, row in enumerate(plain) if not set(_pair(row)) <= set(results.MODELS)]
+        added = [i for i, row in enumerate(plain) if not set(_pair(row)) <= of_paper[dataset]]
         # Added models are last among each sign network's rivals: gather them below.
         order = [i for i in range(len(plain)) if i not in added] + added
-        title = f"{results.marked(dataset, frame, dataset)}, {distance}"
+        title = f"{results.marked(results.heading(dataset), frame, dataset)}, {distance}"
         sections = {len(plain) - len(added): "Added models, not in the paper"} if added else {}
         table = pd.DataFrame([_shown(plain[i]) for i in order])
         panels.append(Panel(table, title=title, sections=sections))
