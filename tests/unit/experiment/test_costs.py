@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 from medrobust.attacks.contract import attack_of
 from medrobust.experiment import costs
 from medrobust.experiment.config import Attack, Model
-from medrobust.experiment.costs import chunk_size, queries_per_point, query_seconds
+from medrobust.experiment.costs import (
+    attack_unit_seconds,
+    chunk_size,
+    queries_per_point,
+    query_seconds,
+    training_unit_seconds,
+)
 from medrobust.experiment.plan import make_plan
 from medrobust.experiment.sources import build_graph
 
@@ -74,3 +81,19 @@ def test_few_jobs_at_the_amounts_of_the_papers(root):
     ]
     # 37 points: one job each of five models, 19 of the convolutional networks.
     assert sorted(map(len, jobs)) == [1, 1, 1, 1, 1, 19]
+
+
+def test_larger_points_cost_more_and_what_was_measured_counts_for_its_size():
+    stated = attack_of("hopskipjump")
+    of = functools.partial(attack_unit_seconds, "hopskipjump", "mlp")
+    further = stated.value_seconds["mlp"]
+    assert of() == of(values=187) == of(values=2) == stated.unit_seconds["mlp"]
+    assert of(values=1187) == pytest.approx(of() + 1000 * further)
+    measured = {"attack:hopskipjump:mlp:1187": 7.0}
+    assert of(measured, values=1187) == 7.0
+    assert of(measured, values=187) == stated.unit_seconds["mlp"]
+    attack, model = Attack(name="hopskipjump"), model_of("mlp")
+    images = chunk_size(attack, model, 1, 10_000, values=27_648)
+    assert images < chunk_size(attack, model, 1, 10_000)
+    plain, larger = (training_unit_seconds("scd", "sign_network", values=n) for n in (187, 27_648))
+    assert larger > 2 * plain

@@ -235,7 +235,7 @@ def test_networks_go_to_the_gpu_and_forests_do_not(root, elsewhere):
 def test_measured_times_replace_the_built_in_unit_costs(root, elsewhere):
     folder = elsewhere / "results/laptop-code/signnet/models/mitbih@physionet/fold0/rep0/mlp"
     folder.mkdir(parents=True)
-    kind = "train:sgd_cross_entropy:mlp"
+    kind = "train:sgd_cross_entropy:mlp:187"
     timing = folder / "members_0-24.timing.json"
     timing.write_text(json.dumps({"kind": kind, "units": 1000, "wall_s": 99, "cpu_s": 50}))
     assert plan.measured_unit_seconds(elsewhere / "results") == {kind: 0.05}
@@ -254,20 +254,22 @@ def test_the_plan_says_how_far_off_stated_costs_were(root, elsewhere):
     # Per unit: 1, 3 and 6 times the stated cost; a short job and one of a removed method.
     kinds = {"a": ("mlp", 1), "b": ("mlp", 3), "c": ("mlp", 6), "d": ("gone", 1)}
     for name, (architecture, times) in kinds.items():
-        kind = f"train:sgd_cross_entropy:{architecture}" if name != "d" else "train:gone:mlp"
+        kind = (
+            f"train:sgd_cross_entropy:{architecture}:187" if name != "d" else "train:gone:mlp:187"
+        )
         units = 100 / (times * stated)
         text = json.dumps({"kind": kind, "units": units, "wall_s": 1, "cpu_s": 100})
         (folder / f"{name}.timing.json").write_text(text)
     found = {cost.kind: cost for cost in plan.measured_costs(elsewhere / "results")}
-    mlp = found["train:sgd_cross_entropy:mlp"]
+    mlp = found["train:sgd_cross_entropy:mlp:187"]
     assert (mlp.jobs, mlp.unit_seconds) == (3, pytest.approx(3 * stated))
     assert (mlp.lowest, mlp.highest) == (pytest.approx(1 / 3), pytest.approx(2))
     text = plan.plan_text(signnet({}, root))
     assert (
-        "train:sgd_cross_entropy:mlp: 3 jobs, 3 times what was stated; "
+        "train:sgd_cross_entropy:mlp:187: 3 jobs, 3 times what was stated; "
         "single jobs 0.33 to 2.00 of their median" in text
     )
-    assert "train:gone:mlp: 1 job\n" in text + "\n"
+    assert "train:gone:mlp:187: 1 job\n" in text + "\n"
 
 
 def test_effort_is_a_table_and_convergence_a_figure(root, elsewhere):

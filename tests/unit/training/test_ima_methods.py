@@ -485,9 +485,9 @@ def test_the_plan_counts_passes(name, passes):
 def test_the_plan_knows_the_networks_whatever_the_method():
     assert costs.training_unit_seconds("ima", "layer_norm_mlp") == 5e-6
     assert costs.training_unit_seconds("mma", "layer_norm_mlp") == 5e-6
-    measured = {"train:ima:layer_norm_mlp": 3.0}
+    measured = {"train:ima:layer_norm_mlp:187": 3.0}
     assert costs.training_unit_seconds("ima", "layer_norm_mlp", measured) == 3.0
     assert costs.training_unit_seconds("composed_loss", "relu_mlp") == 7e-6
     assert costs.training_unit_seconds("ima", "forest") == costs.UNKNOWN_TRAINING
     assert costs.attack_unit_seconds("spsa", "mlp") == costs.UNKNOWN_QUERY
-    assert costs.attack_unit_seconds("pgd", "mlp", {"attack:pgd:mlp": 2.0}) == 2.0
+    assert costs.attack_unit_seconds("pgd", "mlp", {"attack:pgd:mlp:187": 2.0}) == 2.0

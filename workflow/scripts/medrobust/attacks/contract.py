@@ -25,10 +25,13 @@ class Attack(Contract):
         unit_seconds: for the plan and the division into jobs: architecture to the seconds of one
             query or gradient on one core, of the ensemble, or of one member where members are
             computed one by one.
+        value_seconds: what each further value of a point adds to that, of points larger than those
+            that ``unit_seconds`` was measured on.
     """
 
     attack: Function
     unit_seconds: Mapping[str, float] = field(default_factory=dict, metadata=NO_RESULT)
+    value_seconds: Mapping[str, float] = field(default_factory=dict, metadata=NO_RESULT)
 
     def check(self) -> None:
         """Refuses settings without what every attack is asked for."""
@@ -39,10 +42,11 @@ class Attack(Contract):
             callable(getattr(self.spec, "expected_queries", None)),
             "its settings must have a method expected_queries",
         )
-        for name in self.unit_seconds:
+        for name in (*self.unit_seconds, *self.value_seconds):
             if name not in ARCHITECTURES:
                 raise unknown_name("architecture", name, ARCHITECTURES, where="")
         self.require_seconds(self.unit_seconds)
+        self.require_seconds(self.value_seconds)
 
 
 def attack_of(name: str) -> Attack:

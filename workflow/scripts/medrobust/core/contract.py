@@ -72,3 +72,15 @@ class Contract:
 
 #: From any arguments to anything: what a function's own documentation states.
 Function = Callable[..., Any]
+
+
+def timing_kind(work: str, name: str, architecture: str, values: int) -> str:
+    """Returns what a job is called in its timing file, by which its cost is compared.
+
+    Args:
+        work: "train" or "attack".
+        name: of the method, or of the attack.
+        architecture: of the model.
+        values: of a point.
+    """
+    return f"{work}:{name}:{architecture}:{values}"

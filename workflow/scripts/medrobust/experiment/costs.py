@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 from medrobust.attacks.contract import attack_of
+from medrobust.core.contract import timing_kind
 from medrobust.core.grid import grid_variants
 from medrobust.experiment.config import (
     CHUNK_SECONDS,
@@ -23,31 +24,59 @@ from medrobust.training.contract import method_of
 
 # For what nobody has measured yet, in seconds per unit.
 UNKNOWN_TRAINING, UNKNOWN_QUERY = 1e-5, 1e-4
+#: Values of a heartbeat, on which ``unit_seconds`` of what has ``value_seconds`` too was measured.
+SMALL_POINT = 187
 
 
 def training_unit_seconds(
-    method: str, architecture: str, measured: Mapping[str, float] | None = None
+    method: str,
+    architecture: str,
+    measured: Mapping[str, float] | None = None,
+    *,
+    values: int = SMALL_POINT,
 ) -> float:
-    """Returns the seconds of a training pass for a point and a member, on one core."""
-    stated = method_of(method).unit_seconds.get(architecture)
-    known = stated or architecture_of(architecture).step_seconds or UNKNOWN_TRAINING
-    return (measured or {}).get(f"train:{method}:{architecture}", known)
+    """Returns the seconds of a training pass for a point and a member, on one core.
+
+    Args:
+        method, architecture: registered names.
+        measured: seconds per unit by :func:`timing_kind`, which count before stated ones.
+        values: of a point.
+    """
+    stated = method_of(method)
+    unit = stated.unit_seconds.get(architecture) or architecture_of(architecture).step_seconds
+    known = (unit or UNKNOWN_TRAINING) + _further(stated.value_seconds, architecture, values)
+    return (measured or {}).get(timing_kind("train", method, architecture, values), known)
 
 
 def attack_unit_seconds(
-    attack: str, architecture: str, measured: Mapping[str, float] | None = None
+    attack: str,
+    architecture: str,
+    measured: Mapping[str, float] | None = None,
+    *,
+    values: int = SMALL_POINT,
 ) -> float:
-    """Returns the seconds of a query or a gradient, on one core."""
-    known = attack_of(attack).unit_seconds.get(architecture, UNKNOWN_QUERY)
-    return (measured or {}).get(f"attack:{attack}:{architecture}", known)
+    """Returns the seconds of a query or a gradient, on one core; arguments as above."""
+    stated = attack_of(attack)
+    unit = stated.unit_seconds.get(architecture, UNKNOWN_QUERY)
+    known = unit + _further(stated.value_seconds, architecture, values)
+    return (measured or {}).get(timing_kind("attack", attack, architecture, values), known)
+
+
+def _further(value_seconds: Mapping[str, float], architecture: str, values: int) -> float:
+    return value_seconds.get(architecture, 0.0) * max(0, values - SMALL_POINT)
 
 
 def query_seconds(
-    attack: Attack, model: Model, members: int, measured: Mapping[str, float] | None = None
+    attack: Attack,
+    model: Model,
+    members: int,
+    measured: Mapping[str, float] | None = None,
+    *,
+    values: int = SMALL_POINT,
 ) -> float:
     """Returns the seconds of a query or a gradient of all ``members`` of a model, on one core."""
     architecture = model.architecture["name"]
-    unit = attack_unit_seconds(attack.name, architecture, measured)
+    unit = attack_unit_seconds(attack.name, architecture, measured, values=values)
     return unit * members if architecture_of(architecture).members_apart else unit
 
 
@@ -59,8 +88,10 @@ def queries_per_point(attack: Attack) -> int:
     return len(grid_variants(attack.grid)) * int(attack_spec(attack).expected_queries())
 
 
-def chunk_size(attack: Attack, model: Model, members: int, points: int) -> int:
-    """Returns how many of ``points`` points one job attacks.
+def chunk_size(
+    attack: Attack, model: Model, members: int, points: int, *, values: int = SMALL_POINT
+) -> int:
+    """Returns how many of ``points`` points of ``values`` values one job attacks.
 
     ``auto`` takes a power of two: a cost that is stated a little anew then seldom divides finished
     attacks anew. What jobs took here plays no part, it would divide them anew all the time.
@@ -70,6 +101,6 @@ def chunk_size(attack: Attack, model: Model, members: int, points: int) -> int:
         given = given.get(model.architecture["name"], "auto")
     if given != "auto":
         return given
-    seconds = query_seconds(attack, model, members) * queries_per_point(attack)
+    seconds = query_seconds(attack, model, members, values=values) * queries_per_point(attack)
     power = max(0, round(math.log2(CHUNK_SECONDS / seconds)))
     return max(2**power, math.ceil(points / CHUNKS_PER_ATTACK))

@@ -8,6 +8,7 @@ the plan both read it, so neither can drift from the other. It imports nothing h
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,10 @@ class Graph:
             points = min(points, chosen.points_per_class * len(self.registry[dataset].classes))
         return min(points, chosen.points or points)
 
+    def values(self, dataset: str) -> int:
+        """Returns how many values a point of a data set has."""
+        return math.prod(self.registry[dataset].shape)
+
     def rows(self, dataset: str, split: str) -> int:
         """Returns the rows that a split of a data set should have: train (with val), val, test."""
         size = self.resolved.scale.standin
@@ -193,7 +198,7 @@ class Graph:
             return [(0, ALL_POINTS)]
         chosen, members = self.study(study).models[model], self.n_members(study, dataset, model)
         run = self.attack(study, dataset, model, attack)
-        size = costs.chunk_size(run, chosen, members, points)
+        size = costs.chunk_size(run, chosen, members, points, values=self.values(dataset))
         return [(start, min(start + size, points)) for start in range(0, points, size)]
 
     def chunk_files(self, cell: Cell, model: str, attack: str) -> list[str]:

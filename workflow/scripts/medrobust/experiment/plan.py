@@ -69,7 +69,8 @@ class MeasuredCost:
     """What finished jobs of one kind took here.
 
     Attributes:
-        kind: ``train:<method>:<architecture>`` or ``attack:<attack>:<architecture>``.
+        kind: ``train:<method>:<architecture>:<values>`` or ``attack:<attack>:...`` of points of so
+            many values.
         jobs: how many were measured.
         unit_seconds: their median CPU seconds per unit of work.
         lowest, highest: single jobs, as parts of the median.
@@ -163,7 +164,12 @@ def training_seconds(
 ) -> float:
     """Returns the predicted seconds to train ``members`` members on one core."""
     settings = graph.study(cell.study).models[model]
-    unit = training_unit_seconds(settings.method["name"], settings.architecture["name"], measured)
+    unit = training_unit_seconds(
+        settings.method["name"],
+        settings.architecture["name"],
+        measured,
+        values=graph.values(cell.dataset),
+    )
     rows = graph.training_rows(cell.study, cell.dataset)
     passes = planned_passes(settings.method, len(graph.registry[cell.dataset].classes), rows)
     return unit * members * passes * rows
@@ -179,7 +185,13 @@ def attack_seconds(
 ) -> float:
     """Returns the predicted seconds to attack ``points`` points on one core."""
     study, members = graph.study(cell.study), graph.n_members(cell.study, cell.dataset, model)
-    unit = query_seconds(study.attacks[attack], study.models[model], members, measured)
+    unit = query_seconds(
+        study.attacks[attack],
+        study.models[model],
+        members,
+        measured,
+        values=graph.values(cell.dataset),
+    )
     return unit * points * graph.queries_per_point(cell.study, cell.dataset, model, attack)
 
 
@@ -241,7 +253,8 @@ def measured_costs(results: Path) -> list[MeasuredCost]:
         try:
             timing: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             # Short jobs measure the start of Python, not the work.
-            if timing["cpu_s"] > SHORTEST_MEASURED and timing["units"] > 0:
+            of_one_size = timing["kind"].count(":") == 3  # since points of all sizes are attacked
+            if timing["cpu_s"] > SHORTEST_MEASURED and timing["units"] > 0 and of_one_size:
                 rates.setdefault(timing["kind"], []).append(timing["cpu_s"] / timing["units"])
         except (ValueError, KeyError, OSError):
             continue
@@ -260,10 +273,10 @@ def measured_unit_seconds(results: Path) -> dict[str, float]:
 
 def _stated(kind: str) -> float | None:
     """Returns what the library states of a kind of job; None where a name is not known (now)."""
-    work, name, architecture = kind.split(":")
+    work, name, architecture, values = kind.split(":")
     stated = {"train": training_unit_seconds, "attack": attack_unit_seconds}[work]
     try:
-        return stated(name, architecture)
+        return stated(name, architecture, values=int(values))
     except InputError:
         return None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medrobust.core import io
+from medrobust.core.contract import timing_kind
 from medrobust.core.grid import grid_variants
 from medrobust.core.logs import Progress, logger
 from medrobust.core.machine import hardware, versions
@@ -88,7 +90,9 @@ def attack_chunk(
     )
 
     watch = Stopwatch()
-    work_kind = f"attack:{attack['name']}:{model['architecture']['name']}"
+    dataset = load_dataset(data, fold)
+    values = math.prod(dataset.x.shape[1:])
+    work_kind = timing_kind("attack", attack["name"], model["architecture"]["name"], values)
     architecture = architecture_of(model["architecture"]["name"])
     kind = choose_device(device, architecture.uses_gpu)
     made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
@@ -100,7 +104,6 @@ def attack_chunk(
         io.write_tensors(arrays, {})
         watch.write(timing, work_kind, 0, **made_with)
         return
-    dataset = load_dataset(data, fold)
     settings = _settings(attack, dataset)
     variants = [
         (v, parse_spec("attack", settings | v, file="parameters of the job", prefix="attack"))

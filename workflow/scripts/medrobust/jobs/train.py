@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medrobust.core import io
+from medrobust.core.contract import timing_kind
 from medrobust.core.errors import NotFiniteError
 from medrobust.core.logs import logger
 from medrobust.core.machine import hardware, versions
@@ -145,7 +147,8 @@ def train_members(
     # Members that stopped early took their share of the epochs.
     longest = getattr(method, "max_epochs", None)
     share = 1.0 if None in epochs or not longest else float(np.mean(epochs)) / longest
-    work_kind = f"train:{method_name}:{architecture_name}"
+    values = math.prod(dataset.x.shape[1:])
+    work_kind = timing_kind("train", method_name, architecture_name, values)
     watch.write(timing, work_kind, len(numbers) * len(work.y) * most * share)
 
 

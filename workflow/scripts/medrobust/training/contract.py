@@ -28,6 +28,8 @@ class Method(Contract):
             that a member takes at most; where it is not given, the settings' ``max_epochs``.
         unit_seconds: for the plan: architecture to the seconds that a pass takes for a point and
             a member, on one core; of others the architecture's ``step_seconds`` count.
+        value_seconds: what each further value of a point adds to that, of points larger than those
+            that ``unit_seconds`` was measured on.
         keeps_margins: whether ``Trained.extras`` has the ``margin`` of each training point.
         search_can_be_traced: whether one more sweep over the training points, from their margins,
             can show what the search for noisy points goes through
@@ -41,6 +43,7 @@ class Method(Contract):
     most: Function | None = field(default=None, metadata=NO_RESULT)
     passes: Function | None = field(default=None, metadata=NO_RESULT)
     unit_seconds: Mapping[str, float] = field(default_factory=dict, metadata=NO_RESULT)
+    value_seconds: Mapping[str, float] = field(default_factory=dict, metadata=NO_RESULT)
     keeps_margins: bool = field(default=False, metadata=NO_RESULT)
     search_can_be_traced: bool = field(default=False, metadata=NO_RESULT)
 
@@ -52,11 +55,10 @@ class Method(Contract):
         for name in sorted(self.architectures):
             if name not in ARCHITECTURES:
                 raise unknown_name("architecture", name, ARCHITECTURES, where="")
-        self.require(
-            set(self.unit_seconds) <= self.architectures,
-            "unit_seconds must be of its architectures",
-        )
-        self.require_seconds(self.unit_seconds)
+        for name in ("unit_seconds", "value_seconds"):
+            seconds = getattr(self, name)
+            self.require(set(seconds) <= self.architectures, f"{name} must be of its architectures")
+            self.require_seconds(seconds)
         self.require(
             self.keeps_margins or not self.search_can_be_traced,
             "search_can_be_traced needs keeps_margins: a search starts from the margins",

@@ -291,4 +291,5 @@ METHOD = Method(
     most=most,
     passes=passes,
     unit_seconds={"sign_network": 1.5e-7},
+    value_seconds={"sign_network": 6e-11},
 )
