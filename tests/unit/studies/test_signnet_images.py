@@ -245,6 +245,18 @@ def test_image_differences_are_those_of_the_last_iterates(tmp_path):
     assert all(label in text for label, _ in MEASURES.values())
 
 
+def test_a_model_that_nothing_fools_has_no_differences(tmp_path):
+    inputs = [
+        attacked(tmp_path, "SCD01", [1.0, 2.0], failed=[0, 1]),
+        attacked(tmp_path, "MLP", [1.0, 2.0]),
+    ]
+    build_image_differences(inputs, tmp_path / "differences", CONTEXT, ATTACK)
+    frame = written(tmp_path, "differences")
+    means = frame[frame["point_id"].isna()].set_index("method")
+    assert means.loc["SCD01", "without_adversary"] == 2 and np.isnan(means.loc["SCD01", "distance"])
+    assert means.loc["MLP", "distance"] == pytest.approx(1.5, rel=1e-5)
+
+
 # --- many images ---
 
 

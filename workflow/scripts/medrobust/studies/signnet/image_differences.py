@@ -89,8 +89,12 @@ def _measured(tensors: Mapping[str, np.ndarray]) -> pd.DataFrame:
     lost = ~_finite(found)
     found[lost] = boundary[lost]
     there = _finite(found)
+    frame = pd.DataFrame(np.nan, index=tensors["point_id"], columns=list(MEASURES))
+    frame.index.name = "point_id"
+    if not there.any():
+        return frame
     changes = found[there] - x[there]
-    distance = np.linalg.norm(changes.reshape(len(changes), -1), axis=1)
+    distance = np.sqrt((changes**2).sum(axis=(1, 2, 3)))
     high = image_changes.high_frequency_share(changes)
     variation = image_changes.total_variation
     measured = {
@@ -99,14 +103,12 @@ def _measured(tensors: Mapping[str, np.ndarray]) -> pd.DataFrame:
         "added_variation": variation(found[there]) - variation(x[there]),
         "high_frequency": np.where(distance > 0, high, np.nan),
     }
-    frame = pd.DataFrame(np.nan, index=tensors["point_id"], columns=list(MEASURES))
-    frame.index.name = "point_id"
     frame.loc[there] = np.column_stack([measured[name] for name in MEASURES])
     return frame
 
 
 def _finite(images: np.ndarray) -> np.ndarray:
-    return np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+    return np.isfinite(images).all(axis=(1, 2, 3))
 
 
 def build_image_differences(
