@@ -44,6 +44,13 @@ MEASURES = {
     "added_variation": ("total variation added", 4),
     "high_frequency": ("high-frequency share", 3),
 }
+#: The smallest and the largest value that each can have.
+LIMITS = {
+    "distance": (0.0, np.inf),
+    "similarity": (-1.0, 1.0),
+    "added_variation": (-1.0, 1.0),
+    "high_frequency": (0.0, 1.0),
+}
 COLUMNS = (
     *("dataset", "method", "origin", "point_id", "n", "without_adversary", "replicates"),
     *(name + end for name in MEASURES for end in ("", "_low", "_high")),
@@ -197,7 +204,7 @@ def _means(
             continue
         names = ("bootstrap", STUDY, "image differences", dataset, model, measure)
         random = seeds.generator(context.seed, *names)
-        estimate = statistics.mean_estimate(values, generator=random, signed=True)
+        estimate = statistics.mean_estimate(values, generator=random, limits=LIMITS[measure])
         row |= {
             measure: estimate.value,
             f"{measure}_low": estimate.ci_low,
