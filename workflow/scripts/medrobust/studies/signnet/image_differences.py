@@ -268,7 +268,11 @@ def _mean_shown(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _image_shown(row: Mapping[str, Any]) -> dict[str, str]:
-    shown = {label: number(row[name], decimals) for name, (label, decimals) in MEASURES.items()}
+    shown = {
+        # A change that rounds to 0 has no sign.
+        label: number(None if row[name] is None else round(row[name], decimals) or 0.0, decimals)
+        for name, (label, decimals) in MEASURES.items()
+    }
     return {"model": model_label(row["method"]), "point": f"{row['point_id']}", **shown}
 
 
