@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,9 +149,8 @@ def test_settings_and_studies_of_the_folder_count_first(source, tmp_path):
     (tmp_path / "config/studies").mkdir(parents=True)
     (tmp_path / "config/config.yaml").write_text("scale: smoke\nstudies: [signnet]\n")
     study = (source / "config/studies/signnet.yaml").read_text(encoding="utf-8")
-    listed = "artefacts: [table3, table4, figure2, convergence, effort, paired, claims]"
-    assert listed in study
-    study = study.replace(listed, "artefacts: [table3]")
+    study, replaced = re.subn(r"\nartefacts:\s*\[[^]]*\]", "\nartefacts: [table3]", study)
+    assert replaced == 1
     (tmp_path / "config/studies/signnet.yaml").write_text(study, encoding="utf-8")
     output = run(tmp_path, "-s", str(source / "Snakefile"), "-n", "--quiet", "host")
     assert "signnet_table3" in output

@@ -237,12 +237,26 @@ def test_image_differences_are_those_of_the_last_iterates(tmp_path):
     assert means.loc["SCD01", "high_frequency"] > 0.4
     each = frame[frame["method"] == "SCD01"].dropna(subset="point_id").set_index("point_id")
     assert list(each.index) == [2, 5, 8]
+    # A similarity is at most 1, and so are the ends of its interval.
+    assert (means["similarity_high"].dropna() <= 1).all()
     tensors = io.read_tensors(inputs[0].arrays[0])
     similarity = image_changes.structural_similarity(tensors["x"], tensors["x_final_iterate"])
     assert each["similarity"].to_numpy() == pytest.approx(similarity)
     text = (tmp_path / "differences.md").read_text()
     assert "Images without an adversarial version" in text
     assert all(label in text for label, _ in MEASURES.values())
+
+
+def test_a_model_that_nothing_fools_has_no_differences(tmp_path):
+    inputs = [
+        attacked(tmp_path, "SCD01", [1.0, 2.0], failed=[0, 1]),
+        attacked(tmp_path, "MLP", [1.0, 2.0]),
+    ]
+    build_image_differences(inputs, tmp_path / "differences", CONTEXT, ATTACK)
+    frame = written(tmp_path, "differences")
+    means = frame[frame["point_id"].isna()].set_index("method")
+    assert means.loc["SCD01", "without_adversary"] == 2 and np.isnan(means.loc["SCD01", "distance"])
+    assert means.loc["MLP", "distance"] == pytest.approx(1.5, rel=1e-5)
 
 
 # --- many images ---
@@ -263,9 +277,20 @@ def test_extended_says_what_five_of_them_would_say(tmp_path):
     (pair,) = frame[frame["other"] == "MLP"].to_dict("records")
     assert pair["method"] == "SCDCE"
     assert pair["mean"] == pytest.approx((far - near).mean(), rel=1e-4)
+    assert pair["mean_low"] < pair["mean"] < pair["mean_high"]
     assert 0.8 < pair["share_of_few"] < 1.0
     text = (tmp_path / "extended.md").read_text()
     assert "larger in fives" in text and "Chest X-ray: 40 images" in text
+
+
+def test_intervals_of_differences_may_be_below_0(tmp_path):
+    random = np.random.default_rng(0)
+    near, far = random.uniform(1, 2, 12), random.uniform(5, 9, 12)
+    inputs = [attacked(tmp_path, "SCDCE", near), attacked(tmp_path, "MLP", far)]
+    extended.build_extended(inputs, tmp_path / "extended", CONTEXT, ATTACK)
+    (pair,) = written(tmp_path, "extended").query("other == 'MLP'").to_dict("records")
+    assert pair["mean_low"] < pair["mean"] < pair["mean_high"] < 0
+    assert pair["share_of_few"] == 0
 
 
 def test_extended_that_was_not_run_says_so(tmp_path, published):

@@ -228,7 +228,7 @@ def mean_estimate(
     resamples: int = RESAMPLES,
     level: float = 0.95,
     censored_at: float = 0.0,
-    signed: bool = False,
+    limits: tuple[float, float] = (0.0, np.inf),
 ) -> Estimate:
     """Returns the mean distance, averaged over replicates, with a bootstrap interval.
 
@@ -241,7 +241,8 @@ def mean_estimate(
         level: confidence level.
         censored_at: a distance that every censored point is known to exceed (the budget of
             an attack with a fixed radius; 0 for attacks without one).
-        signed: the numbers are no distances and may be below 0, such as differences.
+        limits: the smallest and the largest value that the numbers can have, where they are no
+            distances.
 
     Returns:
         With any censored distance, ``value`` and the interval are None and ``lower_bound``
@@ -250,7 +251,7 @@ def mean_estimate(
     Raises:
         InputError: no points, NaN, or replicates that do not match.
     """
-    arrays = _checked(replicates, signed)
+    arrays = _checked(replicates, limits[0])
     censored = sum(int(np.isinf(array).sum()) for array in arrays)
     if censored:
         bound = np.mean([np.where(np.isinf(a), censored_at, a).mean() for a in arrays])
@@ -260,7 +261,13 @@ def mean_estimate(
     means = [float(array.mean()) for array in arrays]
     points = _mean_points(arrays, means, generator, resamples, level)
     return trained_estimate(
-        float(np.mean(means)), points, means, n=arrays[0].size, method=_BOOTSTRAP, level=level
+        float(np.mean(means)),
+        points,
+        means,
+        n=arrays[0].size,
+        method=_BOOTSTRAP,
+        limits=limits,
+        level=level,
     )
 
 
@@ -376,12 +383,12 @@ def mean_of_means_estimate(
     return Estimate(float(np.mean(values)), low, high, **shared, basis=basis)
 
 
-def _checked(replicates: Sequence[np.ndarray], signed: bool = False) -> list[np.ndarray]:
+def _checked(replicates: Sequence[np.ndarray], lowest: float = 0.0) -> list[np.ndarray]:
     arrays = [np.asarray(array, dtype=np.float64) for array in replicates]
     if not arrays or any(array.ndim != 1 or array.size == 0 for array in arrays):
         raise InputError("There are no distances to summarise.")
-    if any(np.isnan(a).any() or (not signed and (a < 0).any()) for a in arrays):
-        raise InputError("A distance is negative or not a number.")
+    if any(np.isnan(array).any() or (array < lowest).any() for array in arrays):
+        raise InputError(f"A value is below {lowest:g} or not a number.")
     if len(arrays) < MIN_REPLICATES and len({array.size for array in arrays}) > 1:
         raise InputError(
             "The replicates hold different numbers of points.",

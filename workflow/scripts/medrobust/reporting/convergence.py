@@ -372,6 +372,7 @@ def _finish(panels: Any, shown: Sequence[Curve], norm: Norm) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
         if heights.size:
             axes.set_ylim(heights.min() / 1.15, heights.max() * 1.15)
         if position + columns >= len(shown):

@@ -174,7 +174,7 @@ def _of_pair(
     if np.isfinite(difference).all():
         random = seeds.generator(context.seed, "bootstrap", STUDY, "extended", *names)
         values = [difference.to_numpy(float)]
-        estimate = statistics.mean_estimate(values, generator=random, signed=True)
+        estimate = statistics.mean_estimate(values, generator=random, limits=(-np.inf, np.inf))
         row |= {"mean": estimate.value, "mean_low": estimate.ci_low, "mean_high": estimate.ci_high}
     return row
 

@@ -44,6 +44,13 @@ MEASURES = {
     "added_variation": ("total variation added", 4),
     "high_frequency": ("high-frequency share", 3),
 }
+#: The smallest and the largest value that each can have.
+LIMITS = {
+    "distance": (0.0, np.inf),
+    "similarity": (-1.0, 1.0),
+    "added_variation": (-1.0, 1.0),
+    "high_frequency": (0.0, 1.0),
+}
 COLUMNS = (
     *("dataset", "method", "origin", "point_id", "n", "without_adversary", "replicates"),
     *(name + end for name in MEASURES for end in ("", "_low", "_high")),
@@ -89,8 +96,12 @@ def _measured(tensors: Mapping[str, np.ndarray]) -> pd.DataFrame:
     lost = ~_finite(found)
     found[lost] = boundary[lost]
     there = _finite(found)
+    frame = pd.DataFrame(np.nan, index=tensors["point_id"], columns=list(MEASURES))
+    frame.index.name = "point_id"
+    if not there.any():
+        return frame
     changes = found[there] - x[there]
-    distance = np.linalg.norm(changes.reshape(len(changes), -1), axis=1)
+    distance = np.sqrt((changes**2).sum(axis=(1, 2, 3)))
     high = image_changes.high_frequency_share(changes)
     variation = image_changes.total_variation
     measured = {
@@ -99,14 +110,12 @@ def _measured(tensors: Mapping[str, np.ndarray]) -> pd.DataFrame:
         "added_variation": variation(found[there]) - variation(x[there]),
         "high_frequency": np.where(distance > 0, high, np.nan),
     }
-    frame = pd.DataFrame(np.nan, index=tensors["point_id"], columns=list(MEASURES))
-    frame.index.name = "point_id"
     frame.loc[there] = np.column_stack([measured[name] for name in MEASURES])
     return frame
 
 
 def _finite(images: np.ndarray) -> np.ndarray:
-    return np.isfinite(images.reshape(len(images), -1)).all(axis=1)
+    return np.isfinite(images).all(axis=(1, 2, 3))
 
 
 def build_image_differences(
@@ -195,7 +204,7 @@ def _means(
             continue
         names = ("bootstrap", STUDY, "image differences", dataset, model, measure)
         random = seeds.generator(context.seed, *names)
-        estimate = statistics.mean_estimate(values, generator=random, signed=True)
+        estimate = statistics.mean_estimate(values, generator=random, limits=LIMITS[measure])
         row |= {
             measure: estimate.value,
             f"{measure}_low": estimate.ci_low,
@@ -259,7 +268,11 @@ def _mean_shown(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _image_shown(row: Mapping[str, Any]) -> dict[str, str]:
-    shown = {label: number(row[name], decimals) for name, (label, decimals) in MEASURES.items()}
+    shown = {
+        # A change that rounds to 0 has no sign.
+        label: number(None if row[name] is None else round(row[name], decimals) or 0.0, decimals)
+        for name, (label, decimals) in MEASURES.items()
+    }
     return {"model": model_label(row["method"]), "point": f"{row['point_id']}", **shown}
 
 
