@@ -81,7 +81,8 @@ def _changed_of_parts(
             for part in {**attack.get(key, {}), **printed.get(key, {})}:
                 if part not in study[kind]:
                     continue  # not part of the run
-                label = study[kind][part].get("label", part)
+                of = study[kind][part]
+                label = of.get("label") or of.get("published_name") or part
                 of_part = (_options(one, key, part) for one in (attack, printed))
                 usual = (_options(one) for one in (attack, printed))
                 told = list(_changed(*usual))

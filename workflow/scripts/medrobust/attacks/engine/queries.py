@@ -66,7 +66,7 @@ class Queries:
     def adversarial(self, rows: np.ndarray, runs: np.ndarray, *, bulk: bool = False) -> np.ndarray:
         """Returns which rows reach the goal of their run, bool ``[k]``; arguments as above.
 
-        ``bulk``: in blocks of :attr:`bulk_block`.
+        ``bulk``: in blocks of ``bulk_block``.
         """
         labels = self._bulk_labels(rows, runs) if bulk else self.labels(rows, runs)
         reached = labels == self.goal[runs]
