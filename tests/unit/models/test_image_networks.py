@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.core.registry import parse_spec
 from medrobust.models import batch_norm_resnet18, lenet
 from medrobust.models.contract import architecture_of
+from medrobust.models.engine import winograd
 from medrobust.models.ensembles import build_ensemble
 from medrobust.training.contract import method_of
 from medrobust.training.engine.work import Trained, Work
@@ -254,6 +258,67 @@ def test_the_smallest_image_that_resnet_takes_is_the_smallest_that_trains_alone(
         batch_norm_resnet18.training_forward(small, members, images((1, side**2), 1))
 
 
+@each
+def test_folding_and_winograds_convolutions_change_rounding_alone(spec, shape):
+    arrays = moved(batch_norm_resnet18.initial_parameters(spec, shape, 3, [4, 5]))
+    x = images(shape, 3)
+    values = tensors(arrays, torch.float32, untrained=set(arrays))
+    expected = batch_norm_resnet18.forward(spec, values, x.flatten(1).float())
+    scores = batch_norm_resnet18.member_scores(spec, arrays, shape, 3, "cpu")
+    found = scores(x.numpy().astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_point_of_resnet_has_the_same_bytes_wherever_it_stands_in_a_block():
+    spec, rows = Resnet(stages=SMALL), batch_norm_resnet18.ARCHITECTURE.label_block
+    arrays = moved(batch_norm_resnet18.initial_parameters(spec, (3, 40, 40), 2, [1, 2]))
+    scores = batch_norm_resnet18.member_scores(spec, arrays, (3, 40, 40), 2, "cpu")
+    x = images((3, 40, 40), rows, torch.float32).numpy()
+    order = np.random.default_rng(2).permutation(rows)
+    assert scores(x[order]).tobytes() == scores(x)[:, order].tobytes()
+
+
+def test_a_point_of_lenet_has_the_same_bytes_wherever_it_stands_in_a_block():
+    rows = lenet.ARCHITECTURE.label_block
+    # More members than share a convolution, and more images than are computed at a time.
+    seeds = list(range(lenet.GROUP + 3))
+    assert rows > lenet.IMAGES
+    arrays = moved(lenet.initial_parameters(lenet.Spec(), (3, 24, 24), 2, seeds))
+    scores = lenet.member_scores(lenet.Spec(), arrays, (3, 24, 24), 2, "cpu")
+    x = images((3, 24, 24), rows, torch.float32).numpy()
+    order = np.random.default_rng(2).permutation(rows)
+    whole = scores(x)
+    assert scores(x[order]).tobytes() == whole[:, order].tobytes()
+    for k in range(len(seeds)):
+        expected = loaded_lenet(arrays, k, 24)(torch.from_numpy(x).double()).detach()
+        np.testing.assert_allclose(whole[k], expected, rtol=1e-4, atol=1e-5)
+
+
+@given(
+    side=st.integers(1, 11), inputs=st.integers(1, 20), outputs=st.integers(1, 20),
+    n=st.integers(1, 9), added=st.booleans(), tiles=st.sampled_from([1, 20_000, winograd.TILES]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_winograds_convolution_is_a_convolution(side, inputs, outputs, n, added, tiles):
+    rng = np.random.default_rng(side + 100 * inputs)
+    x = rng.normal(size=(n, side, side, inputs)).astype(np.float32)
+    kernels = rng.normal(size=(outputs, inputs, 3, 3)).astype(np.float32)
+    biases = rng.normal(size=outputs).astype(np.float32)
+    y = rng.normal(size=(n, side, side, outputs)).astype(np.float32)
+    maps, weights = (torch.from_numpy(v).double() for v in (x, kernels))
+    expected = nn.functional.conv2d(maps.permute(0, 3, 1, 2), weights, padding=1).permute(
+        0, 2, 3, 1
+    )
+    expected = expected + torch.from_numpy(biases) + (torch.from_numpy(y) if added else 0)
+    memory = winograd.Memory()
+    memory.array("values", 7).fill(np.nan)  # what is there counts for nothing
+    with mock.patch.object(winograd, "TILES", tiles):
+        ready = torch.from_numpy(winograd.transformed(kernels))
+        winograd.convolve(x, ready, biases, y, memory, added=added)
+    spread = float(expected.std()) if expected.numel() > 1 else 1.0
+    np.testing.assert_allclose(y, expected.relu(), rtol=1e-5, atol=1e-5 * (spread + 1))
+
+
 # Training.
 
 NETWORKS = {
@@ -290,10 +355,9 @@ def trained(name: str, members: list[int], *, epochs: int = 3, checkpoint=None) 
     random = np.random.default_rng(3)
     y = np.arange(21) % 2
     x = (random.random((21, *shape)) + 0.4 * y.reshape(-1, 1, 1, 1)).astype(np.float32)
-    settings = {"learning_rate": 0.003, "batch_size": 8, "max_epochs": epochs}
-    method = parse_spec(
-        "method", {"name": "adam_cross_entropy", **settings}, file="test", prefix="method"
-    )
+    values = {"learning_rate": 0.003, "batch_size": 8, "max_epochs": epochs}
+    values |= {"name": "adam_cross_entropy"}
+    method = parse_spec("method", values, file="test", prefix="method")
     work = Work(x, y, 2, members, [m + 11 for m in members])
     work = dataclasses.replace(work, checkpoint=checkpoint)
     return method_of("adam_cross_entropy").train(method, name, spec, work)

@@ -97,6 +97,8 @@ ATTACK = Attack(
         "mlp": 1.8e-5,
         "bnn": 2.5e-5,
         "cnn1d": 2.4e-4,
+        "lenet": 3.8e-4,
+        "batch_norm_resnet18": 4.6e-3,
         "forest": 8e-6,
     },
 )

@@ -41,7 +41,8 @@ class Architecture(Contract):
         training_forward: the same in training, where that differs; x ``[M, n, d]``.
         after_step: ``(parameters)``: changes the tensors in place after each step.
         untrained: names of arrays that an optimizer leaves alone.
-        members_apart: whether members are computed one after the other.
+        members_apart: whether members are computed one after the other in training, by ``forward``,
+            and, as the plan counts, in evaluation.
         momentum_epoch: one member's epoch of gradient descent, written out for the CPU; see
             :func:`medrobust.models.mlp.momentum_epoch`.
         logits: ``(spec, member, x [n, d]) -> logits [n, c]`` of one member.
