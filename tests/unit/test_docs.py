@@ -201,10 +201,11 @@ def test_page_of_data_sets_says_who_uses_them_and_when(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "resources", tmp_path / "resources", ignore=lambda *_: ["raw"])
     study = tmp_path / "config/studies/signnet.yaml"
     text = study.read_text(encoding="utf-8")
-    added = "  kather:\n    protocol: text\n    extra: true\n    points: 21\n"
-    study.write_text(text.replace("datasets:\n", f"datasets:\n{added}", 1), encoding="utf-8")
+    added = "  kather_8:\n    protocol: text\n    extra: true\n    points: 21\n"
+    text = text.replace("datasets:\n", f"datasets:\n{added}", 1)
+    study.write_text(text.replace("kather_slide]", "kather_slide, kather_8]", 1), encoding="utf-8")
     rows = data_reference(tmp_path).splitlines()
-    (kather,) = [row for row in rows if row.startswith("| `kather` |")]
+    (kather,) = [row for row in rows if row.startswith("| `kather_8` |")]
     assert kather.endswith("| signnet with `protocol: text` and `include_extras: true` |")
     (ptbdb,) = [row for row in rows if row.startswith("| `ptbdb` |")]
     assert ptbdb.endswith("| signnet with `protocol: code`, printed as PTBD |")

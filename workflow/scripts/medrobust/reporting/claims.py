@@ -390,9 +390,9 @@ class Claim:
             are part of the run, and for "" where ``datasets`` is empty.
         datasets: those that the sentence speaks of, as printed; :data:`COMBINED` stands for
             the mean of the others. Empty: the claim needs no data.
-        combines: data sets whose mean :data:`COMBINED` is, where the sentence speaks of it alone.
         printed: (data set) -> the same test of the printed numbers; None if the paper prints
             none that could tell.
+        combines: data sets whose mean :data:`COMBINED` is, where the sentence speaks of it alone.
     """
 
     name: str
@@ -401,8 +401,8 @@ class Claim:
     tested: str
     judge: Callable[[Any, str], Finding]
     datasets: tuple[str, ...] = ()
-    combines: tuple[str, ...] = ()
     printed: Callable[[str], Statement] | None = None
+    combines: tuple[str, ...] = ()
 
 
 def judge_claims(
