@@ -27,7 +27,8 @@ SETTINGS = {
 SEEN_BY_SNAKEMAKE_ALONE = {
     "x", "y", "split", "card", "about", "definition", "code", "html", "text", "latex", "provenance",
     "summaries", "predictions", "records", "arrays", "tallies", "attack_arrays", "margins",
-    "planes", "searches", "states", "md", "csv", "tex", "provenance_json", "pdf", "svg",
+    "planes", "searches", "states", "keep_arrays", "md", "csv", "tex", "provenance_json", "pdf",
+    "svg",
 }  # fmt: skip
 
 

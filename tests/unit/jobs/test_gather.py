@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from medrobust.attacks import pgd, run_attack
 from medrobust.core import io
+from medrobust.core.errors import InputError
 from medrobust.evaluation.records import records_from_result, save_chunk
 from medrobust.jobs.attack import gather_records
 
@@ -43,3 +46,21 @@ def test_bytes_do_not_tell_the_chunks(tmp_path, parts):
     arrays = io.read_tensors(tmp_path / "parts" / "a.safetensors")
     assert arrays["point_id"].tolist() == sorted(IDS)
     np.testing.assert_array_equal(arrays["x"], X[np.argsort(IDS)])
+
+
+@pytest.mark.parametrize("end", ["safetensors", "json"])
+def test_a_lost_file_beside_the_records_is_told_with_what_to_do(tmp_path, end):
+    """Snakemake sees the records alone."""
+    gathered(tmp_path / "whole", [0, 1, 2], [3, 4, 5])
+    files = {
+        name: [str(tmp_path / "whole" / f"{k}.{suffix}") for k in range(2)]
+        for name, suffix in (("chunks", "parquet"), ("arrays", "safetensors"), ("timings", "json"))
+    }
+    lost = tmp_path / "whole" / f"1.{end}"
+    lost.unlink()
+    out = {name: str(tmp_path / name) for name in ("records", "joined_arrays", "made_with")}
+    with pytest.raises(InputError, match="lost") as error:
+        gather_records(**files, **out)
+    assert str(lost) in str(error.value)
+    assert f"delete {tmp_path / 'whole' / '1.parquet'} too" in str(error.value)
+    assert not any(path.exists() for path in map(Path, out.values()))

@@ -334,12 +334,12 @@ def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
 def _gather_records(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     _model(graph, work), _attack_of(graph, work)
     chunks = graph.chunk_files(_cell(work), work.model, work.attack)
-    files: dict[str, Files] = {
-        "chunks": chunks,
-        "arrays": [file.replace(".parquet", ".safetensors") for file in chunks],
-        "timings": [file.replace(".parquet", ".timing.json") for file in chunks],
+    return {"chunks": chunks}, {
+        **_beside(chunks, arrays=".safetensors", timings=".timing.json"),
+        # Other arrays can come with the same records.
+        "keep_arrays": _attack_of(graph, work).keep_arrays,
+        "code": code_hash("medrobust.jobs.attack:gather_records"),
     }
-    return files, {"code": code_hash("medrobust.jobs.attack:gather_records")}
 
 
 def _tally_attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
@@ -349,11 +349,19 @@ def _tally_attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, 
     files: dict[str, Files] = {
         "predictions": graph.evaluation(cell, work.model, "clean.parquet"),
         "chunks": chunks,
-        "timings": [file.replace(".parquet", ".timing.json") for file in chunks],
     }
     return files, {
+        **_beside(chunks, timings=".timing.json"),
         "subset_per_class": graph.subset_per_class(work.study, work.attack),
         "code": code_hash("medrobust.jobs.tally:tally_attack"),
+    }
+
+
+def _beside(chunks: list[str], **suffixes: str) -> dict[str, list[str]]:
+    """Returns what a job wrote together with its records; one input a chunk is enough to see."""
+    return {
+        name: [file.replace(".parquet", suffix) for file in chunks]
+        for name, suffix in suffixes.items()
     }
 
 
@@ -512,7 +520,7 @@ KINDS: dict[str, Kind] = {
             "joined_arrays": f"{_OF_ATTACK}/arrays.safetensors",
             "made_with": f"{_OF_ATTACK}/made_with.json",
         },
-        ("code",),
+        ("arrays", "timings", "keep_arrays", "code"),
         _gather_records,
     ),
     "tally_attack": Kind(
@@ -521,7 +529,7 @@ KINDS: dict[str, Kind] = {
             "made_with": f"{_OF_ATTACK}/counted_with.json",
             "outcomes": f"{_OF_ATTACK}/outcomes.parquet",
         },
-        ("subset_per_class", "code"),
+        ("timings", "subset_per_class", "code"),
         _tally_attack,
     ),
     "build_artefact": Kind(

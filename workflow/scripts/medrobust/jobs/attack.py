@@ -100,9 +100,9 @@ def attack_chunk(
     made_with |= stated_block(architecture, kind)
     if failed := failure_in(members):
         logger.warning("training failed: %s; nothing is attacked", failed)
-        save_records(records, no_records())
         io.write_tensors(arrays, {})
         watch.write(timing, work_kind, 0, **made_with)
+        save_records(records, no_records())
         return
     settings = _settings(attack, dataset)
     variants = [
@@ -157,18 +157,20 @@ def attack_chunk(
                 frame = with_starts(frame, ids, starts)
             # A copy: the rows of a whole split at every epsilon would be gigabytes.
             results.append(Variant(attacked.options, result.x_adv[:kept].copy(), frame))
+        spent = sum(
+            float((v.records["queries"] + v.records["gradient_evaluations"]).sum()) for v in results
+        )
+        # Members computed one after the other cost one by one.
+        apart = architecture.members_apart
+        each = len(ensemble.member_scores(dataset.points([0]))) if apart else 1
+        watch.write(timing, work_kind, each * spent, **made_with)
+        # The records last: where they are, the rest is.
         if "keep_arrays" in attack:
             save_grid_chunk(records, arrays, results, x=x[:kept], point_ids=ids[:kept])
         else:
             # The cohort's: one variant, the last result.
             save_chunk(records, arrays, records=frame, x=x, point_ids=ids, result=result)
-        spent = sum(
-            float((v.records["queries"] + v.records["gradient_evaluations"]).sum()) for v in results
-        )
     mark_done(place)
-    # Members computed one after the other cost one by one.
-    each = len(ensemble.member_scores(dataset.points([0]))) if architecture.members_apart else 1
-    watch.write(timing, work_kind, each * spent, **made_with)
 
 
 def _settings(attack: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -208,11 +210,15 @@ def gather_records(
         records: parquet file to write.
         joined_arrays: safetensors file to write.
         made_with: JSON file to write: on what the attacks ran, each combination once.
+
+    Raises:
+        InputError: arrays or timings of a chunk are lost.
     """
     from medrobust.evaluation.grids import BY_VARIANT
     from medrobust.evaluation.records import read_records, save_records
-    from medrobust.jobs.shared import machines
+    from medrobust.jobs.shared import machines, require_beside
 
+    require_beside([*arrays, *timings])
     save_records(records, read_records(chunks))
     parts = [io.read_tensors(file) for file in arrays]
     joined = {

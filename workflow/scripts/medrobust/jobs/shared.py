@@ -74,11 +74,29 @@ def journal_file(folder: str, kind: str, key: str) -> Path:
     return Path(folder) / kind / f"{key[:32]}.progress"
 
 
+def require_beside(files: Sequence[str]) -> None:
+    """Refuses the loss of files that attacks wrote together with their records.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    for file in map(Path, files):
+        if not file.is_file():
+            records = file.with_name(f"{file.name.partition('.')[0]}.parquet")
+            raise InputError(
+                "This file of an attack is lost.",
+                where=str(file),
+                remedy=f"delete {records} too and run the same command again: the attack on these "
+                "points then runs anew.",
+            )
+
+
 def machines(timings: Sequence[str]) -> list[dict[str, Any]]:
     """Returns on what the jobs with these timing files ran, each combination once.
 
     ``block`` stands only beside a GPU: :func:`medrobust.models.blocks.stated_block`.
     """
+    require_beside(timings)
     found: list[dict[str, Any]] = []
     for facts in map(io.read_json, timings):
         machine = {key: facts[key] for key in ("device", "hardware", "versions")}
