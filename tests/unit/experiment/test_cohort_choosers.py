@@ -64,6 +64,13 @@ def test_images_and_signals_have_choosers_of_their_own(root):
     assert choosers(resolve(settings(["mlp"], {}), root).studies["signnet"], "mitbih") == ["mlp"]
 
 
+def test_what_is_not_to_run_needs_nobody_to_choose(root):
+    """Committed records are found among all parts of a study, whoever chose their points."""
+    everything = settings(["mlp"], {}) | {"leave_out": []}
+    study = resolve(everything, root, to_run=False).studies["signnet"]
+    assert "chest_xray" in study.datasets and choosers(study, "chest_xray") == []
+
+
 def test_an_extra_cannot_choose(root):
     with pytest.raises(InputError, match="'scd01_binary' cannot choose"):
         resolve(settings(["scd01", "scd01_binary"], {}), root)

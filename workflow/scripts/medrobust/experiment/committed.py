@@ -37,7 +37,7 @@ def as_committed(resolved: Resolved, values: Mapping[str, Any]) -> Resolved:
     if not file.is_file():
         return resolved
     with_all = {**values, "include_extras": True, "leave_out": []}
-    everything = resolve(with_all, resolved.root, resolved.here)
+    everything = resolve(with_all, resolved.root, resolved.here, to_run=False)
     committed = read_json(file)["study"]
     studies = {
         name: with_parts(study, committed["datasets"], committed["models"], committed["attacks"])

@@ -417,7 +417,9 @@ class Resolved:
         return f"{sentence} {TRAINED_OTHERWISE}" if less else sentence
 
 
-def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> Resolved:
+def resolve(
+    values: Mapping[str, Any], root: Path, here: Path | None = None, *, to_run: bool = True
+) -> Resolved:
     """Checks and joins all configuration files.
 
     Args:
@@ -425,6 +427,8 @@ def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> 
         root: the workflow's folder, which holds ``config/``.
         here: the folder that the user works in, where it is another: its files of ``config/scales``
             and ``config/studies``, and files named by path, count before those of ``root``.
+        to_run: whether all that is selected is to run; if not, parts of it will be chosen, and
+            points need no models that choose them.
 
     Raises:
         InputError: anything is unknown, missing, of a wrong type or out of range; it names the
@@ -470,6 +474,8 @@ def resolve(values: Mapping[str, Any], root: Path, here: Path | None = None) -> 
     }
     studies = {name: _select(study, config, files[name]) for name, study in whole.items()}
     _check_selection(config, whole, studies, also)
+    if to_run:
+        _check_choosers(whole, studies)
     run = f"{config.scale}-{config.protocol}"
     defaults = Config()
     changed: dict[str, Any] = {"overrides": config.overrides} if config.overrides else {}
@@ -764,9 +770,13 @@ def _check_selection(
                     where="config/config.yaml, key leave_out",
                     remedy="leave out fewer, or select other studies.",
                 )
+
+
+def _check_choosers(whole: Mapping[str, Study], studies: Mapping[str, Study]) -> None:
+    for name, study in studies.items():
         for dataset in study.datasets if study.cohort is not None else ():
             if not choosers(study, dataset):
-                _refuse_without_choosers(study_name, whole[study_name], dataset)
+                _refuse_without_choosers(name, whole[name], dataset)
 
 
 def _refuse_without_choosers(name: str, whole: Study, dataset: str) -> None:
