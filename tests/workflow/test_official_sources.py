@@ -171,7 +171,9 @@ def test_ultrasound_from_kaggle(make_project, at_kaggle, monkeypatch):
         said = project.snakemake(target, *settings, fails=True)
         assert "its terms are not accepted" in said and "Traceback" not in said
         # Preflight says the same before anything is run.
-        behaviour.answers[:] = [(403, "terms")] * 2  # of the study's data, and of this
+        behaviour.answers[:] = [
+            (403, "terms")
+        ] * 3  # of the study's data, heartbeats and X-rays, and of this
         only = ["studies=[signnet]", "also_prepare=[busi]"]
         said = project.snakemake("preflight", *settings, *only, fails=True)
         assert "busi: cannot run yet" in said and "its terms are not accepted" in said
