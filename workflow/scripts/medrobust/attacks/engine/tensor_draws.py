@@ -64,8 +64,8 @@ def signed(bits: Tensor, d: int) -> Tensor:
 def normal(bits: Tensor, d: int) -> Tensor:
     """Returns standard normal values, float32 ``[..., d]``, from words ``[..., ceil(d / 2)]``.
 
-    By Box and Muller (1958), as :func:`medrobust.attacks.engine.noise_kernels.draw_normal`: the first
-    halves of pairs, then the second ones; of an odd row's last pair one value is left out.
+    By Box and Muller (1958), as :func:`medrobust.attacks.engine.noise_kernels.draw_normal`: the
+    first halves of pairs, then the second ones; of an odd row's last pair one value is left out.
     """
     import torch
 
