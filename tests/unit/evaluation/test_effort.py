@@ -415,7 +415,15 @@ def test_the_study_draws_both_with_the_papers_models_first(tmp_path):
         for i, (name, dataset) in enumerate(names)
     ]
     entries = [
-        Entry(m.dataset, m.model, m.source, 0, records=m.records[0], arrays=m.arrays[0])
+        Entry(
+            m.dataset,
+            m.model,
+            m.source,
+            0,
+            points="signals",
+            records=m.records[0],
+            arrays=m.arrays[0],
+        )  # fmt: skip
         for m in models
     ]
     request = Request(
