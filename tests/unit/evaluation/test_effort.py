@@ -423,7 +423,7 @@ def test_the_study_draws_both_with_the_papers_models_first(tmp_path):
             points="signals",
             records=m.records[0],
             arrays=m.arrays[0],
-        )  # fmt: skip
+        )
         for m in models
     ]
     request = Request(
