@@ -11,8 +11,9 @@ from medrobust.attacks.engine.queries import BLOCK, Queries
 from medrobust.attacks.engine.spec import HopSkipJumpSpec
 from medrobust.core.errors import InputError
 from medrobust.models import mlp
+from medrobust.models.blocks import WIDE
 from medrobust.models.contract import architecture_of
-from medrobust.models.ensembles import WIDE, build_ensemble
+from medrobust.models.ensembles import build_ensemble
 
 from tests.attack_models import Linear
 
