@@ -477,3 +477,14 @@ def test_what_only_tests_need_is_in_the_second_list_which_includes_the_first():
                 found = [node.module]
             imported |= {PYPI.get(name.split(".")[0], name.split(".")[0]) for name in found}
     assert "torch" in imported and not imported & tests
+
+
+def test_the_oldest_snakemake_is_the_same_wherever_it_is_said():
+    """9.18.2 stops at profiles/default, 9.19.0 plans a run (tried by hand with both)."""
+    said = re.search(r'min_version\("([\d.]+)"\)', (ROOT / "workflow/Snakefile").read_text())[1]
+    driver = yaml.safe_load((ROOT / "envs/driver.yaml").read_text())["dependencies"]
+    (conda,) = [line for line in driver if str(line).startswith("snakemake ")]
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (pip,) = extra["optional-dependencies"]["workflow"]
+    for text in (conda, pip):
+        assert re.search(r">=([\d.]+)", text)[1] == said
