@@ -67,6 +67,9 @@ def test_members_that_are_lost_or_others_are_not_attacked(tmp_path, monkeypatch)
     with pytest.raises(InputError, match="not those that were evaluated") as error:
         evaluated_members([str(file)], clean)
     assert f"delete {clean}" in str(error.value)
+    io.write_json(tmp_path / "old.json", {"ensemble_accuracy": 0.5})  # before there were hashes
+    with pytest.raises(InputError, match="not those that were evaluated"):
+        evaluated_members([str(file)], str(tmp_path / "old.json"))
     file.unlink()
     with pytest.raises(InputError, match="is lost") as error:
         evaluated_members([str(file)], clean)

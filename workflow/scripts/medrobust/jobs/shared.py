@@ -51,7 +51,7 @@ def evaluated_members(member_files: Sequence[str], evaluated: str) -> dict[str, 
     Raises:
         InputError: a file is lost, or is not the one that was evaluated.
     """
-    known = io.read_json(evaluated)["made_from"]
+    known = io.read_json(evaluated).get("made_from", {})  # of an older version: none
     for file in map(Path, member_files):
         if not file.is_file():
             raise InputError(
