@@ -39,6 +39,7 @@ PYPI = {
     "markdown_it": "markdown-it-py",
     "kagglesdk": "kaggle",  # the part of Kaggle's client that is imported
     "pydantic_core": "pydantic",  # always its companion
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "urllib3": "requests",  # always its companion
     "PIL": "pillow",
