@@ -65,6 +65,9 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "mma": {"largest_margin": 0.1, "least_radius": 0.01, **_ROBUST},
     "ima": {"largest_margin": 0.1, "margin_step": 0.02, "bisections": 3, **_ROBUST},
     "ddn_training": {"epsilon": 0.1, **_ROBUST},
+    "multi_instance": {"epsilon": 0.05, "instances": [2, 1], "weights": [0.6, 0.4], **_ROBUST},
+    "gradient_regularization": {k: v for k, v in _ROBUST.items() if k != "steps"},
+    "local_linearity": {"epsilon": 0.05, **_ROBUST},
 }
 
 ATTACK_SETTINGS: dict[str, dict[str, Any]] = {
@@ -119,7 +122,7 @@ def cites(kind: str, name: str) -> bool:
     """Tells whether a module's docstring names authors and a year."""
     text = Path(str(module_of(kind, name).__file__)).read_text(encoding="utf-8")
     docstring = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
-    together = r"[A-Z][a-z]+(?: et al\.| and [A-Z][a-z]+)[,:]? \(?(?:19|20)\d\d"
+    together = r"[A-Z][a-z]+(?: et al\.| and [A-Z][A-Za-z-]+)[,:]? \(?(?:19|20)\d\d"
     source = (
         r"Sources?: .*?[A-Z][a-z-]+.*?\b(?:19|20)\d\d\b"  # of data: authors, title, where, year
     )

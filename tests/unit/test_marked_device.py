@@ -62,6 +62,9 @@ TRAININGS = {
     "mma": {"largest_margin": 0.3, "least_radius": 0.05, "steps": 3, "bisections": 2},
     "ima": {"margin_step": 0.05, "largest_margin": 0.3, "steps": 3, "bisections": 2},
     "ddn_training": {"epsilon": 0.3, "steps": 3},
+    "multi_instance": {**SEARCH, "instances": [3, 1], "weights": [0.6, 0.4]},
+    "gradient_regularization": {},
+    "local_linearity": SEARCH,
 }
 #: Each attack, small.
 # fmt: off
@@ -305,6 +308,9 @@ WAITS_PER_BATCH = {
     "ddn_training": 0,
     "adversarial_training": 1,
     "trades": 1,
+    "multi_instance": 1,
+    "gradient_regularization": 0,
+    "local_linearity": 0,
     "mma": 3,
     "ima": 3,
 }

@@ -1,4 +1,4 @@
-"""The methods of ima: epochs against plain PyTorch, margins case by case, kills, all networks."""
+"""Robust training, of ima and mirst: epochs against plain PyTorch, margins, kills, all networks."""
 
 from __future__ import annotations
 
@@ -41,6 +41,25 @@ SETTINGS = {
         "beta": 0.3,
         "start": "full",
     },
+    "mirst": {"name": "multi_instance", "epsilon": 0.2},
+    "mirst l2": {"name": "multi_instance", "epsilon": 0.2, "norm": "l2", "random_start": True},
+    "rst": {"name": "multi_instance", "epsilon": 0.2, "instances": [10], "weights": [1.0]},
+    "madry": {
+        "name": "multi_instance",
+        "epsilon": 0.2,
+        "instances": [10],
+        "weights": [1.0],
+        "clean_weight": 0.0,
+        "random_start": True,
+    },
+    "gr": {"name": "gradient_regularization", "weight": 0.1},
+    "gr squared": {
+        "name": "gradient_regularization",
+        "weight": 0.1,
+        "penalty": "squared_norm",
+    },
+    "llr": {"name": "local_linearity", "epsilon": 0.2},
+    "llr l2": {"name": "local_linearity", "epsilon": 0.2, "norm": "l2", "gradient_weight": 0.5},
 }
 each_method = pytest.mark.parametrize("name", SETTINGS)
 
@@ -57,6 +76,21 @@ def made(name: str, **changes):
     values = SETTINGS[name] | small | changes
     spec = parse_spec("method", values, file="test", prefix="method")
     return method_of(values["name"]), spec
+
+
+def fewer_steps(name: str, steps: int) -> dict[str, object]:
+    """Returns the changes that make a search shorter; of some methods there is none."""
+    method = SETTINGS[name]["name"]
+    if name == "rand" or method == "gradient_regularization":
+        return {}
+    if method == "multi_instance":
+        instances = len(SETTINGS[name].get("instances", range(4)))
+        return {"steps": steps, "instances": list(range(steps, steps - instances, -1))}
+    return {"steps": steps}
+
+
+#: The paper's weights hold the loss of these small problems down, and nothing is learnt.
+LIGHT = {"local_linearity": {"linearity_weight": 0.5, "gradient_weight": 0.2}}
 
 
 def train(name: str, seeds=(7,), checkpoint=None, n: int = POINTS, **changes):
@@ -140,6 +174,51 @@ def plain_trades(net, x, y, rows, draws, spec, kept):
     noisy = pgd(net, divergence, x, start, radius, sizes, spec.steps, spec.norm)[-1]
     robust = kl_div(net(noisy).log_softmax(1), clean.softmax(1), reduction="batchmean")
     return cross_entropy(clean, y) + spec.beta * robust
+
+
+def plain_instances(net, x, y, rows, draws, spec, kept):
+    radius = torch.full((len(x),), spec.epsilon)
+    start = x + noise(x, radius, spec.norm, draws) if spec.random_start else x
+    sizes = spec.reach * radius / spec.steps
+    path = pgd(net, of_labels(y), x, start, radius, sizes, spec.steps, spec.norm)
+    noisy = sum(
+        weight * cross_entropy(net(path[step]), y)
+        for step, weight in zip(spec.instances, spec.weights, strict=True)
+    )
+    return spec.clean_weight * cross_entropy(net(x), y) + spec.adversarial_weight * noisy
+
+
+def plain_gradient_regularization(net, x, y, rows, draws, spec, kept):
+    total = cross_entropy(net(x), y)
+    for point, label in zip(x, y, strict=True):
+        leaf = point[None].clone().requires_grad_()
+        own = cross_entropy(net(leaf), label[None])
+        (slope,) = torch.autograd.grad(own, leaf, create_graph=True)
+        length = slope.norm() if spec.penalty == "norm" else slope.norm() ** 2
+        total = total + spec.weight * length / len(x)
+    return total
+
+
+def plain_local_linearity(net, x, y, rows, draws, spec, kept):
+    radius = torch.full((len(x),), spec.epsilon)
+    leaf = x.clone().requires_grad_()
+    own = cross_entropy(net(leaf), y, reduction="none")
+    (slope,) = torch.autograd.grad(own.sum(), leaf, create_graph=True)
+    at, sizes = x + noise(x, radius, spec.norm, draws), spec.reach * radius / spec.steps
+
+    def unlike(at):
+        far = cross_entropy(net(at), y, reduction="none")
+        return (far - own.detach() - ((at - x) * slope.detach()).sum(1)).abs()
+
+    for _ in range(spec.steps):
+        there = at.clone().requires_grad_()
+        (up,) = torch.autograd.grad(unlike(there).sum(), there)
+        move = up.sign() if spec.norm == "linf" else up / up.norm(dim=1, keepdim=True)
+        at = x + within(at + sizes[:, None] * move - x, radius, spec.norm)
+    along = ((at - x) * slope).sum(1)
+    far = cross_entropy(net(at), y, reduction="none")
+    linearity = (far - own - along).abs()
+    return (own + spec.linearity_weight * linearity + spec.gradient_weight * along.abs()).mean()
 
 
 def plain_ddn(net, x, y, rows, draws, spec, kept):
@@ -255,6 +334,9 @@ def plain_sweep(net, x, y, draws, spec, kept):
 PLAIN = {
     "adversarial_training": plain_adversarial,
     "trades": plain_trades,
+    "multi_instance": plain_instances,
+    "gradient_regularization": plain_gradient_regularization,
+    "local_linearity": plain_local_linearity,
     "ddn_training": plain_ddn,
     "mma": plain_mma,
     "ima": plain_ima,
@@ -355,21 +437,22 @@ def dies_after(checkpoint: Checkpoint, saves: int) -> None:
     checkpoint.save = save_then_die
 
 
-@pytest.mark.parametrize("name", ["adv", "ddn", "mma", "ima"])
+@pytest.mark.parametrize("name", ["adv", "ddn", "mma", "ima", "mirst l2", "gr", "llr"])
 @pytest.mark.parametrize("saves", [1, 2, 4, 5, 6, 9])
 def test_killed_training_resumes_with_the_same_bytes(tmp_path, monkeypatch, name, saves):
     """Within an epoch, within the sweep after it (of 3 batches and 3 more each), between epochs."""
-    undisturbed = train(name, (7, 8), steps=5, max_epochs=4)
+    few = fewer_steps(name, 5)
+    undisturbed = train(name, (7, 8), **few, max_epochs=4)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with Checkpoint(tmp_path / "c", "key") as checkpoint:
         dies_after(checkpoint, saves)
         with pytest.raises(_Killed):
-            train(name, (7, 8), checkpoint, steps=5, max_epochs=4)
+            train(name, (7, 8), checkpoint, **few, max_epochs=4)
     with Checkpoint(tmp_path / "c", "key") as checkpoint:
         info = checkpoint.load()[1]
         pieces = 6 if name == "ima" else 3
         assert (info["epoch"], info["batch"]) == divmod(saves, pieces)
-        resumed = train(name, (7, 8), checkpoint, steps=5, max_epochs=4)
+        resumed = train(name, (7, 8), checkpoint, **few, max_epochs=4)
     assert resumed.history == undisturbed.history
     for kind in ("parameters", "extras"):
         expected, found = getattr(undisturbed, kind), getattr(resumed, kind)
@@ -391,8 +474,8 @@ def test_a_member_depends_on_its_own_seed_only(name):
 
 @each_method
 def test_moons_are_learnt(name):
-    few = {} if name == "rand" else {"steps": 5}
-    trained = train(name, n=320, max_epochs=12, learning_rate=0.01, **few)
+    changes = fewer_steps(name, 5) | LIGHT.get(SETTINGS[name]["name"], {})
+    trained = train(name, n=320, max_epochs=12, learning_rate=0.01, **changes)
     x, y = make_moons(500, noise=0.1, random_state=1)
     member = {key: torch.from_numpy(value) for key, value in trained.parameters.items()}
     logits = layer_norm_mlp.forward(layer_norm_mlp.Spec(), member, torch.from_numpy(x).float())
@@ -421,9 +504,10 @@ def test_images_of_three_classes_are_trained_on(name, network):
         row[0, 10 * label : 10 * label + 10] += 0.6
     x = x.astype(np.float32)
     small = {"batch_size": 12, "max_epochs": 3, "learning_rate": 0.01}
-    changes = {"ddn_training": {"steps": 4}, "adversarial_training": {}}
-    few = {} if name == "rand" else {"steps": 4}
-    method, spec = made(name, **(small | few | changes.get(SETTINGS[name]["name"], {})))
+    changes = fewer_steps(name, 4) | LIGHT.get(SETTINGS[name]["name"], {})
+    # Three epochs are few for the loss of noisy points alone.
+    changes |= {"epsilon": 0.05} if name in ("madry", "llr", "llr l2") else {}
+    method, spec = made(name, **small, **changes)
     work = Work(x, y, 3, [0], [5], input_range=(0.0, 1.0))
     trained = method.train(spec, network, NETWORKS[network], work)
     member = {key: torch.from_numpy(value) for key, value in trained.parameters.items()}
@@ -433,6 +517,28 @@ def test_images_of_three_classes_are_trained_on(name, network):
     assert (logits[0].argmax(1).numpy() == y).mean() > 0.9
     assert np.isfinite(trained.history[0]["loss"])
     assert all(np.array_equal(x_, x0) for x_, x0 in zip(work.x, x, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"instances": [10, 5]}, "2 instances have 4 weights"),
+        ({"instances": [10, 8, 8, 4]}, "name a step twice"),
+        ({"instances": [11, 8, 6, 4]}, "must lie in 1 .. steps"),
+        ({"instances": [10, 8, 6, 0]}, "must lie in 1 .. steps"),
+        ({"weights": [1.0, 1.0, 1.0, -0.1]}, "must not be negative"),
+        ({"instances": [], "weights": []}, "instances"),
+    ],
+)
+def test_instances_that_cannot_be_taken_are_refused(changes, told):
+    with pytest.raises(InputError, match=told):
+        made("mirst", **changes)
+
+
+def test_instances_may_stand_in_any_order():
+    other = {"instances": [4, 10, 6, 8], "weights": [0.16, 0.34, 0.22, 0.28]}
+    one, two = train("mirst"), train("mirst", **other)
+    assert one.parameters["w1"].tobytes() == two.parameters["w1"].tobytes()
 
 
 def test_plain_cross_entropy_is_a_composed_loss():
@@ -474,6 +580,11 @@ def test_settings_that_contradict_each_other_are_refused():
         ("ddn", 1 + 60 / 3),
         ("mma", 2 + 50 / 3),
         ("ima", 2 + 50 / 3 + 1 / 3 + 50 / 3),
+        ("mirst", 5 + 20 / 3),
+        ("rst", 2 + 20 / 3),
+        ("madry", 1 + 20 / 3),
+        ("gr", 2),
+        ("llr", 3 + 22 / 3),
     ],
 )
 def test_the_plan_counts_passes(name, passes):

@@ -43,6 +43,9 @@ METHODS: dict[str, str] = {
     "mma": "medrobust.training.mma",
     "ima": "medrobust.training.ima",
     "ddn_training": "medrobust.training.ddn_training",
+    "multi_instance": "medrobust.training.multi_instance",
+    "gradient_regularization": "medrobust.training.gradient_regularization",
+    "local_linearity": "medrobust.training.local_linearity",
 }
 
 ATTACKS: dict[str, str] = {

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from medrobust.training.engine.gradient_ascent import Network
+
 
 def alignment(w_y: Tensor, x: Tensor) -> Tensor:
     """Returns ``||w_y - x / (x.x + 1e-8)||_2^2`` of each point: R1 of nsr, equation 4, gamma 1.
@@ -50,3 +52,24 @@ def mean_jacobian(w: Tensor) -> Tensor:
         w: gradients of all logits, ``[c, n, d]``.
     """
     return w.abs().sum() / w[0].numel()
+
+
+def losses_and_gradients(network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns logits, each point's cross-entropy and its gradient, all part of the graph.
+
+    Args:
+        network: one member; the weights that autograd watches.
+        x: points, ``[n, d]``.
+        y: labels, int64 ``[n]``.
+
+    Returns:
+        ``[n, c]``, ``[n]``, and ``[n, d]``: of the sum of the losses, so of a point's own where a
+        network answers each point by itself.
+    """
+    import torch
+
+    points = x.detach().requires_grad_()
+    logits = network.logits(points)
+    losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+    (gradients,) = torch.autograd.grad(losses.sum(), points, create_graph=True)
+    return logits, losses, gradients

@@ -71,6 +71,12 @@ class Balls:
         first, second = self._bounds
         self._bounds = (first.index_select(0, rows), second.index_select(0, rows))
 
+    def copy(self) -> Balls:
+        """Returns the same balls, to be let go apart from these."""
+        other = Balls.__new__(Balls)
+        other._norm, other._range, other._bounds = self._norm, self._range, self._bounds
+        return other
+
     def step(self, points: Tensor, gradient: Tensor, size: Tensor) -> Tensor:
         """Returns the points after one step and the projection.
 
