@@ -11,6 +11,7 @@ from medrobust.data.fetching.fetch import locate_or_fetch
 from medrobust.data.formats.images import ImageSpec, read_images
 from medrobust.data.prepared.audit import audit
 from medrobust.data.prepared.drawn_splits import patient_fold
+from medrobust.data.prepared.near_duplicates import near_pairs
 from medrobust.data.prepared.prepare import prepare
 from medrobust.data.prepared.store import load_dataset
 from medrobust.data.registry import DatasetEntry, get_dataset, load_registry
@@ -79,8 +80,6 @@ def test_reduced_scale_on_x_rays(real_data: Path) -> None:
 
 def test_different_people_do_not_look_alike(real_data: Path) -> None:
     """500 chest X-rays: a correlation of 0.95 is far above that of any two of them."""
-    from medrobust.data.prepared.near_duplicates import near_pairs
-
     paths = sorted(folder_of(real_data, "chest_xray").glob("resized224/*/*.jpeg"))
     x = read_images(paths, ImageSpec(96, "grey"), processes=2).x
     assert len(near_pairs(x)) == 0 and 0 < len(near_pairs(x, 0.75)) < 60
@@ -136,6 +135,28 @@ def test_ultrasound_images_in_both_classes(real_data: Path) -> None:
         *("busi/benign/benign (85).png", "busi/malignant/malignant (52).png"),
     }
     assert both <= gone and len(gone) < 20
+
+
+def test_ultrasound_images_that_look_alike_are_tested_together(real_data: Path) -> None:
+    """Plain folds train on copies of images that they test; in those of `busi_together` none is."""
+    sample = folder_of(real_data, "busi") / "resized256_nomask"
+    files = {
+        f"busi/{path.relative_to(sample).as_posix()}": path
+        for kind in ("benign", "malignant")
+        for path in (sample / kind).iterdir()
+    }
+    crossing = {}
+    for keep in ("none", "near"):
+        options = {"releases": ["busi"], "keep_together": keep}
+        data = breast_ultrasound.adapt(options, "official", files, seed=1, allow_subset=True)
+        fold = np.empty(len(data.y), int)
+        for number, (_, _, test) in enumerate(data.folds):
+            fold[test] = number
+        pairs = near_pairs(data.x)
+        crossing[keep] = int((fold[pairs[:, 0]] != fold[pairs[:, 1]]).sum())
+        malignant = [data.y[test].sum() for _, _, test in data.folds]
+        assert min(malignant) >= 13 and len(pairs) == 11  # 80 malignant images in five folds
+    assert crossing["none"] >= 5 and crossing["near"] == 0
 
 
 def test_names_of_all_tiles_tell_class_and_slide(real_data: Path) -> None:

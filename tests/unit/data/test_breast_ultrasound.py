@@ -155,7 +155,7 @@ def test_union_from_a_zip_and_a_folder_to_the_arrays(tmp_path: Path) -> None:
 
 def test_the_registry_agrees_with_the_adapter() -> None:
     registry = load_registry()
-    for name in ("busi", "busis", "bus", "busi_unique"):
+    for name in ("busi", "busis", "bus", "busi_unique", "busi_together", "bus_together"):
         entry = registry[name]
         options = breast_ultrasound.Options(**entry.options)
         release = np.sum([breast_ultrasound.RELEASE[r] for r in options.releases], axis=0)

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.core.errors import InputError
-from medrobust.data.prepared.drawn_splits import patient_fold, shares, sized_fold, stratified_folds
+from medrobust.data.prepared.drawn_splits import (
+    folds_of_groups,
+    patient_fold,
+    shares,
+    sized_fold,
+    stratified_folds,
+)
 
 COUNTS = st.lists(st.integers(5, 60), min_size=2, max_size=4)
 
@@ -109,3 +115,37 @@ def test_a_patient_with_two_classes_is_kept_whole() -> None:
 def test_one_patient_cannot_be_divided() -> None:
     with pytest.raises(InputError, match="The rows of 2 patients"):
         patient_fold(np.array([0, 0, 1, 1]), ["a", "a", "b", "b"], 0.5, seed=1, name="x")
+
+
+# --- folds that keep groups together ---
+
+
+@given(st.integers(0, 2**32), st.integers(2, 5), st.integers(0, 12))
+def test_a_group_lies_in_one_fold_and_every_row_is_tested_once(seed, folds, n_groups) -> None:
+    y = labels([60, 30], seed)
+    rows = np.random.default_rng(seed).permutation(len(y))[: 3 * n_groups]
+    groups = [np.sort(group) for group in rows.reshape(n_groups, 3)]
+    parts = folds_of_groups(y, groups, folds, seed=seed, name="x")
+    fold = np.full(len(y), -1)
+    for number, (train, val, test) in enumerate(parts):
+        assert sorted([*train, *test]) == list(range(len(y))) and len(val) == 0
+        assert (np.diff(test) > 0).all() and (fold[test] == -1).all()
+        fold[test] = number
+        # Classes in about their shares.
+        assert np.abs(np.bincount(y[test]) - np.array([60, 30]) / folds).max() <= 4
+    assert all(len(set(fold[group])) == 1 for group in groups) and (fold >= 0).all()
+
+
+def test_folds_of_groups_follow_seed_and_name() -> None:
+    y, groups = labels([30, 30]), [np.array([1, 5, 9])]
+    first, same, other = (folds_of_groups(y, groups, 3, seed=seed, name="x") for seed in (1, 1, 2))
+    assert all(np.array_equal(a[2], b[2]) for a, b in zip(first, same, strict=True))
+    assert not all(np.array_equal(a[2], b[2]) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("folds", [3, 20])
+def test_groups_that_cannot_be_divided_are_refused(folds: int) -> None:
+    y = labels([9, 4])
+    group = np.flatnonzero(y == 1)
+    with pytest.raises(InputError, match="cannot be divided"):
+        folds_of_groups(y, [group], folds, seed=1, name="x")

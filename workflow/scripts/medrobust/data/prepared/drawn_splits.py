@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medrobust.core.errors import InputError
-from medrobust.core.seeds import generator
+from medrobust.core.seeds import derive_seed, generator
 from medrobust.data.prepared.splits import Fold
 
 
@@ -83,6 +83,50 @@ def stratified_folds(y: np.ndarray, folds: int, *, seed: int, name: str) -> list
         dealt += len(rows)
     nothing = np.empty(0, np.int64)
     return [(np.flatnonzero(fold != f), nothing, np.flatnonzero(fold == f)) for f in range(folds)]
+
+
+def folds_of_groups(
+    y: np.ndarray, groups: Sequence[np.ndarray], folds: int, *, seed: int, name: str
+) -> list[Fold]:
+    """Divides rows into folds as :func:`stratified_folds` does, and keeps groups in one fold each.
+
+    By scikit-learn's ``StratifiedGroupKFold``, shuffled: the larger the groups, the less equal the
+    folds. There are no validation rows.
+
+    Args:
+        y: labels ``[n]``.
+        groups: rows that belong together; a row is in one group at most, others stand alone.
+        folds: number of folds, at least 2.
+        seed: root seed.
+        name: name of the split, part of the seed.
+
+    Raises:
+        InputError: a fold would have no row of a class for training or testing.
+    """
+    import warnings
+
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    group = np.arange(len(y))
+    for rows in groups:
+        group[rows] = rows[0]
+    state = derive_seed(seed, "folds", name, "groups") % 2**32
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of small classes: refused below
+            parts = list(splitter.split(np.empty(len(y)), y, group))
+    except ValueError:  # more folds than rows of each class
+        parts = []
+    classes = len(np.unique(y))
+    if not parts or any(len(np.unique(y[rows])) < classes for part in parts for rows in part):
+        raise InputError(
+            f"{len(np.unique(group)):,} groups of rows that belong together cannot be divided into "
+            f"{folds} folds of which each has every class.",
+            remedy="use the complete release, or fewer folds.",
+        )
+    nothing = np.empty(0, np.int64)
+    return [(np.sort(train), nothing, np.sort(test)) for train, test in parts]
 
 
 def patient_fold(

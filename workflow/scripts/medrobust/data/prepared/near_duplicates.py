@@ -128,7 +128,7 @@ def without_repeats(x: np.ndarray, y: np.ndarray, drop: Drop) -> tuple[np.ndarra
             "(near)."
         )
         return np.arange(len(x)), (note,)
-    groups = duplicate_groups(x) if drop == "exact" else groups_of(near_pairs(x), len(x))
+    groups = repeated(x, drop)
     stays = np.ones(len(x), bool)
     conflicts = 0
     for group in groups:
@@ -144,6 +144,18 @@ def without_repeats(x: np.ndarray, y: np.ndarray, drop: Drop) -> tuple[np.ndarra
         + (f" Among fewer than {ENOUGH_IMAGES} images some may have been missed." if few else "")
     )
     return np.flatnonzero(stays), (note,)
+
+
+def repeated(x: np.ndarray, which: Drop) -> list[np.ndarray]:
+    """Returns the groups of images that repeat each other, ascending rows each.
+
+    Args:
+        x: images ``[n, channels, height, width]``.
+        which: images that count: none, equal ones (exact), or those that look alike (near).
+    """
+    if which == "none":
+        return []
+    return duplicate_groups(x) if which == "exact" else groups_of(near_pairs(x), len(x))
 
 
 _BLOCK_WORDS = 2**22

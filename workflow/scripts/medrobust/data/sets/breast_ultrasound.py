@@ -10,7 +10,8 @@ The mirst study (Section 4.1): images of both, zero-padded to a square, then res
 5-fold cross-validation. It has 1,190 images (726 benign, 464 malignant); together the releases have
 1,209 (743 and 466). Which 19 it left out is not known: ``exclude`` takes a list. Here: three colour
 channels, padding on both sides, bilinear, folds stratified by class; label 1 is malignant. Neither
-release says which images are of one patient.
+release says which images are of one patient. BUSI has many images twice, which ``keep_together``
+keeps in one fold.
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ from pydantic import Field
 from medrobust.core.errors import InputError, nearest
 from medrobust.core.logs import logger
 from medrobust.core.schema import Settings, checked
+from medrobust.core.words import counted
 from medrobust.data.contract import Adapter
 from medrobust.data.formats.images import Images, ImageSpec, read_images
-from medrobust.data.prepared.drawn_splits import stratified_folds
-from medrobust.data.prepared.near_duplicates import Drop, without_repeats
+from medrobust.data.prepared.drawn_splits import folds_of_groups, stratified_folds
+from medrobust.data.prepared.near_duplicates import (
+    ENOUGH_IMAGES,
+    SIMILAR,
+    Drop,
+    repeated,
+    without_repeats,
+)
 from medrobust.data.prepared.splits import Fold
 from medrobust.data.prepared.store import Prepared
 from medrobust.data.sets.engine.image_sets import (
@@ -44,8 +52,6 @@ from medrobust.data.sets.engine.image_sets import (
 CLASSES = ("benign", "malignant")
 RELEASE = {"busi": (437, 210), "busis": (306, 256)}
 """Images of each class in each release."""
-
-SPEC = ImageSpec(size=224, colour="rgb", pad=True)
 
 _MASK = re.compile(r"[ _-](?:mask|gt|groundtruth|seg)(?:_?\d+)?\.\w+$", re.IGNORECASE)
 _IMAGE = {
@@ -68,6 +74,12 @@ class Options(Settings):
     drop_duplicates: Drop = Field(
         default="none", description="images left out: none, exact copies, or those that look alike"
     )
+    keep_together: Drop = Field(
+        default="none",
+        description="images that one fold gets together: none, exact copies, or those that look "
+        "alike",
+    )
+    size: int = Field(default=224, ge=32, le=1024, description="pixels a side; the paper's are 224")
     n_train: int = Field(default=240, ge=10, description="with n_test: images of a stand-in")
     n_test: int = Field(default=80, ge=4, description="with n_train: images of a stand-in")
 
@@ -97,20 +109,21 @@ def adapt(
             unreadable or neither image nor mask.
     """
     chosen = checked(Options, options, file="config/datasets.yaml", prefix="options")
+    spec = ImageSpec(size=chosen.size, colour="rgb", pad=True)
     if source == "standin":
         from medrobust.data.standins.medical_images import medical_standin
 
         sizes = chosen.n_train, chosen.n_test
-        return medical_standin("ultrasound", CLASSES, SPEC, *sizes, seed=seed, folds=chosen.folds)
+        return medical_standin("ultrasound", CLASSES, spec, *sizes, seed=seed, folds=chosen.folds)
     found, masks = images_and_masks(files, chosen.releases)
     release = np.sum([RELEASE[name] for name in chosen.releases], axis=0).tolist()
     complete = is_whole_release(found, CLASSES, release, allow_subset=allow_subset)
     found = _without(found, chosen.exclude)
-    images = read_images(found.paths, SPEC, processes=processes, what="ultrasound images")
+    images = read_images(found.paths, spec, processes=processes, what="ultrasound images")
     rows, left_out = without_repeats(images.x, found.y, chosen.drop_duplicates)
     made = (
-        "All were brought to 8-bit RGB, put in the middle of a black square, and resized to 224 x "
-        "224 (bilinear)."
+        "All were brought to 8-bit RGB, put in the middle of a black square, and resized to "
+        f"{chosen.size} x {chosen.size} (bilinear)."
     )
     if masks:
         made += f" {masks:,} masks beside them were not read."
@@ -121,9 +134,15 @@ def adapt(
         f"Split: {chosen.folds} folds, stratified by class, drawn at random (seed {seed}); no "
         "validation rows. The releases do not say which images are of one patient."
     )
+    together = repeated(images.x[rows], chosen.keep_together)
+    if chosen.keep_together != "none":
+        notes.append(_kept_together(together, chosen.keep_together, len(rows)))
 
     def split(y: np.ndarray) -> list[Fold]:
-        return stratified_folds(y, chosen.folds, seed=seed, name="breast_ultrasound")
+        drawn = {"seed": seed, "name": "breast_ultrasound"}
+        if chosen.keep_together == "none":
+            return stratified_folds(y, chosen.folds, **drawn)
+        return folds_of_groups(y, together, chosen.folds, **drawn)
 
     return assembled(
         found,
@@ -134,6 +153,17 @@ def adapt(
         complete=complete,
         notes=notes,
         columns={"release": [PurePosixPath(name).parts[0] for name in found.names]},
+    )
+
+
+def _kept_together(groups: list[np.ndarray], which: Drop, n: int) -> str:
+    """Returns the card's note on images that one fold gets together."""
+    kind = "equal" if which == "exact" else f"alike (thumbnails correlate by {SIMILAR:g} or more)"
+    few = which == "near" and n < ENOUGH_IMAGES
+    return (
+        f"Kept in one fold each: {sum(map(len, groups)):,} of {n:,} images, in "
+        f"{counted(len(groups), 'group that is', 'groups that are')} {kind}."
+        + (f" Among fewer than {ENOUGH_IMAGES} images some may have been missed." if few else "")
     )
 
 
