@@ -435,7 +435,7 @@ def test_figure2_titles_name_model_distance_and_class(tmp_path, monkeypatch):
     assert titles == [
         "Original\nclass N",
         "MLP\nL₂ 0.220 (0.200), read as F",
-        "CNN\nattack failed",
+        "CNN\nno start for the attack",
         "Random forest\nmisclassified without attack",
     ]
     limits = {axes.get_ylim() for axes in figure.axes[1::2]}

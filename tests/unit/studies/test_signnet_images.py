@@ -186,7 +186,10 @@ def test_figure1_shows_the_last_iterates_and_their_numbers(tmp_path):
     assert (
         "Test point 5" in facts["caption"] and "Not run: SCD01, MLP, ResNet18" in facts["caption"]
     )
-    assert facts["notes"] == ["LeNet: no adversarial example in 1 restarts."]
+    assert facts["notes"] == [
+        "LeNet: no start for the attack: the model gives nothing that it could begin at another "
+        "class than the point's, and perhaps one answer to everything."
+    ]
     assert facts["title"].startswith("Figure 1. One image of Colorectal histology")
 
 

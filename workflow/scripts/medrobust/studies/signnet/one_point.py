@@ -12,6 +12,7 @@ import numpy as np
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.evaluation import statistics
+from medrobust.evaluation.records import read_records
 from medrobust.reporting.plotting import model_label
 from medrobust.studies.signnet.results import (
     AttackInput,
@@ -36,6 +37,7 @@ class Adversary:
             infinite where the attack failed.
         distance_at_boundary: after projection to the decision boundary.
         prediction: the class that the model sees in it; -1 where the attack failed.
+        started: whether the attack had a point to begin at that the model calls by another class.
         remark: what a reader must know of it, "" if nothing.
     """
 
@@ -45,12 +47,15 @@ class Adversary:
     distance: float
     distance_at_boundary: float
     prediction: int
+    started: bool = True
     remark: str = ""
 
     @property
     def absent(self) -> str:
         """Why there is no adversarial point, in words."""
-        return "misclassified without attack" if self.distance == 0 else "attack failed"
+        if self.distance == 0:
+            return "misclassified without attack"
+        return "attack failed" if self.started else "no start for the attack"
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ def _read_adversaries(
             raise InputError(
                 f"The models disagree about the original of point {point}.", where=item.model
             )
-        found.append(_adversary(item.model, row, arrays, point))
+        found.append(_adversary(item, row, arrays, point))
     return label, x, found
 
 
@@ -209,16 +214,30 @@ def _read_arrays(item: AttackInput, point: int) -> dict[str, np.ndarray]:
     )
 
 
+def _started(item: AttackInput, point: int) -> bool:
+    """Tells whether a run on a point had an adversarial start."""
+    records = read_records(item.chunks)
+    return bool(records.loc[records["point_id"] == point, "init_ok"].any())
+
+
 def _adversary(
-    model: str, row: pd.Series, arrays: Mapping[str, np.ndarray], point: int
+    item: AttackInput, row: pd.Series, arrays: Mapping[str, np.ndarray], point: int
 ) -> Adversary:
+    model = item.model
     name, restarts = model_label(model), int(row["restarts"])
     if row["clean_prediction"] != row["label"]:
         remark = f"{name}: misclassified without attack."
-        return Adversary(model, restarts, None, 0.0, 0.0, int(row["clean_prediction"]), remark)
+        wrong = int(row["clean_prediction"])
+        return Adversary(model, restarts, None, 0.0, 0.0, wrong, remark=remark)
     if not np.isfinite(row["l2"]):
-        remark = f"{name}: no adversarial example in {restarts} restarts."
-        return Adversary(model, restarts, None, np.inf, np.inf, -1, remark)
+        remark, started = f"{name}: no adversarial example in {restarts} restarts.", True
+        if not _started(item, point):
+            remark = (
+                f"{name}: no start for the attack: the model gives nothing that it could begin at "
+                "another class than the point's, and perhaps one answer to everything."
+            )
+            started = False
+        return Adversary(model, restarts, None, np.inf, np.inf, -1, started, remark)
     if not np.isfinite(arrays["x_adv"]).all():
         raise InputError(f"The adversarial array of point {point} is not finite.", where=model)
     final = float(np.linalg.norm(arrays["x_final_iterate"] - arrays["x"]))
@@ -239,5 +258,6 @@ def _adversary(
     if lost or not np.isfinite(final):
         remark = f"{name}: no last iterate is adversarial; drawn is the projected point."
         projection = arrays["x_adv"]
-        return Adversary(model, restarts, projection, projected, projected, prediction, remark)
+        drawn = (projection, projected, projected, prediction)
+        return Adversary(model, restarts, *drawn, remark=remark)
     return Adversary(model, restarts, arrays["x_final_iterate"], final, projected, prediction)
