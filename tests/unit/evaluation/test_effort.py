@@ -242,14 +242,14 @@ def test_medians_are_averaged_over_replicates_and_may_be_infinite():
     assert effort.median_distance([np.array([1.0, INF, INF])]) is None
 
 
-def test_a_median_that_is_not_known_has_not_settled(tmp_path):
+def test_of_a_median_that_is_not_known_nothing_is_said(tmp_path):
     boundary, iterate, queries = made_traces(1, 3, 2, 8)
     for array in (boundary, iterate):
         array[:2] = NAN  # runs that failed
     queries[:2] = 0
     frame = built(tmp_path, [attack_files(tmp_path, "MLP", boundary, iterate, queries)])
     last = frame.xs(8, level="iterations").xs("iterations", level="varied")
-    assert last["boundary_settled"].tolist() == ["no"]
+    assert last["boundary_settled"].tolist() == ["undefined"]
     assert last[["boundary_median", "boundary_median_change"]].isna().all().all()
 
 

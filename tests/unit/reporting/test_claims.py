@@ -147,7 +147,7 @@ def test_few_points_decide_nothing(n):
     differences = np.linspace(1, 2, n)
     found = mean_above_zero("a above b", differences, rng(), decimals=2)
     assert verdict_of(found) == CANNOT_TELL
-    assert f"{n} differing points" in found.undecided
+    assert f"{n} differing point" in found.undecided
     draws = rng().normal(1, 0.01, 999)
     short = between("a", 1.0, draws, 0, np.inf, n=n, decimals=1)
     assert verdict_of(short) == CANNOT_TELL and "too few" in short.undecided
@@ -403,3 +403,20 @@ def test_a_difference_of_nothing_is_on_no_side():
     mirrored = claims.draws_above_zero("x", -1.0, -draws, n=50, decimals=3)
     assert (mirrored.p_for, mirrored.p_against) == (1.0, statement.p_for)
     assert claims.draws_above_zero("x", 1.0, draws, n=3, decimals=3).undecided
+
+
+# --- one point ---
+
+
+def test_of_one_point_no_interval_is_told():
+    draws = np.array([1.0, 2.0, 3.0])
+    told = [
+        claims.between("a ratio", 2.0, draws, 1.5, 2.5, n=1, decimals=2),
+        claims.draws_above_zero("a difference", 2.0, draws, n=1, decimals=2),
+    ]
+    assert [one.figures for one in told] == ["a ratio: 2.00", "a difference: 2.00"]
+    assert [one.undecided for one in told] == ["1 point is too few for a test"] * 2
+    alone = claims.mean_above_zero("a mean", [2.0], np.random.default_rng(0), decimals=2)
+    assert alone.figures.startswith("a mean: difference 2.00, p = 1.0")
+    same = claims.mean_above_zero("a mean", [2.0] * 3, np.random.default_rng(0), decimals=2)
+    assert "difference 2.00 [2.00, 2.00]" in same.figures

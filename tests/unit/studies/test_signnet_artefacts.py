@@ -225,7 +225,7 @@ def test_table4_is_the_mean_of_minima(tmp_path, published):
     assert row["queries_per_point"] == 200
     assert frame.drop(index=("MIT-BIH", "MLP"))["status"].eq("not run").all()
     text = (tmp_path / "table4.md").read_text()
-    assert "MIT-BIH: 3 points here, 21 in the paper" in text
+    assert "MIT-BIH: 3 attacked here, 21 in the paper" in text
     assert ATTACK in text
     assert text.count(upper_bound_text([2])) == 1
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.core import io
+from medrobust.core.words import counted
 from medrobust.evaluation import intervals, statistics
 from medrobust.reporting import artefacts, webpage
 from medrobust.reporting.comparison import Remark, no_remark
@@ -181,10 +182,10 @@ def mean_above_zero(
     if low is None or high is None:  # the same at every point: the signed-rank test alone decides
         low = high = mean
     p, pairs = statistics.signed_rank_p(differences)
-    shown = artefacts.with_interval(mean, low, high, decimals)
+    shown = _with_interval(mean, low, high, decimals, differences.size)
     figures = f"{label}: difference {shown}, {p_text(p)}"
     if statistics.smallest_p(pairs) > alpha:
-        few = f"{pairs} differing points can never be significant"
+        few = f"{counted(pairs, 'differing point', 'differing points')} can never be significant"
         return Statement(label, figures=figures, undecided=few)
     return Statement(
         label,
@@ -192,6 +193,13 @@ def mean_above_zero(
         p_against=p if high < 0 else 1.0,
         figures=figures,
     )
+
+
+def _with_interval(estimate: float, low: float, high: float, decimals: int, n: int) -> str:
+    """Returns an estimate with its interval; of one point alone, which has no spread, without."""
+    if n < 2:
+        return artefacts.with_interval(estimate, None, None, decimals)
+    return artefacts.with_interval(estimate, float(low), float(high), decimals)
 
 
 def between(
@@ -224,10 +232,14 @@ def between(
     draws = np.asarray(draws, dtype=np.float64)
     method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
     ends = np.quantile(draws, (alpha / 2, 1 - alpha / 2), method=method)
-    shown = artefacts.with_interval(estimate, float(ends[0]), float(ends[1]), decimals)
+    shown = _with_interval(estimate, *ends, decimals, n)
     figures = f"{label}: {shown}{unit}"
     if statistics.smallest_p(n) > alpha:
-        return Statement(label, figures=figures, undecided=f"{n} points are too few for a test")
+        return Statement(
+            label,
+            figures=figures,
+            undecided=f"{counted(n, 'point is', 'points are')} too few for a test",
+        )
 
     def chance(wrong: np.ndarray) -> float:
         return min(1.0, 2 * (int(wrong.sum()) + 1) / (draws.size + 1))
@@ -263,9 +275,13 @@ def draws_above_zero(
     """
     draws = np.asarray(draws, dtype=np.float64)
     low, high = np.quantile(draws, (alpha / 2, 1 - alpha / 2))
-    figures = f"{label}: {artefacts.with_interval(estimate, float(low), float(high), decimals)}"
+    figures = f"{label}: {_with_interval(estimate, low, high, decimals, n)}"
     if statistics.smallest_p(n) > alpha:
-        return Statement(label, figures=figures, undecided=f"{n} points are too few for a test")
+        return Statement(
+            label,
+            figures=figures,
+            undecided=f"{counted(n, 'point is', 'points are')} too few for a test",
+        )
 
     def chance(wrong: np.ndarray) -> float:
         return min(1.0, 2 * (int(wrong.sum()) + 1) / (draws.size + 1))

@@ -218,8 +218,8 @@ def _settled(
 ) -> tuple[float | None, float | None, str | None]:
     """Returns the median over points, its change since half the iterations, and the verdict.
 
-    The last two are None where ``previous`` is not half as many iterations, the verdict is "no"
-    also where a median is infinite.
+    The last two are None where ``previous`` is not half as many iterations; the verdict is
+    "undefined" where a median is infinite, since the attack failed at half of the points.
     """
 
     def median(one: _Step) -> float | None:
@@ -231,8 +231,9 @@ def _settled(
     if step.varied == RESTARTS or previous is None or not half or previous.amount != half:
         return now, None, None
     change = median_change(median(previous), now)
-    settled = change is not None and abs(change) < SETTLED_CHANGE
-    return now, change, "yes" if settled else "no"
+    if change is None:
+        return now, None, "undefined"
+    return now, change, "yes" if abs(change) < SETTLED_CHANGE else "no"
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

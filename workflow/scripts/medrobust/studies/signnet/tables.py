@@ -506,7 +506,7 @@ def _distance_notes(
         sizes, printed = {len(ids) for ids in sets}, part.attacked.get(dataset)
         if printed is not None and sizes != {printed}:
             words = " and ".join(str(size) for size in sorted(sizes))
-            notes.append(f"{heading(dataset)}: {words} points here, {printed} in the paper.")
+            notes.append(f"{heading(dataset)}: {words} attacked here, {printed} in the paper.")
     outside = sum(int(one["box_violation"].sum()) for many in points.values() for one in many)
     if outside:
         notes.append(f"{outside} adversarial points leave the range of the data.")
