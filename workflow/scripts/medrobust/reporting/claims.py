@@ -182,7 +182,7 @@ def mean_above_zero(
     if low is None or high is None:  # the same at every point: the signed-rank test alone decides
         low = high = mean
     p, pairs = statistics.signed_rank_p(differences)
-    shown = _with_interval(mean, low, high, decimals, differences.size)
+    shown = _with_interval(mean, low, high, decimals, alone=differences.size < 2)
     figures = f"{label}: difference {shown}, {p_text(p)}"
     if statistics.smallest_p(pairs) > alpha:
         few = f"{counted(pairs, 'differing point', 'differing points')} can never be significant"
@@ -195,9 +195,13 @@ def mean_above_zero(
     )
 
 
-def _with_interval(estimate: float, low: float, high: float, decimals: int, n: int) -> str:
-    """Returns an estimate with its interval; of one point alone, which has no spread, without."""
-    if n < 2:
+def _with_interval(estimate: float, low: float, high: float, decimals: int, *, alone: bool) -> str:
+    """Returns an estimate with its interval, or ``alone``.
+
+    One point has no spread, and a percentile bootstrap of too few for a test covers far less than
+    it says.
+    """
+    if alone:
         return artefacts.with_interval(estimate, None, None, decimals)
     return artefacts.with_interval(estimate, float(low), float(high), decimals)
 
@@ -232,9 +236,9 @@ def between(
     draws = np.asarray(draws, dtype=np.float64)
     method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
     ends = np.quantile(draws, (alpha / 2, 1 - alpha / 2), method=method)
-    shown = _with_interval(estimate, *ends, decimals, n)
-    figures = f"{label}: {shown}{unit}"
-    if statistics.smallest_p(n) > alpha:
+    few = statistics.smallest_p(n) > alpha
+    figures = f"{label}: {_with_interval(estimate, *ends, decimals, alone=few)}{unit}"
+    if few:
         return Statement(
             label,
             figures=figures,
@@ -275,8 +279,9 @@ def draws_above_zero(
     """
     draws = np.asarray(draws, dtype=np.float64)
     low, high = np.quantile(draws, (alpha / 2, 1 - alpha / 2))
-    figures = f"{label}: {_with_interval(estimate, low, high, decimals, n)}"
-    if statistics.smallest_p(n) > alpha:
+    few = statistics.smallest_p(n) > alpha
+    figures = f"{label}: {_with_interval(estimate, low, high, decimals, alone=few)}"
+    if few:
         return Statement(
             label,
             figures=figures,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medrobust.evaluation import paired
+from medrobust.evaluation import intervals
 from medrobust.reporting.artefacts import with_interval
 from medrobust.reporting.claim_tests import judge_nothing
 from medrobust.reporting.claims import (
@@ -122,9 +122,10 @@ def _similarity_shown(results: SignnetResults, dataset: str, model: str) -> Stat
     if found is None or not np.isfinite(found).all():
         return open_statement(label, why)
     random = results.random("similarity", dataset, model)
-    draws = paired.resampled_means(found.to_numpy(float)[:, None], random)[:, 0]
-    low, high = np.quantile(draws, (ALPHA / 2, 1 - ALPHA / 2))
-    shown = with_interval(float(found.mean()), float(low), float(high), 2)
+    # The interval of the table of image differences; of one image there is none.
+    ends = intervals.mean_interval(found.to_numpy(float), generator=random, level=1 - ALPHA)
+    low, high = (None if end is None else min(max(end, -1.0), 1.0) for end in ends)
+    shown = with_interval(float(found.mean()), low, high, 2)
     return Statement(label, figures=f"{label}: {shown}", undecided=why)
 
 
