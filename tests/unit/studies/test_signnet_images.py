@@ -296,6 +296,19 @@ def test_intervals_of_differences_may_be_below_0(tmp_path):
     assert pair["share_of_few"] == 0
 
 
+@pytest.mark.parametrize(("images", "told"), [(4, False), (5, False), (6, True)])
+def test_of_five_images_no_two_fives_can_be_drawn(tmp_path, images, told):
+    values = np.random.default_rng(0).uniform(1, 2, images)
+    inputs = [attacked(tmp_path, "SCDCE", values + 1), attacked(tmp_path, "MLP", values)]
+    extended.build_extended(inputs, tmp_path / "extended", CONTEXT, ATTACK)
+    frame = written(tmp_path, "extended")
+    assert (frame["few_low"].notna().sum() == 2) == told
+    assert frame["share_of_few"].notna().any() == told
+    text = (tmp_path / "extended.md").read_text()
+    assert (f"of {images} images no two fives can be drawn" in text) == (not told)
+    assert ("100 %" in text) == told
+
+
 def test_extended_that_was_not_run_says_so(tmp_path, published):
     request = Request([], str(published), str(tmp_path / "extended"), CONTEXT, {"name": "x"})
     draw("signnet", "extended", request)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 ATTACK, PRINTED = "extended", {"extended": "HopSkipJump on random images: not run"}
 #: Images per data set that the paper attacked.
 FEW = 5
+_FEW_SEED = "few points"
 _NUMBERS = ("mean", "mean_low", "mean_high", "few_low", "few_high", "share_of_few")
 COLUMNS = (
     *("dataset", "method", "other", "n", "misclassified", "censored", "replicates"),
@@ -94,7 +95,10 @@ def build_extended(
         sources=sources,
         n=_sizes(frame),
         budget=attack,
-        notes=["Intervals and ranges are over images: another training is not in them."],
+        notes=[
+            "Intervals and ranges are over images: another training is not in them.",
+            *_too_few(frame),
+        ],
         panels=_panels(frame),
         inputs=[path for item in inputs for path in item.chunks],
     )
@@ -125,21 +129,32 @@ def _rows(
             for model, frames in ran.items()
         }
         together, _ = paired.common_points(values)
-        random = seeds.generator(context.seed, "few points", STUDY, dataset)
-        means = pd.DataFrame(
-            few_points.means_of_few(together.to_numpy(float), FEW, random),
-            columns=together.columns,
-        )
+        means = _means_of_fives(together, seeds.generator(context.seed, _FEW_SEED, STUDY, dataset))
         for model, frames in ran.items():
             row = _of_model(frames, values[model], means.get(model), (dataset, model), context)
             rows.append(named | {"method": model} | row)
         for first, second in model_pairs(list(together.columns)):
             difference = together[first] - together[second]
-            share = float((means[first] > means[second]).mean())
+            share = None if means.empty else float((means[first] > means[second]).mean())
             row = _of_pair(difference, share, (dataset, first, second), context)
             rows.append(named | {"method": first, "other": second} | row)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return typed(frame, text=("other",), whole=("misclassified", "censored"))
+
+
+def _means_of_fives(together: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """Returns the means of fives drawn from images, a column per model; none of five or fewer.
+
+    Args:
+        together: distances, a row per image and a column per model.
+        random: of the draws.
+    """
+    import pandas as pd
+
+    if len(together) <= FEW:  # there is one five at most, which shows nothing of others
+        return pd.DataFrame()
+    drawn = few_points.means_of_few(together.to_numpy(float), FEW, random)
+    return pd.DataFrame(drawn, columns=together.columns)
 
 
 def _of_model(
@@ -168,7 +183,7 @@ def _of_model(
 
 
 def _of_pair(
-    difference: pd.Series, share: float, names: tuple[str, ...], context: RunContext
+    difference: pd.Series, share: float | None, names: tuple[str, ...], context: RunContext
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"n": len(difference), "share_of_few": share}
     if np.isfinite(difference).all():
@@ -177,6 +192,16 @@ def _of_pair(
         estimate = statistics.mean_estimate(values, generator=random, limits=(-np.inf, np.inf))
         row |= {"mean": estimate.value, "mean_low": estimate.ci_low, "mean_high": estimate.ci_high}
     return row
+
+
+def _too_few(frame: pd.DataFrame) -> list[str]:
+    """Returns a note on each data set of which no two fives can be drawn."""
+    sizes = frame[frame["other"] == ""].groupby("dataset", sort=False)["n"].first()
+    return [
+        f"{heading(name)}: of {int(n)} images no two fives can be drawn."
+        for name, n in sizes.items()
+        if n <= FEW
+    ]
 
 
 def _sizes(frame: pd.DataFrame) -> str:
@@ -219,7 +244,7 @@ def _pair_shown(row: Mapping[str, Any]) -> dict[str, str]:
         "difference of all [95 %]": with_interval(
             row["mean"], row["mean_low"], row["mean_high"], 2
         ),
-        "larger in fives": f"{100 * share:.0f} %",
+        "larger in fives": "–" if share is None else f"{100 * share:.0f} %",
     }
 
 
