@@ -7,7 +7,8 @@ hands on the second largest value of each window: :mod:`medrobust.models.engine.
 
 Layers and first values are those of ``resnet50`` in MONAI (Cardoso et al. 2022), for images in two
 dimensions and with ``bias_downsample=False``: convolutions have no biases, those of shortcuts
-included, as in torchvision. The network scales its input itself, so perturbations
+included, as in torchvision, whose weights thus fit
+(:mod:`medrobust.models.engine.pretrained`). The network scales its input itself, so perturbations
 are measured in the unit of the data: :mod:`medrobust.models.engine.batch_normed`.
 """
 
