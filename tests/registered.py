@@ -36,6 +36,16 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     ),
     "resnet18": ({"stages": [4, 4]}, LARGE_IMAGE),
     "batch_norm_resnet18": ({"stages": [4, 6]}, IMAGE),
+    "resnet50": (
+        {
+            "stages": [2, 4],
+            "blocks": [1, 2],
+            "pooling": "drop_max",
+            "mean": [0.4],
+            "deviation": [0.3],
+        },
+        IMAGE,
+    ),
     "lenet": ({}, COLOUR_IMAGE),
     "sign_network": ({"hidden_units": 4}, SIGNAL),
 }

@@ -24,6 +24,8 @@ from tests.unit.marked_device import CUDA, is_marked, pretended
 CLASSES = 3
 SIGNAL, IMAGE = (32,), (1, 9, 9)
 CONVOLUTIONS = [{"channels": 4, "kernel": 3, "padding": 1}, {"channels": 4, "kernel": 3}]
+BOTTLENECKS = {"stages": [4, 4], "blocks": [1, 1], "mean": [0.4], "deviation": [0.3]}
+BOTTLENECKS |= {"pooling": "drop_max"}
 
 #: Each architecture that uses a GPU: its settings, small, and the shape of its points.
 NETWORKS = {
@@ -36,6 +38,7 @@ NETWORKS = {
     "instance_norm_cnn": ({"convolutions": CONVOLUTIONS}, IMAGE),
     "resnet18": ({"stages": [4, 4]}, IMAGE),
     "batch_norm_resnet18": ({"stages": [4, 4]}, IMAGE),
+    "resnet50": (BOTTLENECKS, IMAGE),
     "lenet": ({}, IMAGE),
     "sign_network": ({"hidden_units": 4}, SIGNAL),
 }

@@ -25,7 +25,7 @@ from medrobust.core.registry import (
 )
 from medrobust.core.schema import Settings
 from medrobust.data.contract import Adapter, adapter_of
-from medrobust.models import forest, mlp, relu_mlp
+from medrobust.models import forest, mlp, relu_mlp, resnet50
 from medrobust.models.contract import Architecture, architecture_of
 from medrobust.training import ima
 from medrobust.training.contract import Method, method_of
@@ -160,6 +160,10 @@ def test_fields_that_do_not_fit_name_the_module(third_party):
             {"logits": None, "logits_and_pattern": None, "pull_back": None},
             "backpropagate needs logits",
         ),
+        (resnet50.ARCHITECTURE, {"training_logits": None}, "need training_logits"),
+        (resnet50.ARCHITECTURE, {"untrained": frozenset()}, "training_logits needs untrained"),
+        (resnet50.ARCHITECTURE, {"training_logits": 3}, "training_logits must be a function"),
+        (forest.ARCHITECTURE, {"training_logits": print}, "training_logits needs logits"),
         (forest.ARCHITECTURE, {"after_step": print}, "after_step needs forward"),
         (forest.ARCHITECTURE, {"untrained": frozenset({"w"})}, "untrained needs forward"),
         (forest.ARCHITECTURE, {"members_apart": True}, "members_apart needs forward"),

@@ -30,6 +30,7 @@ PAPERS = {
     "layer_norm_mlp": ({}, (2,), 2, 1),
     "instance_norm_cnn": ({"convolutions": SVHN}, (3, 32, 32), 10, 1),
     "resnet18": ({}, (1, 224, 224), 2, 1),
+    "resnet50": ({}, (3, 224, 224), 2, 1),
     "lenet": ({}, (3, 96, 96), 2, 100),
     "batch_norm_resnet18": ({}, (3, 96, 96), 2, 1),
 }

@@ -163,6 +163,16 @@ def test_functions_of_one_member_agree_with_those_of_all(name):
     member = {key: value[1] for key, value in tensors.items()}
     expected = entry.forward(spec, tensors, rows)[1]
     torch.testing.assert_close(entry.logits(spec, member, rows), expected)
+    if entry.training_logits is not None:
+        moving = {name: member[name].clone() for name in entry.untrained}
+        trained = {name: value for name, value in member.items() if name not in entry.untrained}
+        found = entry.training_logits(spec, trained, moving, rows)
+        changed = {name: value.clone() for name, value in tensors.items()}
+        own = entry.training_forward(spec, changed, rows.expand(3, *rows.shape))[1]
+        torch.testing.assert_close(found, own)
+        for name, value in moving.items():
+            assert not value.equal(member[name])
+            torch.testing.assert_close(value, changed[name][1])
     logits, pattern = entry.logits_and_pattern(spec, member, rows.clone())
     torch.testing.assert_close(logits, expected)
     slopes = entry.pull_back(spec, member, pattern, torch.ones_like(logits))
@@ -187,6 +197,10 @@ REFUSED = [
     ("batch_norm_resnet18", (187,), "square images"),
     ("batch_norm_resnet18", (1, 28, 27), "square images"),
     ("batch_norm_resnet18", (3, 8, 8), "9 pixels a side"),
+    ("resnet50", (187,), "square images"),
+    ("resnet50", (1, 28, 27), "square images"),
+    ("resnet50", (1, 8, 8), "9 pixels a side"),
+    ("resnet50", (3, 28, 28), "these images have 3 channels"),
     ("lenet", (187,), "square images"),
     ("lenet", (3, 96, 95), "square images"),
     ("lenet", (3, 3, 3), "4 pixels a side"),

@@ -20,6 +20,8 @@ from medrobust.training.contract import method_of
 from medrobust.training.engine.work import Trained, Work
 from torch import nn
 
+from tests.unit.models.residual_oracles import as_monai, images, loaded, monai_nets, moved, tensors
+
 Resnet = batch_norm_resnet18.Spec
 #: MONAI's network with a sixteenth of the maps.
 SMALL = [4, 8, 16, 32]
@@ -27,29 +29,6 @@ STEMS = {
     "imagenet": {"conv1_t_size": 7, "conv1_t_stride": 2},
     "cifar": {"conv1_t_size": 3, "no_max_pool": True},
 }
-
-
-def moved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns first values with scales, shifts, averages and biases of their own."""
-    rng, found = np.random.default_rng(0), {}
-    for name, value in arrays.items():
-        noise = 0 if name.startswith("w") else rng.uniform(-0.3, 0.3, value.shape)
-        found[name] = (value + noise).astype(np.float32)
-    return found
-
-
-def tensors(
-    arrays: dict[str, np.ndarray], dtype=torch.float64, untrained=frozenset()
-) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.from_numpy(value).to(dtype, copy=True).requires_grad_(name not in untrained)
-        for name, value in arrays.items()
-    }
-
-
-def images(shape: tuple[int, ...], n: int, dtype=torch.float64, seed: int = 1) -> torch.Tensor:
-    random = np.random.default_rng(seed).random((n, *shape))
-    return torch.from_numpy(random).to(dtype)
 
 
 # LeNet.
@@ -116,51 +95,15 @@ def test_lenets_first_values_spread_as_pytorchs_initialisers_spread_them():
 
 
 def monai_resnet(spec: Resnet, channels: int, classes: int) -> nn.Module:
-    nets = pytest.importorskip("monai.networks.nets", reason="MONAI is the oracle")
-    return nets.resnet18(
+    return monai_nets().resnet18(
         spatial_dims=2, n_input_channels=channels, num_classes=classes,
         widen_factor=spec.stages[0] / 64, **STEMS[spec.stem],
     )  # fmt: skip
 
 
-def monai_name(name: str) -> tuple[str, str]:
-    """Returns MONAI's names of a convolution of ours, ``"1"`` or ``"_<block>_<place>"``, and of
-    its normalisation."""
-    if name == "1":
-        return "conv1", "bn1"
-    _, block, place = name.split("_")
-    stage, inner = divmod(int(block) - 1, 2)
-    within = f"layer{stage + 1}.{inner}."
-    if place == "skip":
-        return f"{within}downsample.0", f"{within}downsample.1"
-    return f"{within}conv{place}", f"{within}bn{place}"
-
-
-def as_monai(spec: Resnet, member: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns one member's values, or their gradients, by MONAI's names."""
-    found, first = {"fc.weight": member["w_output"], "fc.bias": member["b_output"]}, 0
-    for name, count in batch_norm_resnet18._maps(spec).items():
-        convolution, norm = monai_name(name)
-        found[f"{convolution}.weight"] = member[f"w{name}"]
-        if f"b{name}" in member:
-            found[f"{convolution}.bias"] = member[f"b{name}"]
-        found[f"{norm}.weight"] = member[f"scale{name}"]
-        found[f"{norm}.bias"] = member[f"shift{name}"]
-        if "mean" in member:
-            found[f"{norm}.running_mean"] = member["mean"][first : first + count]
-            found[f"{norm}.running_var"] = member["variance"][first : first + count]
-        first += count
-    return found
-
-
 def loaded_monai(spec: Resnet, arrays: dict[str, np.ndarray], k: int) -> nn.Module:
-    module = monai_resnet(spec, arrays["w1"].shape[2], arrays["w_output"].shape[1]).double()
-    member = {name: torch.from_numpy(value[k]) for name, value in arrays.items()}
-    values = as_monai(spec, member)
-    rest = {name for name in module.state_dict() if not name.endswith("num_batches_tracked")}
-    assert set(values) == rest
-    module.load_state_dict(values, strict=False)
-    return module
+    module = monai_resnet(spec, arrays["w1"].shape[2], arrays["w_output"].shape[1])
+    return loaded(module, spec.network(), arrays, k)
 
 
 CASES = [
@@ -203,11 +146,13 @@ def test_a_training_step_of_resnet_equals_monais(spec, shape, n):
         torch.testing.assert_close(logits[k], expected)
         nn.functional.cross_entropy(expected, y, reduction="sum").backward()
         gradients = {n: value.grad[k] for n, value in members.items() if value.requires_grad}
-        for name, value in as_monai(spec, gradients).items():
+        for name, value in as_monai(spec.network(), gradients).items():
             torch.testing.assert_close(
                 value, module.get_parameter(name).grad, atol=1e-7, rtol=1e-5, msg=name
             )
-        after = as_monai(spec, {name: value[k].detach() for name, value in members.items()})
+        after = as_monai(
+            spec.network(), {name: value[k].detach() for name, value in members.items()}
+        )
         for name in (name for name in after if "running" in name):
             torch.testing.assert_close(after[name], module.get_buffer(name), msg=name)
 
@@ -217,7 +162,9 @@ def test_resnets_first_values_are_drawn_as_monai_draws_them():
     arrays = batch_norm_resnet18.initial_parameters(spec, (3, 96, 96), 2, [0])
     torch.manual_seed(0)
     drawn = monai_resnet(spec, 3, 2).state_dict()
-    ours = as_monai(spec, {name: torch.from_numpy(value[0]) for name, value in arrays.items()})
+    ours = as_monai(
+        spec.network(), {name: torch.from_numpy(value[0]) for name, value in arrays.items()}
+    )
     for name, value in ours.items():
         expected = drawn[name].float()
         assert value.shape == expected.shape, name

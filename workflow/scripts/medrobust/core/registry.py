@@ -28,6 +28,7 @@ ARCHITECTURES: dict[str, str] = {
     "instance_norm_cnn": "medrobust.models.instance_norm_cnn",
     "resnet18": "medrobust.models.resnet18",
     "batch_norm_resnet18": "medrobust.models.batch_norm_resnet18",
+    "resnet50": "medrobust.models.resnet50",
     "lenet": "medrobust.models.lenet",
     "sign_network": "medrobust.models.sign_network",
 }

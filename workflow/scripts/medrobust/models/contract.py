@@ -48,7 +48,11 @@ class Architecture(Contract):
         momentum_epoch: one member's epoch of gradient descent, written out for the CPU; see
             :func:`medrobust.models.mlp.momentum_epoch`.
         logits: ``(spec, member, x [n, d]) -> logits [n, c]`` of one member.
-        logits_and_pattern: the same, and what ``pull_back`` needs of the pass.
+        training_logits: ``(spec, member, moving, x [n, d]) -> logits [n, c]`` of one member in
+            training, where that differs: with the batch's own statistics, which it adds in place to
+            the tensors of ``moving``, the arrays of ``untrained``, which autograd does not watch.
+            ``member`` need not have these.
+        logits_and_pattern: the logits, and what ``pull_back`` needs of the pass.
         pull_back: ``(spec, member, pattern, slopes) -> slopes`` with respect to the points; see
             :mod:`medrobust.models.engine.apart`.
         backpropagate: ``(spec, member, x, pattern, slopes, gradients)``: writes the gradient with
@@ -82,6 +86,7 @@ class Architecture(Contract):
     momentum_epoch: Function | None = None
 
     logits: Function | None = None
+    training_logits: Function | None = None
     logits_and_pattern: Function | None = None
     pull_back: Function | None = None
     backpropagate: Function | None = None
@@ -101,13 +106,19 @@ class Architecture(Contract):
         stack = ("initial_parameters", "forward")
         one = ("logits", "logits_and_pattern", "pull_back")
         of_stack = ("training_forward", "after_step", "momentum_epoch")
-        of_one = ("backpropagate", "normalised_kernels")
+        of_one = ("training_logits", "backpropagate", "normalised_kernels")
         self.require_functions(*stack, *of_stack, *one, *of_one, optional=True)
         self._require_together(*stack)
         self._require_together(*one)
         self._require_base("forward", *of_stack, "logits", "untrained", "members_apart")
         self._require_base("logits", *of_one)
         self._require_base("forward", "gradient_block")
+        self._require_base("untrained", "training_logits")
+        self.require(
+            self.logits is None or self.training_forward is None or bool(self.training_logits),
+            "training_forward and logits need training_logits: members trained one by one would "
+            "else learn as they are evaluated",
+        )
         self.require(
             self.has_gradients or self.forward is not None,
             "has_gradients: False needs a forward that has none",
@@ -130,7 +141,7 @@ class Architecture(Contract):
         """Refuses what can only be used beside a function that is not there."""
         for name in names:
             there = getattr(self, name)
-            self.require(not there or getattr(self, base) is not None, f"{name} needs {base}")
+            self.require(not there or bool(getattr(self, base)), f"{name} needs {base}")
 
 
 def architecture_of(name: str) -> Architecture:

@@ -105,8 +105,10 @@ def _initial_member(spec: Spec, channels: int, outputs: int, seed: int) -> dict[
     rng = np.random.default_rng(seed)
     width = spec.stages[0]
     member = {"w1": images.uniform(rng, (width, channels, 7, 7), channels * 49)}
-    for name, before, after, kernel in residual.convolutions(spec.stages):
-        member[f"w_{name}"] = images.initial_kernels(rng, after, before, kernel)
+    for layer in residual.convolutions(residual.basic_blocks(spec.stages)):
+        member[f"w{layer.name}"] = images.initial_kernels(
+            rng, layer.after, layer.before, layer.width
+        )
     member |= residual.scales_and_shifts(member)
     features = spec.stages[-1]
     member["w_output"] = images.uniform(rng, (outputs, features), features)
@@ -148,7 +150,8 @@ def _outputs(spec: Spec, member: apart.Member, x: torch.Tensor) -> torch.Tensor:
         return group_norm(maps, maps.shape[1], scale, shift, EPSILON)
 
     x = images.square(member, x).sub(0.5).div_(0.5)
-    x = residual.features(spec.stages, residual.IMAGENET, member, x, normalised)
+    blocks = residual.basic_blocks(spec.stages)
+    x = residual.features(blocks, residual.IMAGENET, member, x, normalised)
     return linear(x, member["w_output"], member["b_output"])
 
 

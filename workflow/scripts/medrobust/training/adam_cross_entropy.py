@@ -93,7 +93,7 @@ def held_out(y: np.ndarray, share: float) -> np.ndarray:
 
 METHOD = Method(
     spec=Spec,
-    architectures=frozenset({"mlp", "bnn", "cnn1d", "lenet", "batch_norm_resnet18"}),
+    architectures=frozenset({"mlp", "bnn", "cnn1d", "lenet", "batch_norm_resnet18", "resnet50"}),
     train=train,
     unit_seconds={"bnn": 1.1e-6, "cnn1d": 7.5e-4},
     value_seconds={"bnn": 1.3e-8},

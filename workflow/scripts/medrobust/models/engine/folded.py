@@ -39,31 +39,32 @@ class Folded:
     """One member: see :func:`fold`.
 
     Attributes:
-        stages: channels of each stage.
-        pooled: whether pooling follows the first convolution.
+        blocks: first to last.
+        stem: the first convolution.
         convolutions: by their names in :mod:`~medrobust.models.engine.residual`.
         output: weights ``[c, f]`` and biases ``[c]``.
         memory: which members that are computed one after the other may share.
     """
 
-    stages: list[int]
-    pooled: bool
+    blocks: list[residual.Block]
+    stem: residual.Stem
     convolutions: dict[str, Convolution]
     output: tuple[torch.Tensor, torch.Tensor]
     memory: winograd.Memory
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits ``[n, c]`` of images ``[n, channels, side, side]``."""
-        from torch.nn.functional import linear, max_pool2d
+        from torch.nn.functional import linear
 
-        maps = self._plain("1", x)
-        # The largest first: ReLU then has fewer values to go through, with the same result.
-        maps = max_pool2d(maps, 3, stride=2, padding=1).relu_() if self.pooled else maps.relu_()
-        for block, *_ in residual.blocks(self.stages):
-            inside = self._apply(f"_{block}_1", maps)
-            if f"_{block}_skip" in self.convolutions:
-                maps = self._plain(f"_{block}_skip", maps)
-            maps = self._apply(f"_{block}_2", inside, maps)
+        # Pooling first: ReLU then has fewer values to go through, with the same result.
+        maps = residual.pooled(self.stem, self._plain("1", x)).relu_()
+        for block in self.blocks:
+            inside = maps
+            for layer in block.path[:-1]:
+                inside = self._apply(layer.name, inside)
+            if block.skip is not None:
+                maps = self._plain(block.skip.name, maps)
+            maps = self._apply(block.path[-1].name, inside, maps)
         return linear(maps.mean(dim=(2, 3)), *self.output)
 
     def _plain(self, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -80,7 +81,8 @@ class Folded:
 
         own = self.convolutions[name]
         if own.stride:
-            return self._plain(name, x).relu_()
+            maps = self._plain(name, x)
+            return (maps if y is None else maps.add_(y)).relu_()
         n, _, height, width = x.shape
         last = x.permute(0, 2, 3, 1).contiguous().numpy()
         if y is None:
@@ -93,7 +95,7 @@ class Folded:
 
 
 def fold(
-    stages: list[int],
+    blocks: list[residual.Block],
     stem: residual.Stem,
     member: dict[str, np.ndarray],
     epsilon: float,
@@ -102,7 +104,7 @@ def fold(
     """Returns a member with its normalisations in its convolutions.
 
     Args:
-        stages: channels of each stage.
+        blocks: first to last.
         stem: the first convolution.
         member: arrays as :mod:`~medrobust.models.engine.residual` names them, and for each
             convolution ``scale``, ``shift``, ``mean`` and ``variance``.
@@ -112,13 +114,11 @@ def fold(
     import torch
 
     strides = {"1": stem.stride}
-    for block, before, after, stride in residual.blocks(stages):
-        strides |= {f"_{block}_1": 0 if stride == 1 else stride, f"_{block}_2": 0}
-        if stride > 1 or before != after:
-            strides[f"_{block}_skip"] = stride
+    for layer in residual.convolutions(blocks):
+        strides[layer.name] = 0 if (layer.width, layer.stride) == (3, 1) else layer.stride
     parts = {name: _folded(member, name, stride, epsilon) for name, stride in strides.items()}
     output = [torch.from_numpy(member[name]) for name in ("w_output", "b_output")]
-    return Folded(stages, stem.pooled, parts, tuple(output), memory)
+    return Folded(blocks, stem, parts, tuple(output), memory)
 
 
 def _folded(member: dict[str, Any], name: str, stride: int, epsilon: float) -> Convolution:

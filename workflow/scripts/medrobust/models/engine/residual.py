@@ -1,59 +1,134 @@
-"""Residual networks of basic blocks, whatever normalises their maps.
+"""Residual networks, whatever normalises their maps.
 
-He et al. (2016), ResNet-18 and its like: a first convolution, ReLU, in some pooling of width 3 and
-stride 2, stages of two blocks each, of which all but the first halve width and height, mean over
-the map. Names of arrays: ``w1`` of the first convolution, ``w_<block>_1``, ``w_<block>_2`` of each
+He et al. (2016), ResNet-18, ResNet-50 and their like: a first convolution, ReLU, in some pooling of
+width 3 and stride 2, stages of blocks, of which all but the first halve width and height, mean over
+the map. A block adds its input, brought to the right size where that changes, to what its
+convolutions make of it: two of width 3 (basic), or three of widths 1, 3 and 1, of which the last
+has four times as many channels (bottleneck). A bottleneck has its stride in the convolution of
+width 3, as torchvision and MONAI have it; He et al. have it in the first.
+
+Names of arrays: ``w1`` of the first convolution, ``w_<block>_1``, ``w_<block>_2`` and so on of each
 block, ``w_<block>_skip`` where a block changes the size, with the bias ``b_<block>_skip`` in some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from medrobust.core.errors import InputError
+from medrobust.models.engine import drop_max
 
 if TYPE_CHECKING:
     import torch
 
-BLOCKS_PER_STAGE = 2
+#: Blocks of each stage of ResNet-18, and how many times as many channels a bottleneck gives.
+BLOCKS_PER_STAGE, EXPANSION = 2, 4
 
 #: From the name of a convolution, ``"1"`` or ``"_<block>_<place>"``, and its maps ``[n, k, h, w]``
 #: to normalised ones; may change these in place.
 Normalise = Callable[[str, Any], Any]
+#: The largest value of each window, or the second largest.
+Pooling = Literal["max", "drop_max"]
 
 
 class Stem(NamedTuple):
-    """The first convolution: width of its kernels, stride, and whether pooling follows."""
+    """The first convolution: width of its kernels, stride, and the pooling that follows, if any."""
 
     width: int
     stride: int
-    pooled: bool
+    pooling: Pooling | None
 
 
 #: Of images of 224 pixels a side (He et al. 2016, Table 1), and of 32 (their section 4.2).
-IMAGENET, CIFAR = Stem(7, 2, True), Stem(3, 1, False)
+IMAGENET, CIFAR = Stem(7, 2, "max"), Stem(3, 1, None)
 
 
-def blocks(stages: list[int]) -> Iterator[tuple[int, int, int, int]]:
-    """Yields number, input channels, output channels and stride of each block."""
-    before = stages[0]
-    for stage, after in enumerate(stages):
-        for block in range(BLOCKS_PER_STAGE):
-            stride = 2 if stage > 0 and block == 0 else 1
-            yield stage * BLOCKS_PER_STAGE + block + 1, before, after, stride
-            before = after
+class Layer(NamedTuple):
+    """A convolution: its name, channels before and after it, width of its kernels, stride."""
+
+    name: str
+    before: int
+    after: int
+    width: int
+    stride: int
 
 
-def convolutions(stages: list[int]) -> Iterator[tuple[str, int, int, int]]:
-    """Yields name, input channels, output channels and width of the blocks' convolutions."""
-    for block, before, after, stride in blocks(stages):
-        yield f"{block}_1", before, after, 3
-        yield f"{block}_2", after, after, 3
-        if stride > 1 or before != after:
-            yield f"{block}_skip", before, after, 1
+class Block(NamedTuple):
+    """A residual block.
+
+    Attributes:
+        stage, place: number of its stage, and its number within that, from 0 on.
+        path: its convolutions, one after the other.
+        skip: the convolution of its input, where the size changes.
+    """
+
+    stage: int
+    place: int
+    path: tuple[Layer, ...]
+    skip: Layer | None
+
+
+def basic_blocks(stages: list[int]) -> list[Block]:
+    """Returns the blocks of a network like ResNet-18.
+
+    Args:
+        stages: channels of each stage, of two blocks each.
+    """
+    counts = [BLOCKS_PER_STAGE] * len(stages)
+    return _blocks(stages, counts, lambda width, stride: [(3, width, stride), (3, width, 1)])
+
+
+def bottleneck_blocks(stages: list[int], counts: list[int]) -> list[Block]:
+    """Returns the blocks of a network like ResNet-50.
+
+    Args:
+        stages: channels of each stage's convolutions of width 3.
+        counts: blocks of each stage.
+    """
+    return _blocks(
+        stages,
+        counts,
+        lambda width, stride: [(1, width, 1), (3, width, stride), (1, EXPANSION * width, 1)],
+    )
+
+
+def _blocks(
+    stages: list[int],
+    counts: list[int],
+    path_of: Callable[[int, int], list[tuple[int, int, int]]],
+) -> list[Block]:
+    """Returns blocks of which each has the kernel widths, channels and strides of ``path_of``.
+
+    Args:
+        stages: channels of each stage.
+        counts: blocks of each stage.
+        path_of: from a stage's channels and a block's stride to width, channels and stride of its
+            convolutions.
+    """
+    before, blocks = stages[0], []
+    for stage, (channels, count) in enumerate(zip(stages, counts, strict=True)):
+        for place in range(count):
+            stride = 2 if stage > 0 and place == 0 else 1
+            number, inside, path = len(blocks) + 1, before, []
+            for k, (width, after, own) in enumerate(path_of(channels, stride), start=1):
+                path.append(Layer(f"_{number}_{k}", inside, after, width, own))
+                inside = after
+            changes = stride > 1 or before != inside
+            skip = Layer(f"_{number}_skip", before, inside, 1, stride) if changes else None
+            blocks.append(Block(stage, place, tuple(path), skip))
+            before = inside
+    return blocks
+
+
+def convolutions(blocks: Iterable[Block]) -> Iterator[Layer]:
+    """Yields the convolutions of blocks, that of the input after the others of its block."""
+    for block in blocks:
+        yield from block.path
+        if block.skip is not None:
+            yield block.skip
 
 
 def scales_and_shifts(member: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -98,7 +173,7 @@ def check_shape(
 
 
 def features(
-    stages: list[int],
+    blocks: Iterable[Block],
     stem: Stem,
     member: dict[str, torch.Tensor],
     x: torch.Tensor,
@@ -107,7 +182,7 @@ def features(
     """Returns what one member's last stage says of images, ``[n, features]``.
 
     Args:
-        stages: channels of each stage.
+        blocks: first to last.
         stem: the first convolution.
         member: its tensors by name.
         x: ``[n, channels, side, side]``.
@@ -115,18 +190,30 @@ def features(
     """
     import torch.nn.functional as functional
 
+    def convolved(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        kernels, bias = member[f"w{layer.name}"], member.get(f"b{layer.name}")
+        x = functional.conv2d(x, kernels, bias, stride=layer.stride, padding=layer.width // 2)
+        return normalise(layer.name, x)
+
     x = functional.conv2d(x, member["w1"], stride=stem.stride, padding=stem.width // 2)
-    x = functional.relu(normalise("1", x), inplace=True)
-    if stem.pooled:
-        x = functional.max_pool2d(x, 3, stride=2, padding=1)
-    for block, _, _, stride in blocks(stages):
-        inside = functional.conv2d(x, member[f"w_{block}_1"], stride=stride, padding=1)
-        inside = functional.relu(normalise(f"_{block}_1", inside), inplace=True)
-        inside = functional.conv2d(inside, member[f"w_{block}_2"], padding=1)
-        inside = normalise(f"_{block}_2", inside)
-        if f"w_{block}_skip" in member:
-            bias = member.get(f"b_{block}_skip")
-            x = functional.conv2d(x, member[f"w_{block}_skip"], bias, stride=stride)
-            x = normalise(f"_{block}_skip", x)
+    x = pooled(stem, functional.relu(normalise("1", x), inplace=True))
+    for block in blocks:
+        inside = x
+        for layer in block.path[:-1]:
+            inside = functional.relu(convolved(layer, inside), inplace=True)
+        inside = convolved(block.path[-1], inside)
+        if block.skip is not None:
+            x = convolved(block.skip, x)
         x = functional.relu(inside + x, inplace=True)
     return x.mean(dim=(2, 3))
+
+
+def pooled(stem: Stem, maps: torch.Tensor) -> torch.Tensor:
+    """Returns maps ``[n, k, h, w]`` after the pooling of a stem, as they are where it has none."""
+    from torch.nn.functional import max_pool2d
+
+    if stem.pooling is None:
+        return maps
+    if stem.pooling == "drop_max":
+        return drop_max.drop_max_pool(maps)
+    return max_pool2d(maps, 3, stride=2, padding=1)

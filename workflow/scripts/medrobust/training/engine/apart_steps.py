@@ -51,6 +51,7 @@ class Descent:
         learning_rate: step size, constant.
         updates_per_batch: moves of the optimiser with the gradient of one batch.
         l1_decay, l2_decay: see :meth:`FlatOptimizer.decay`.
+        untrained: names of the initial arrays that neither these nor the optimiser move.
         examples: ``(member, x [n, d], y [n], generator) -> adversarial examples [n, d]``, made
             before ``before_batch`` changes the member.
         before_batch: from a member's tensors to a function that changes them in place, called
@@ -69,6 +70,7 @@ class Descent:
     updates_per_batch: int = 1
     l1_decay: float = 0.0
     l2_decay: float = 0.0
+    untrained: frozenset[str] = frozenset()
     examples: Callable[..., Any] | None = None
     before_batch: Callable[[dict[str, Any]], Callable[[], None]] | None = None
     revived: tuple[str, ...] = ()
@@ -84,7 +86,7 @@ class _Slot:
 
         arrays = {name: value[slot] for name, value in state.parameters.items()}
         kept_of_points = {name: arrays.pop(name) for name in descent.per_point}
-        self.member = FlatMember(arrays, device)
+        self.member = FlatMember(arrays, device, descent.untrained)
         self.points = {
             name: torch.from_numpy(value.copy()).to(device)
             for name, value in kept_of_points.items()

@@ -7,6 +7,7 @@ compiled loop.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -27,28 +28,39 @@ class Memory(NamedTuple):
 
 
 class FlatMember:
-    """One member's tensors, all views of one vector.
+    """One member's tensors: what is trained as views of one vector, the rest beside it.
 
     Args:
         arrays: float32, by name, without a leading axis.
         device: where to compute.
+        untrained: names of those that no optimiser, decay or gradient may touch, such as running
+            averages.
 
     Attributes:
-        flat: all values, ``[p]``.
-        values: views of it by name, for changes in place.
-        leaves: the same memory as leaves that autograd watches.
+        flat: all values that are trained, ``[p]``.
+        values: views of it by name, and the untrained tensors, for changes in place.
+        untrained: these.
+        leaves: the memory of ``flat`` as leaves that autograd watches, by name.
         gradients: memory for the gradient and for a part of it.
     """
 
-    def __init__(self, arrays: dict[str, np.ndarray], device: str) -> None:
+    def __init__(
+        self, arrays: dict[str, np.ndarray], device: str, untrained: Collection[str] = ()
+    ) -> None:
         import torch
 
         # Sorted: a checkpoint gives arrays back in another order, and the moments by place.
-        self._shapes = {name: arrays[name].shape for name in sorted(arrays)}
-        joined = np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+        trained = sorted(set(arrays) - set(untrained))
+        self._shapes = {name: arrays[name].shape for name in trained}
+        joined = np.concatenate([arrays[name].ravel() for name in trained])
         self.flat = torch.from_numpy(joined).to(device)
-        self.values = self.views(self.flat)
-        self.leaves = {n: v.detach().requires_grad_() for n, v in self.values.items()}
+        views = self.views(self.flat)
+        self.leaves = {n: v.detach().requires_grad_() for n, v in views.items()}
+        # Of their own memory: in that of the leaves a change between two passes, by the statistics
+        # of a batch, would be one of what the way back needs.
+        rest = {name: arrays[name].copy() for name in sorted(untrained)}
+        self.untrained = {n: torch.from_numpy(value).to(device) for n, value in rest.items()}
+        self.values = views | self.untrained
         memories = [torch.empty_like(self.flat) for _ in range(2)]
         self.gradients = [Memory(memory, self.views(memory)) for memory in memories]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medrobust.core.schema import Settings
 from medrobust.models.contract import Architecture
+from medrobust.models.engine import traced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,22 +38,34 @@ LOOKS = {"cpu": 1, "cuda": 5}
 
 @dataclass(frozen=True)
 class Network:
-    """One member: its architecture, the settings of that, and its tensors."""
+    """One member: its architecture, the settings of that, and its tensors.
+
+    Attributes:
+        moving: of a network in training whose logits then are others: the arrays to which each
+            batch adds its own statistics (``training_logits`` of the architecture).
+    """
 
     architecture: Architecture
     spec: Settings
     tensors: dict[str, Any]
+    moving: dict[str, Any] | None = None
 
     def logits(self, x: Tensor) -> Tensor:
         """Returns logits ``[n, c]`` of points ``[n, d]``."""
+        if self.moving is not None:
+            return self.architecture.training_logits(self.spec, self.tensors, self.moving, x)
         return self.architecture.logits(self.spec, self.tensors, x)
 
     def logits_and_pattern(self, x: Tensor) -> tuple[Tensor, Any]:
         """Returns logits ``[n, c]`` and what :meth:`pull_back` needs."""
+        if self.moving is not None:
+            return traced.logits_and_trace(self.logits, x)
         return self.architecture.logits_and_pattern(self.spec, self.tensors, x)
 
     def pull_back(self, pattern: Any, slopes: Tensor) -> Tensor:
         """Returns slopes at the points ``[n, d]`` from those at the logits ``[n, c]``."""
+        if self.moving is not None:
+            return traced.pull_back(pattern, slopes)
         return self.architecture.pull_back(self.spec, self.tensors, pattern, slopes)
 
 

@@ -23,7 +23,9 @@ from medrobust.training.engine.work import Trained, Work
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROBUST_ARCHITECTURES = frozenset({"layer_norm_mlp", "instance_norm_cnn", "resnet18"})
+ROBUST_ARCHITECTURES = frozenset(
+    {"layer_norm_mlp", "instance_norm_cnn", "resnet18", "batch_norm_resnet18", "resnet50"}
+)
 
 
 class DescentSettings(Settings):
@@ -57,8 +59,8 @@ def descend(
         per_point: what is kept of each training point, by name, and what it is at first.
         sweep: over all points after each epoch.
     """
-    first = per_point or {}
-    initial = architecture_of(architecture).initial_parameters(
+    first, entry = per_point or {}, architecture_of(architecture)
+    initial = entry.initial_parameters(
         architecture_spec, work.x.shape[1:], work.n_classes, work.seeds
     )
     size = (len(work.members), len(work.x))
@@ -74,6 +76,7 @@ def descend(
         batch_size=spec.batch_size,
         optimizer="adam",
         learning_rate=spec.learning_rate,
+        untrained=entry.untrained,
         per_point=tuple(kept),
         sweep=sweep,
     )
@@ -101,13 +104,18 @@ def ascent_passes(steps: int, evaluations: int = 0) -> float:
 def networks_of(
     architecture: str, architecture_spec: Settings
 ) -> Callable[[Any], tuple[Network, Network]]:
-    """Returns the function from a member to its network twice: with gradients of the weights, and
-    without."""
+    """Returns the function from a member to its network twice: one that learns, and a fixed one.
+
+    The one that learns has gradients of the weights. Where an architecture normalises batches, it
+    normalises each by its own statistics and adds these to the running averages; the fixed one,
+    which noisy points are made for, has the averages, as when it is evaluated.
+    """
     entry = architecture_of(architecture)
 
     def networks(member: Any) -> tuple[Network, Network]:
+        moving = None if entry.training_logits is None else member.untrained
         return (
-            Network(entry, architecture_spec, member.leaves),
+            Network(entry, architecture_spec, member.leaves, moving),
             Network(entry, architecture_spec, member.values),
         )
 
