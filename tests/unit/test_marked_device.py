@@ -300,6 +300,24 @@ def test_attacks_work_on_the_device(name, architecture, monkeypatch):
     np.testing.assert_allclose(found.x_adv, expected.x_adv, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("target", ["next", "least_likely"])
+@pytest.mark.parametrize("confidence", [0.0, 0.02])
+def test_targets_and_confidence_work_on_the_device(target, confidence):
+    _, shape = network("relu_mlp")
+    options = {"target": target, "confidence": confidence, "num_steps": 40, "epsilon": 0.5}
+    expected = attack("pgd", ensemble("relu_mlp", "cpu"), shape, **options)
+    with pretended() as seen:
+        model = on_device("relu_mlp")
+        found = attack("pgd", model, shape, **options)
+        waits = seen.waits
+        attack("pgd", model, shape, **options, restarts=2)
+    np.testing.assert_array_equal(found.targets, expected.targets)
+    np.testing.assert_array_equal(found.iterations, expected.iterations)
+    np.testing.assert_allclose(found.x_adv, expected.x_adv, rtol=1e-3, atol=1e-4)
+    # Runs side by side wait together: once for each step, as untargeted ones.
+    assert seen.waits - waits < 2 * found.iterations.max() + 30
+
+
 # Waits. Those of a step are the difference of two runs, one of which takes more steps.
 
 #: Waits for each batch, at most, with searches of eight steps. These read once, after five, which

@@ -330,4 +330,5 @@ def test_the_settings_of_earlier_records_are_filled_in():
         "random_start": True, "restarts": 1, "loss": "cross_entropy", "early_stop": True,
         "clip_min": 0.0, "clip_max": 1.0,
     }  # fmt: skip
-    assert pgd.Spec(**options).model_dump() == options | {"norm": "linf", "step_share": None}
+    new = {"norm": "linf", "step_share": None, "target": None, "confidence": None}
+    assert pgd.Spec(**options).model_dump() == options | new

@@ -277,7 +277,7 @@ def test_null_is_null_in_the_file(tmp_path):
     counts = {name: table[name].null_count for name in table.column_names}
     assert {name for name, count in counts.items() if count} == {
         "epsilon", "loss", "adversarial_prediction", "l1", "l2", "linf", "l2_final_iterate",
-        "steps_without_gradient", "start_id", "start_shared",
+        "steps_without_gradient", "start_id", "start_shared", "target",
     }  # fmt: skip
     assert counts["l2"] == 2
     assert counts["epsilon"] == 6

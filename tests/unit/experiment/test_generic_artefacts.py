@@ -20,6 +20,10 @@ PGD = {
 }
 NEAREST = {"name": "hopskipjump", "options": {"restarts": 1, "max_iter": 2}}
 ONE_RADIUS = {**PGD, "options": {**PGD["options"], "epsilon": 0.1}, "grid": {}}
+IMAGES = {"name": "instance_norm_cnn", "convolutions": [{"channels": 4, "kernel": 5, "stride": 2}]}
+#: What a study gets that names nothing.
+UNASKED = ["accuracy", "robust_accuracy", "robust_curves", "distances"]
+BINARY = ["binary_metrics", "binary_scores"]
 COHORT = {"cohort": {"models": ["plain"]}, "datasets": {"moons": {"points": 5}}}
 
 
@@ -27,7 +31,7 @@ COHORT = {"cohort": {"models": ["plain"]}, "datasets": {"moons": {"points": 5}}}
 def graph_of(root, tmp_path):
     """A function that makes the graph of a study with these attacks."""
 
-    def make(attacks: dict, **more):
+    def make(attacks: dict, more_models=None, only_images=None, **more):
         study = {
             "title": "t",
             "citation": "c",
@@ -47,6 +51,11 @@ def graph_of(root, tmp_path):
             "attacks": attacks,
             **more,
         }
+        study["models"] |= more_models or {}
+        if only_images:
+            study |= {"models": {"images": only_images}, "datasets": {"fashion_mnist": {}}}
+        elif more_models:
+            study["models"]["plain"]["datasets"] = ["moons"]
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
         values = {"scale": "smoke", "studies": [str(tmp_path / "mine.yaml")]}
         return build_graph(values, root)
@@ -59,7 +68,8 @@ def graph_of(root, tmp_path):
     [
         ({"pgd": PGD}, ["accuracy", "robust_accuracy", "robust_curves"]),
         ({"near": NEAREST}, ["accuracy", "distances"]),
-        ({"pgd": PGD, "near": NEAREST}, list(GENERIC)),
+        # Those of two classes are to be named.
+        ({"pgd": PGD, "near": NEAREST}, UNASKED),
         # At one radius, but on the cohort: no tally counts it, and it seeks no nearest point.
         ({"pgd": {**ONE_RADIUS, "select": "cohort"}}, ["accuracy"]),
         # Of the first points of all classes no tally is made.
@@ -78,6 +88,8 @@ def test_a_study_that_names_no_artefacts_gets_those_that_its_attacks_fill(
         ("distances", {"pgd": PGD}, "attack without epsilon"),
         ("robust_accuracy", {"near": NEAREST}, "`select: test` and an epsilon"),
         ("robust_curves", {"pgd": {**PGD, "points": 7}}, "without `points`"),
+        ("binary_metrics", {"near": NEAREST}, "`select: test` and an epsilon"),
+        ("binary_scores", {"pgd": PGD}, "keep_probabilities: true"),
     ],
 )
 def test_artefacts_that_nothing_fills_are_refused(graph_of, artefact, attacks, remedy):
@@ -90,7 +102,7 @@ def test_every_attack_goes_to_the_table_that_can_show_it(graph_of):
     # A boundary attack may take points of a split, too.
     near = {**NEAREST, "select": "test", "points": 3}
     graph = graph_of({"pgd": PGD, "near": near, "cohort": NEAREST}, **COHORT)
-    assert graph.study("mine").artefacts == list(GENERIC)
+    assert graph.study("mine").artefacts == UNASKED
     place = "results/smoke-code/mine/evaluations/moons@standin/fold0/rep0/plain"
     (robust,) = entries_of(graph, "mine", GENERIC["robust_accuracy"])
     assert robust["tallies"] == {"pgd": f"{place}/pgd/tally.csv"}
@@ -102,6 +114,40 @@ def test_every_attack_goes_to_the_table_that_can_show_it(graph_of):
     assert entry_files([entry]) == files | {"states": [f"{place}/clean.json"]}
     call = call_of(graph, "build_artefact", study="mine", run="smoke-code", artefact="distances")
     assert call.inputs["attack_records"] == list(entry["attack_records"].values())
+
+
+def test_tables_of_two_classes_show_data_sets_of_two(graph_of):
+    datasets = {"moons": {}, "fashion_mnist": {}}
+    plain = {"label": "plain", "architecture": IMAGES, "datasets": ["fashion_mnist"]}
+    method = {"name": "composed_loss", "loss": "cross_entropy", "max_epochs": 1}
+    several = {"keep_probabilities": True, "artefacts": BINARY, "datasets": datasets}
+    graph = graph_of({"pgd": PGD}, more_models={"images": plain | {"method": method}}, **several)
+    (entry,) = entries_of(graph, "mine", GENERIC["binary_scores"])
+    place = "results/smoke-code/mine/evaluations/moons@standin/fold0/rep0/plain"
+    assert entry["dataset"] == "moons" and entry["summary"] == f"{place}/clean.json"
+    assert entry["tallies"] == {"pgd": f"{place}/pgd/tally.csv"}
+    assert entry["probabilities"] == {"pgd": f"{place}/pgd/outcomes.parquet"}
+    call = call_of(graph, "build_artefact", study="mine", run="smoke-code", artefact=BINARY[1])
+    assert call.inputs["probabilities"] == [f"{place}/pgd/outcomes.parquet"]
+    assert compared_tables("mine", graph.study("mine")) == BINARY
+    with pytest.raises(InputError, match="data sets of 2 classes, and the study has none"):
+        graph_of({"pgd": PGD}, only_images=plain | {"method": method}, artefacts=BINARY[:1])
+
+
+def test_only_a_study_that_asks_keeps_probabilities(graph_of):
+    wildcards = {
+        "run": "smoke-code", "study": "mine", "dataset": "moons", "source": "standin", "fold": 0,
+        "replicate": 0, "model": "plain",
+    }  # fmt: skip
+    more = {"attack": "pgd", "chunk": 0}
+    asked, plain = graph_of({"pgd": PGD}, keep_probabilities=True), graph_of({"pgd": PGD})
+    for job, given in (("evaluate_clean", wildcards), ("attack_chunk", wildcards | more)):
+        with_them, without = (call_of(graph, job, **given).params for graph in (asked, plain))
+        assert with_them["model"] == without["model"] | {"keep_probabilities": True}
+        assert set(without["model"]) == {"architecture", "vote"}
+        assert {**with_them, "model": 0} == {**without, "model": 0}
+    settings = plain.study("mine").model_dump()
+    assert "keep_probabilities" in settings and asked.study_hash("mine") != plain.study_hash("mine")
 
 
 def test_entries_of_folds_are_told_apart(root, tmp_path, graph_of):

@@ -93,6 +93,8 @@ class AttackResult:
         steps_without_gradient: int64 ``[n, r]``, of the iterations those whose gradient, or its
             estimate from scores, was 0 in all values or not finite in one: the attack could not
             know where to go. -1, which is what None becomes, where it does not go along gradients.
+        targets: int64 ``[n, r]``, the classes that a targeted attack goes to. -1, which is what
+            None becomes, where it is untargeted.
     """
 
     x_adv: np.ndarray
@@ -104,12 +106,13 @@ class AttackResult:
     seeds: np.ndarray
     traces: Traces | None = None
     steps_without_gradient: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Fills in what attacks without gradients have no say in."""
-        if self.steps_without_gradient is None:
-            unknown = np.full(self.seeds.shape, -1, dtype=np.int64)
-            object.__setattr__(self, "steps_without_gradient", unknown)
+        """Fills in what attacks without gradients, or without targets, have no say in."""
+        for name in ("steps_without_gradient", "targets"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.full(self.seeds.shape, -1, dtype=np.int64))
 
 
 def run_attack(

@@ -50,6 +50,7 @@ def attack_variants(
     names: Sequence[object],
     input_range: tuple[float, float],
     x_start: np.ndarray | None = None,
+    probabilities: bool = False,
     journal: Journal | None = None,
     progress: ProgressSink | None = None,
 ) -> Iterator[Attacked]:
@@ -64,6 +65,7 @@ def attack_variants(
         names: names of the piece of work; with ``seed``, the variant's options, the point's id and
             the restart they give the seed of each run, whatever the other points.
         input_range: smallest and largest valid input, in the units of x.
+        probabilities: whether records keep those of the classes, of an ensemble.
         progress: is told the number of finished points, over all variants.
 
     Raises:
@@ -92,7 +94,9 @@ def attack_variants(
             if progress is None
             else _ShiftedProgress(progress, number * len(point_ids)),
         )
-        frame = records_from_result(model, x, y, point_ids, result, spec, input_range)
+        frame = records_from_result(
+            model, x, y, point_ids, result, spec, input_range, probabilities=probabilities
+        )
         yield Attacked(options, result, frame)
 
 

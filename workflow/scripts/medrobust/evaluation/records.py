@@ -7,6 +7,10 @@ stored float32 array, never taken from the attack. Conventions:
 * a failed attack is censored: success false and no distances (null), never 0, never dropped;
 * epsilon and loss are null for boundary attacks, which have neither.
 
+Where a study keeps probabilities, ``probability_<k>`` is that of class k at the adversarial point
+(:mod:`medrobust.evaluation.probabilities`): at the last row of a run that failed, and at the clean
+point where that is misclassified.
+
 Distances are computed in float64 from the stored float32 arrays, in the units of x. Null is
 NaN in float columns and ``pandas.NA`` in the others. Wall-clock times are not in the record,
 so that equal results are equal files; they go to a JSON file beside it.
@@ -24,6 +28,11 @@ import pandas as pd
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.evaluation.probabilities import (
+    check_probabilities,
+    class_probabilities,
+    probability_columns,
+)
 from medrobust.models.engine.answers import checked_labels
 
 if TYPE_CHECKING:
@@ -60,9 +69,11 @@ LATER: dict[str, str] = {
     "steps_without_gradient": "Int64",
     "start_id": "Int64",
     "start_shared": "boolean",
+    "target": "Int64",
 }
-#: Of these, columns that a file has only where they say something: of attacks from given starts.
-_IF_GIVEN = ("start_id", "start_shared")
+#: Of these, columns that a file has only where they say something: of attacks from given starts,
+#: and of targeted ones.
+_IF_GIVEN = ("start_id", "start_shared", "target")
 _TYPES = SCHEMA | LATER
 
 
@@ -74,6 +85,8 @@ def records_from_result(
     result: AttackResult,
     spec: Settings,
     input_range: tuple[float, float],
+    *,
+    probabilities: bool = False,
 ) -> pd.DataFrame:
     """Returns the records of an attack, from a fresh forward pass on its stored arrays.
 
@@ -87,9 +100,11 @@ def records_from_result(
             the record.
         input_range: smallest and largest valid input, in the units of x; an adversarial point
             outside (compared in float32) is a box violation.
+        probabilities: whether to add those of the classes, of an ensemble.
 
     Returns:
-        The columns of ``SCHEMA`` and ``LATER``, n * restarts rows sorted by the key.
+        The columns of ``SCHEMA`` and ``LATER``, n * restarts rows sorted by the key; with
+        ``probabilities`` one more for each class, null where the attack left no row.
         ``l2_final_iterate`` is null also where the last iterate is not adversarial, which no
         distance can excuse.
 
@@ -129,11 +144,31 @@ def records_from_result(
         "box_violation": _outside(x_adv, input_range),
         "steps_without_gradient": pd.array(result.steps_without_gradient.ravel(), dtype="Int64"),
         **dict.fromkeys(_IF_GIVEN, pd.NA),
+        "target": pd.array(np.where(wrong, -1, result.targets.ravel()), dtype="Int64"),
     }
     frame = pd.DataFrame(columns, index=pd.RangeIndex(n * restarts))
     frame.loc[predicted < 0, "adversarial_prediction"] = pd.NA
-    frame.loc[frame["steps_without_gradient"] < 0, "steps_without_gradient"] = pd.NA
-    return _sorted(frame.astype(_TYPES)[list(_TYPES)])
+    for name in ("steps_without_gradient", "target"):
+        frame.loc[frame[name] < 0, name] = pd.NA
+    frame = frame.astype(_TYPES)[list(_TYPES)]
+    if probabilities:
+        frame = frame.join(_probabilities(model, x_adv, predicted >= 0))
+    return _sorted(frame)
+
+
+def targeted_success(records: pd.DataFrame) -> pd.Series:
+    """Returns whether each run of a targeted attack reached its target.
+
+    With two classes this is ``success``; with more, a run may end in a class that is neither.
+
+    Args:
+        records: as :func:`read_records` or :func:`records_from_result` return them.
+
+    Returns:
+        "boolean": null where a run had no target, or the clean point is misclassified.
+    """
+    reached = (records["adversarial_prediction"] == records["target"]).astype("boolean")
+    return reached.fillna(False).mask(records["target"].isna())
 
 
 def no_records() -> pd.DataFrame:
@@ -293,6 +328,14 @@ def _predict_finite(model: LabelModel, rows: np.ndarray) -> np.ndarray:
     return labels
 
 
+def _probabilities(model: Any, rows: np.ndarray, finite: np.ndarray) -> pd.DataFrame:
+    """Returns ``probability_<k>`` of rows, null where they are not finite."""
+    found = np.full((len(rows), model.n_classes), np.nan)
+    if finite.any():
+        found[finite] = class_probabilities(model, rows[finite])
+    return pd.DataFrame(found, columns=probability_columns(model.n_classes))
+
+
 def _distances(origin: np.ndarray, rows: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the l1, l2 and linf distances in float64, NaN where not ``valid``."""
     distances = {name: np.full(len(rows), np.nan) for name in ("l1", "l2", "linf")}
@@ -363,7 +406,8 @@ def _checked(frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
         InputError: see :func:`read_records`.
     """
     missing = [name for name in SCHEMA if name not in frame.columns]
-    unknown = [name for name in frame.columns if name not in _TYPES]
+    of_classes = check_probabilities(frame, where=where)
+    unknown = [name for name in frame.columns if name not in {*_TYPES, *of_classes}]
     if missing or unknown:
         parts = [f"missing: {', '.join(missing)}"] if missing else []
         parts += [f"unknown: {', '.join(map(str, unknown))}"] if unknown else []
@@ -373,9 +417,8 @@ def _checked(frame: pd.DataFrame, *, where: str) -> pd.DataFrame:
             remedy="run the attack again with this version of medrobust.",
         )
     older = {name: pd.Series(pd.NA, index=frame.index, dtype=kind) for name, kind in LATER.items()}
-    frame = pd.DataFrame(
-        {name: _typed(frame.get(name, older.get(name)), name, where) for name in _TYPES}
-    )
+    typed = {name: _typed(frame.get(name, older.get(name)), name, where) for name in _TYPES}
+    frame = pd.DataFrame(typed | {name: frame[name] for name in of_classes})
     _refuse_duplicates(frame, where=where)
     for reason, rows in _contradictions(frame).items():
         if rows.any():

@@ -47,7 +47,8 @@ class Estimate:
         basis: what the interval covers, in words ("one training, over points: ...").
         lower_bound: smallest value that a censored mean can have, else None.
         folds: number of folds averaged.
-        sd: sample standard deviation of the numbers of the trainings; None for a single one.
+        sd: sample standard deviation of the numbers of the trainings, or, in
+            :mod:`medrobust.evaluation.folds`, of the folds; None for a single one.
         further_low, further_high: ends between which the number of one further training on other
             test points lies, None below :data:`MIN_REPLICATES` trainings. A published number,
             of one training, is held against these.

@@ -199,7 +199,7 @@ def _evaluate_clean(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
     model = _model(graph, work)
     return {**_data_files(work), "members": graph.member_files(_cell(work), work.model)}, {
         **_data_params(work),
-        "model": prediction_params(model),
+        "model": prediction_params(model) | _kept(_study(graph, work)),
         "compute_threads": graph.resolved.config.compute_threads,
         "code": codes.prediction_code(model),
     }
@@ -246,6 +246,11 @@ def training_params(model: Model) -> dict[str, Any]:
 def prediction_params(model: Model) -> dict[str, Any]:
     """Returns what a job that queries a model needs to know of it."""
     return {"architecture": model.architecture, "vote": model.vote}
+
+
+def _kept(study: Study) -> dict[str, bool]:
+    """Returns what predictions and records hold beside labels; nothing where nobody asks."""
+    return {"keep_probabilities": True} if study.keep_probabilities else {}
 
 
 # --- attacks ----------------------------------------------------------------------------
@@ -320,7 +325,7 @@ def _attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     return files, {
         **_data_params(work),
         "members": graph.member_files(cell, work.model),
-        "model": prediction_params(model),
+        "model": prediction_params(model) | _kept(_study(graph, work)),
         "attack": attack_params(attack.amended(work.dataset, work.model)),
         "points": graph.chunks(work.study, work.dataset, work.model, work.attack)[int(work.chunk)],
         "names": [*cell.names, work.model, work.attack],

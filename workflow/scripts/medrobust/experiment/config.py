@@ -323,10 +323,16 @@ class Study(Settings):
         default=None,
         description="choice of the cohort; null: every attack takes points of a split",
     )
+    keep_probabilities: bool = Field(
+        default=False,
+        description="keep the probability of each class beside predictions and in attack records, "
+        "for `binary_scores` (area under the curve, calibration)",
+    )
     artefacts: list[str] = Field(
         default=[],
-        description="tables, figures and lists to make; none named: the generic ones "
-        "(`accuracy`, `robust_accuracy`, `robust_curves`, `distances`) that its attacks can fill",
+        description="tables, figures and lists to make; none named: of the generic ones "
+        "`accuracy`, `robust_accuracy`, `robust_curves`, `distances` those that its attacks can "
+        "fill; `binary_metrics` and `binary_scores` (data sets of two classes) are to be named",
     )
 
 
@@ -630,7 +636,8 @@ def _resolve_study(
         file += f" (with {' and '.join(laid_over)})"
     study = checked(Study, values, file=file)
     if not study.artefacts:
-        filled = [key for key, one in GENERIC.items() if set(one.needs) <= _results_of(study)]
+        there = _results_of(study)
+        filled = [k for k, one in GENERIC.items() if not one.classes and set(one.needs) <= there]
         study = study.model_copy(update={"artefacts": filled})
     _check_names(name, study, file, registry, scale)
     return study
@@ -643,6 +650,7 @@ def _results_of(study: Study) -> set[str]:
         "summary": True,
         "tallies": any(attack.tallied for attack in attacks),
         "attack_records": any(not attack.has_radius for attack in attacks),
+        "probabilities": study.keep_probabilities and any(attack.tallied for attack in attacks),
     }
     return {need for need, known in there.items() if known}
 
@@ -893,6 +901,7 @@ def _check_names(
                 where=f"{file}, key artefacts",
                 remedy=_FILLED_BY[artefact],
             )
+        _check_classes(artefact, chosen.classes, study, registry, file)
     for dataset, use in study.datasets.items():
         for model_name in use.without:
             if model_name not in study.models:
@@ -905,9 +914,25 @@ def _check_names(
             check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
 
 
+def _check_classes(
+    artefact: str, classes: int, study: Study, registry: Mapping[str, DatasetEntry], file: str
+) -> None:
+    """Refuses an artefact for data sets of so many classes where the study has none of these."""
+    known = [registry[name].classes for name in study.datasets if name in registry]
+    if classes and not any(len(names) == classes for names in known):
+        raise InputError(
+            f"Nothing fills {artefact!r}: it shows data sets of {classes} classes, and the study "
+            "has none.",
+            where=f"{file}, key artefacts",
+            remedy="leave it out.",
+        )
+
+
 _FILLED_BY = {
+    "binary_scores": "set `keep_probabilities: true` and add an attack with `select: test` and an "
+    "epsilon, without `points`, or leave the artefact out.",
     **dict.fromkeys(
-        ("robust_accuracy", "robust_curves"),
+        ("robust_accuracy", "robust_curves", "binary_metrics"),
         "add an attack with `select: test` and an epsilon (in its options or grid), without "
         "`points`, or leave the artefact out.",
     ),

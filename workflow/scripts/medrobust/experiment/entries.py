@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medrobust.evaluation.outcomes import FILE
 from medrobust.evaluation.plane import is_plane
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.graph import Graph
@@ -19,6 +20,7 @@ _INPUTS = {
     "records": "records",
     "arrays": "arrays",
     "tallies": "tallies",
+    "probabilities": "probabilities",
     "attack_records": "attack_records",
     "attack_arrays": "attack_arrays",
     "margins": "margins",
@@ -66,6 +68,7 @@ def cells_of_artefact(graph: Graph, study: str, artefact: Artefact) -> list[Cell
         for cell in graph.cells(study)
         if (not artefact.datasets or cell.dataset in artefact.datasets)
         and artefact.points in ("", point_kind(graph.registry[cell.dataset].shape))
+        and artefact.classes in (0, len(graph.registry[cell.dataset].classes))
     ]
     return cells[:1] if artefact.first_cell else cells
 
@@ -89,6 +92,7 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         "records": [f"{folder}/records.parquet" for folder in list(folders.values())[:1]],
         "arrays": [f"{folder}/arrays.safetensors" for folder in list(folders.values())[:1]],
         "tallies": {attack: f"{folder}/tally.csv" for attack, folder in tallied.items()},
+        "probabilities": {attack: f"{folder}/{FILE}" for attack, folder in tallied.items()},
         "attack_records": {
             attack: f"{folder}/records.parquet" for attack, folder in boundary.items()
         },

@@ -239,7 +239,8 @@ class Graph:
         """Returns the hash of a study's settings, protocol and scale applied."""
         settings = self.study(study).model_dump()
         # Keys that came later: where nothing of them is used, a hash is what it was.
-        later = [(use, "without") for use in settings["datasets"].values()]
+        later = [(settings, "keep_probabilities")]
+        later += [(use, "without") for use in settings["datasets"].values()]
         for attack in settings["attacks"].values():
             later += [(attack, "for_datasets"), (attack, "for_models"), (attack, "extra")]
         for part, key in later:

@@ -59,7 +59,8 @@ def attack_chunk(
         records: parquet file to write, one row per (point, restart) and value of the grid.
         arrays: safetensors file to write: clean and adversarial points.
         timing: JSON file to write: seconds.
-        model: ``architecture`` and ``vote`` of the attacked model.
+        model: ``architecture`` and ``vote`` of the attacked model, and whether records
+            ``keep_probabilities``.
         attack: ``name`` and settings; the clip box, where not given, is the range of the
             training points (as in the authors' code). With a ``grid``, the points are attacked
             once for each of its values. ``keep_arrays``, given for points of a split: how many
@@ -149,6 +150,7 @@ def attack_chunk(
             names=names,
             input_range=dataset.input_range,
             x_start=None if starts is None else starts.x,
+            probabilities=bool(model.get("keep_probabilities")),
             journal=journal,
             progress=progress,
         ):

@@ -41,12 +41,13 @@ def evaluate_clean(
         fold: number of its split.
         members: safetensors files of the model's training jobs.
         predictions: parquet file to write: ``point_id`` (row of ``x.npy``), ``label``,
-            ``prediction`` of the ensemble (null where its training failed).
+            ``prediction`` of the ensemble (null where its training failed) and, with
+            ``keep_probabilities``, ``probability_<k>`` of each class.
         summary: JSON file to write: accuracy of the ensemble and of its members on test points,
             of the ensemble on validation points (null where there are none), and the SHA-256 of
             the files of arrays and members (``made_from``), by which attacks know them. Where the
             training failed, there is a text ``failed``, and all accuracies are null.
-        model: ``architecture`` and ``vote``.
+        model: ``architecture``, ``vote`` and, where asked for, ``keep_probabilities``.
         device: "auto", "cpu" or "cuda".
         compute_threads: threads of the numerical libraries.
     """
@@ -54,6 +55,7 @@ def evaluate_clean(
     import pandas as pd
 
     from medrobust.data.prepared.store import load_dataset
+    from medrobust.evaluation.probabilities import class_probabilities, probability_columns
     from medrobust.jobs.shared import load_ensemble
 
     dataset = load_dataset(data, fold)
@@ -78,12 +80,17 @@ def evaluate_clean(
     with gpu_slot(kind) as chosen:
         ensemble = load_ensemble(members, model, dataset, chosen)
         labels, member_labels = ensemble.all_predictions(dataset.x_test)
+        probabilities: dict[str, np.ndarray] = {}
+        if model.get("keep_probabilities"):
+            columns = probability_columns(dataset.n_classes)
+            found = class_probabilities(ensemble, dataset.x_test).T
+            probabilities = dict(zip(columns, found, strict=True))
         validation = None
         if len(dataset.val_index):
             validation = float((ensemble.predict(dataset.x_val) == dataset.y_val).mean())
     truth = dataset.y_test
     member_accuracy = (member_labels == truth).mean(axis=1)
-    io.write_table(predictions, pd.DataFrame(known | {"prediction": labels}))
+    io.write_table(predictions, pd.DataFrame(known | {"prediction": labels} | probabilities))
     spread = float(member_accuracy.std(ddof=1)) if len(member_accuracy) > 1 else None
     io.write_json(
         summary,

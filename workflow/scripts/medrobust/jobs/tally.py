@@ -25,8 +25,9 @@ def tally_attack(
         timings: the timing files beside them.
         out: CSV file to write (:mod:`medrobust.evaluation.tally`).
         made_with: JSON file to write: on what the attacks ran, each combination once.
-        outcomes: parquet file to write: which points were broken
-            (:mod:`medrobust.evaluation.outcomes`); None: nobody will compare attacks.
+        outcomes: parquet file to write: which points were broken, and the probabilities of their
+            classes where a study keeps them (:mod:`medrobust.evaluation.outcomes`); None: nobody
+            will compare attacks.
         subset_per_class: marks the first so many test points of each class, so that attacks on
             all points can be read on those of an attack on a few; None marks none.
 
@@ -60,5 +61,5 @@ def tally_attack(
         raise InputError(error.what, where=error.where or chunks[0], remedy=error.remedy) from error
     io.write_json(made_with, machines(timings))
     if outcomes is not None:
-        io.write_table(outcomes, outcomes_of(records))
+        io.write_table(outcomes, outcomes_of(records, clean))
     io.write_table(out, table)

@@ -19,6 +19,7 @@ Need = Literal[
     "records",
     "arrays",
     "tallies",
+    "probabilities",
     "attack_records",
     "attack_arrays",
     "margins",
@@ -51,6 +52,7 @@ class Artefact:
         datasets: registered names of the data sets that it shows; empty: all.
         points: the kind of points that it shows, "signals" of one axis or "images" of three; empty:
             all.
+        classes: the number of classes of the data sets that it shows; 0: any.
         models: names of the models that it shows, as in print; empty: all.
         first_cell: it shows the first of these data sets and replicates only, and gets the cohort's
             file.
@@ -68,6 +70,7 @@ class Artefact:
     architectures: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     points: PointKind | Literal[""] = ""
+    classes: int = 0
     models: tuple[str, ...] = ()
     first_cell: bool = False
     alias: str = ""

@@ -321,9 +321,11 @@ def _reason(
             if match.get("replicates") == 1
             else "the interval does not cover what another training would change"
         )
+    status = match.get("status")
     if judged == CANNOT_TELL:
-        status = match.get("status")
         reasons.append(str(status) if status else "there is no interval")
+    elif artefacts.TRAINING_FAILED in str(status):
+        reasons.append(str(status))  # a mean of the folds that are left
     if "subset" in match["source"].split("+"):
         reasons.append("the data are a subset of the release")
     reasons += [text] if (text := remark(row["dataset"], match["source"])) else []

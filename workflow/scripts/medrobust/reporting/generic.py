@@ -12,7 +12,8 @@ from medrobust.reporting.catalogue import Artefact
 
 _HERE = "medrobust.reporting"
 
-#: By name, in the order in which a study that names no artefacts gets them.
+#: By name, in the order in which a study that names no artefacts gets them: but for those of a
+#: number of classes, which are to be named.
 GENERIC: Mapping[str, Artefact] = {
     "accuracy": Artefact(
         "Accuracy",
@@ -45,5 +46,23 @@ GENERIC: Mapping[str, Artefact] = {
         "table",
         ("attack_records",),
         caption="distances",
+    ),
+    "binary_metrics": Artefact(
+        "Binary metrics",
+        "F1, sensitivity, specificity and precision under attack",
+        f"{_HERE}.binary_tables:draw_binary_metrics",
+        "table",
+        ("tallies", "summary"),
+        caption="binary_metrics",
+        classes=2,
+    ),
+    "binary_scores": Artefact(
+        "Binary scores",
+        "ranking and calibration under attack",
+        f"{_HERE}.binary_tables:draw_binary_scores",
+        "table",
+        ("tallies", "summary", "probabilities"),
+        caption="binary_scores",
+        classes=2,
     ),
 }

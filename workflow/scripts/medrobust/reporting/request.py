@@ -25,6 +25,8 @@ class Entry:
         records: files of attack records.
         arrays: the arrays beside them.
         tallies: name of an attack on a split to its ``tally.csv``.
+        probabilities: name of an attack on a split to its ``outcomes.parquet``, of a study that
+            keeps probabilities.
         attack_records: name of an attack without a radius to its ``records.parquet``.
         attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
         margins: ``margins.safetensors``, of models whose training estimates margins.
@@ -45,6 +47,7 @@ class Entry:
     records: Sequence[str] = ()
     arrays: Sequence[str] = ()
     tallies: Mapping[str, str] = field(default_factory=dict)
+    probabilities: Mapping[str, str] = field(default_factory=dict)
     attack_records: Mapping[str, str] = field(default_factory=dict)
     attack_arrays: Mapping[str, str] = field(default_factory=dict)
     margins: str = ""

@@ -56,6 +56,7 @@ class Ledger:
         spec: the attack's settings.
         gradients: whether a step takes a gradient.
         steps: whether there are steps, so that some may lack a gradient (or its estimate).
+        asked: queries of a clean point: its label, and what else an attack asks beforehand.
         journal, progress: as ``medrobust.attacks.run_attack`` gets them.
     """
 
@@ -68,10 +69,12 @@ class Ledger:
         *,
         gradients: bool,
         steps: bool = True,
+        asked: int = 1,
         journal: Journal | None,
         progress: ProgressSink | None,
     ) -> None:
         n, self.restarts = seeds.shape
+        self._asked = asked
         runs = n * self.restarts
         self.x = np.ascontiguousarray(x).reshape(n, int(np.prod(x.shape[1:])))
         self.y, self.seeds = y, seeds.reshape(-1)
@@ -89,7 +92,7 @@ class Ledger:
     def start(self, model: LabelModel) -> np.ndarray:
         """Asks for the clean labels of the points at work; ends the runs of those that are wrong.
 
-        The query counts for the first restart of a point.
+        Queries of clean points count for the first restart of each.
 
         Returns:
             int64, the numbers of the runs that are left to be attacked.
@@ -101,13 +104,13 @@ class Ledger:
         labels = labels_of(model, self.x[points])
         wrong = points[labels != self.y[points]]
         over = left[np.isin(left // self.restarts, wrong)]
-        first, none = (over % self.restarts == 0).astype(np.int64), np.zeros_like(over)
-        self.end(Ended(over, self.x[over // self.restarts], first, none, none))
+        none = np.zeros_like(over)
+        self.end(Ended(over, self.x[over // self.restarts], self.clean_queries(over), none, none))
         return left[~np.isin(left // self.restarts, wrong)]
 
     def clean_queries(self, runs: np.ndarray) -> np.ndarray:
-        """Returns the queries for clean labels that count for runs, int64 ``[k]``."""
-        return (runs % self.restarts == 0).astype(np.int64)
+        """Returns the queries of clean points that count for runs, int64 ``[k]``."""
+        return self._asked * (runs % self.restarts == 0).astype(np.int64)
 
     def end(self, ended: Ended) -> None:
         """Notes runs that are over."""

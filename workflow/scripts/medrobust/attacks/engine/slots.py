@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from medrobust.attacks import LabelModel
+from medrobust.attacks.engine.aims import Aims, reached
 from medrobust.attacks.engine.ball import SteppedSpec
 from medrobust.attacks.engine.ledger import Ended, Ledger, labels_of
 from medrobust.attacks.engine.moves import Moves
@@ -31,7 +32,8 @@ class Guide(Protocol):
 
         Args:
             rows: where the runs are.
-            labels: int64 ``[slots]``, the true labels.
+            labels: int64 ``[slots]``, the classes that they leave or go to
+                (:class:`medrobust.attacks.engine.aims.Aims`).
             queries: int64 ``[slots]``, counts; raised by the rows that are asked about.
             taken: bool ``[slots]``, which slots hold a run.
         """
@@ -72,7 +74,8 @@ class Board(Protocol):
         Args:
             places: int64 ``[k]``.
             x: float32 ``[k, d]``, their points.
-            y, seeds: int64 ``[k]``.
+            y: int64 ``[k]``, the classes that they leave or go to.
+            seeds: int64 ``[k]``.
         """
         ...
 
@@ -155,15 +158,22 @@ class Slots:
         spec: the attack's settings.
         ledger: the attack's runs.
         waiting: int64, numbers of the runs to be attacked.
+        aims: where they go; None: away from the points' labels.
     """
 
     def __init__(
-        self, size: int, board: Board, spec: SteppedSpec, ledger: Ledger, waiting: np.ndarray
+        self,
+        size: int,
+        board: Board,
+        spec: SteppedSpec,
+        ledger: Ledger,
+        waiting: np.ndarray,
+        aims: Aims | None = None,
     ) -> None:
         self._board, self._spec, self._ledger = board, spec, ledger
-        self._waiting, self._next = waiting, 0
+        self._waiting, self._next, self._aims = waiting, 0, aims or Aims(ledger.y)
         self._taken = np.zeros(size, dtype=bool)
-        self._runs, self._labels, self._steps, self._queries = np.zeros((4, size), dtype=np.int64)
+        self._runs, self._classes, self._steps, self._queries = np.zeros((4, size), dtype=np.int64)
         self._fill(np.arange(size))
 
     def run(self) -> None:
@@ -176,7 +186,7 @@ class Slots:
         self._board.see(self._taken, self._queries)
         over = self._taken & (self._steps == self._spec.num_steps)
         if self._spec.early_stop:
-            over |= self._fooled(self._board.suspects() & self._taken)
+            over |= self._arrived(self._board.suspects() & self._taken)
         active = self._taken & ~over
         if active.any():
             self._board.climb(active, self._steps, self._queries)
@@ -187,14 +197,15 @@ class Slots:
             self._fill(places)
         self._ledger.tell(float(self._steps.sum()) / self._spec.num_steps)
 
-    def _fooled(self, suspects: np.ndarray) -> np.ndarray:
-        """Returns which of the suspects have another label, by ``predict`` as for the records."""
-        fooled = suspects.copy()
+    def _arrived(self, suspects: np.ndarray) -> np.ndarray:
+        """Returns which of the suspects are where they go, by ``predict`` as for the records."""
+        arrived = suspects.copy()
         places = np.flatnonzero(suspects)
         if places.size:
             self._queries[places] += 1
-            fooled[places] = self._board.labels(places) != self._labels[places]
-        return fooled
+            labels, towards = self._board.labels(places), self._aims.towards
+            arrived[places] = reached(labels, self._classes[places], towards=towards)
+        return arrived
 
     def _end(self, places: np.ndarray) -> None:
         runs = self._runs[places]
@@ -213,8 +224,9 @@ class Slots:
         places = places[: len(runs)]
         ledger = self._ledger
         points = runs // ledger.restarts
-        self._board.put(places, ledger.x[points], ledger.y[points], ledger.seeds[runs])
-        self._runs[places], self._labels[places] = runs, ledger.y[points]
+        classes = self._aims.classes[points]
+        self._board.put(places, ledger.x[points], classes, ledger.seeds[runs])
+        self._runs[places], self._classes[places] = runs, classes
         self._queries[places] = self._steps[places] = 0
         self._taken[places] = True
 

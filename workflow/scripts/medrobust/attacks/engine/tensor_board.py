@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from medrobust.attacks.engine.aims import reached
 from medrobust.attacks.engine.tensor_moves import TensorMoves
 from medrobust.models.on_device import OnDevice, check_answers
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 class TensorGuide(Protocol):
     """Tells where runs may be over, and which way up is.
 
-    ``rows`` float32 ``[places, d]``, ``labels`` and ``seeds`` int64 ``[places]`` are tensors; all
-    else are arrays of the host: ``queries`` int64 ``[places]``, raised by what the model is asked.
+    ``rows`` float32 ``[places, d]``, ``labels`` (the classes that runs leave or go to) and
+    ``seeds`` int64 ``[places]`` are tensors; all else are arrays of the host: ``queries`` int64
+    ``[places]``, raised by what the model is asked.
     """
 
     def see(self, rows: Tensor, labels: Tensor, taken: np.ndarray, queries: np.ndarray) -> None:
@@ -111,10 +113,20 @@ class TensorBoard:
 
 
 class TensorGradients:
-    """Leads runs by the gradient of a loss; one pass gives logits and gradients of all places."""
+    """Leads runs by the gradient of a loss; one pass gives logits and gradients of all places.
 
-    def __init__(self, model: OnDevice, loss: Loss) -> None:
+    Args:
+        model: gives both.
+        loss: which.
+        towards: whether runs go to classes, and so lower their loss.
+        confidence: margin beyond which a run is over; 0: its label tells.
+    """
+
+    def __init__(
+        self, model: OnDevice, loss: Loss, *, towards: bool = False, confidence: float = 0.0
+    ) -> None:
         self._model, self._loss = model, loss
+        self._towards, self._confidence = towards, confidence
         self._slopes: Tensor
         self._suspects: Tensor
 
@@ -122,14 +134,24 @@ class TensorGradients:
         """Takes one pass."""
         import torch
 
-        logits, self._slopes = self._model.loss_gradients(rows, labels, self._loss)
+        logits, slopes = self._model.loss_gradients(rows, labels, self._loss)
+        self._slopes = -slopes if self._towards else slopes
         # Who has no answer is asked for a label, and found out.
         answered = torch.isfinite(logits).all(dim=1)
-        self._suspects = (logits.argmax(dim=1) != labels) | ~answered
+        self._suspects = self._over(logits, labels) | ~answered
         queries += taken
 
+    def _over(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Returns whose logits say that they are where they go, bool ``[places]``."""
+        if not self._confidence:
+            return reached(logits.argmax(dim=1), labels, towards=self._towards)
+        from medrobust.models.engine import loss_slopes
+
+        margins = loss_slopes.margins(logits, labels)
+        return (-margins if self._towards else margins) > self._confidence
+
     def suspects(self) -> np.ndarray:
-        """Returns whose logits are wrong; the labels, whose blocks round otherwise, decide."""
+        """Returns who is suspect; the labels, whose blocks round otherwise, decide."""
         return self._suspects.cpu().numpy()
 
     def slopes(self, *_: Tensor | np.ndarray) -> Tensor:
