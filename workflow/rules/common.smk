@@ -101,6 +101,7 @@ wildcard_constraints:
     run=r"[a-z]+-[a-z]+(-[0-9a-f]{6})?",
     study=r"[a-z][a-z0-9_]*",
     dataset=r"[a-z0-9_]+",
+    weights=r"[a-z0-9_]+",
     source=r"[a-z]+",
     fold=r"\d+",
     replicate=r"\d+",

@@ -22,6 +22,28 @@ rule fetch:
         RUN_JOB
 
 
+# As for raw files: after replacing one by hand, ask for `--forcerun fetch_weights`.
+rule fetch_weights:
+    """Finds or downloads pretrained weights"""
+    output:
+        **outputs_of("fetch_weights"),
+    log:
+        "results/data/weights/{weights}.log",
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        **params_of("fetch_weights"),
+    message:
+        "Finding or downloading the pretrained weights {wildcards.weights}"
+    script:
+        RUN_JOB
+
+
 # A rule for each number of folds: a path cannot say how many files there will be.
 for FOLDS, DATASETS in DATASETS_BY_FOLDS.items():
 

@@ -276,7 +276,7 @@ NO_PAPER_COUNTS = {
     # Variants that the papers do not have, and two sets whose numbers ima does not give.
     "mitbih_ns", "mitbih_patient", "fashion_mnist", "svhn", "chest_xray_patient",
     "chest_xray_official", "chest_xray_unique", "covid_ct_unique", "kather_slide", "kather_8",
-    "busi", "busi_unique", "busis",
+    "busi", "busi_unique", "busi_together", "busis", "bus_together",
 }  # fmt: skip
 COUNTED_WHEN_READ = {"chest_xray_unique", "covid_ct_unique", "busi_unique"}
 NO_CHECKSUM = {"chest_xray", "sarscov2_ct", "busi", "busis"}

@@ -136,7 +136,7 @@ def test_both_callers_hand_over_the_same(graph, snakemake_jobs):
         if name.startswith("prepare"):
             unused -= {"ids", "card_text", "preview", "nnunet_splits"}
         assert unused <= SEEN_BY_SNAKEMAKE_ALONE, (name, unused)
-    assert set(seen) == set(JOBS) - {"fetch"}  # stand-ins are not fetched
+    assert set(seen) == set(JOBS) - {"fetch", "fetch_weights"}  # stand-ins have neither
 
 
 def test_an_attack_has_the_options_of_its_data_set_and_model(graph):

@@ -16,7 +16,15 @@ ROOT = Path(__file__).parents[3]
 SLURM = yaml.safe_load((ROOT / "profiles/slurm/profile.v9+.yaml").read_text(encoding="utf-8"))
 #: Rules of seconds, and downloads, which nodes of a cluster cannot always make.
 LOCAL = {
-    *("fetch", "show_card", "choose_cohort", "draw_points", "select_points", "join_margins"),
+    *(
+        "fetch",
+        "fetch_weights",
+        "show_card",
+        "choose_cohort",
+        "draw_points",
+        "select_points",
+        "join_margins",
+    ),
     *("gather_records", "tally", "compare", "check_published"),
 }
 SUBMITTED = {

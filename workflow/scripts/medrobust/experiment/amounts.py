@@ -17,7 +17,10 @@ TRAINED_OTHERWISE = (
 )
 
 #: How work is divided and what is shown decides nothing that a number means.
-NOT_AMOUNTS = frozenset({"points_per_job", "members_per_job", "artefacts", "keep_arrays"})
+#: What networks begin with is told by :func:`medrobust.experiment.captions.random_init`.
+NOT_AMOUNTS = frozenset(
+    {"points_per_job", "members_per_job", "artefacts", "keep_arrays", "initial_weights"}
+)
 
 #: Keys of what a run may choose among; that it leaves some out shows in its tables.
 CHOSEN = frozenset({"datasets", "models", "attacks"})

@@ -33,6 +33,7 @@ from medrobust.experiment.layout import (
     MODEL,
     SUBSET,
     SUFFIXES,
+    WEIGHTS,
     Cell,
 )
 from medrobust.experiment.sources import with_dataset
@@ -132,6 +133,17 @@ def _show_card(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any
     return files, {"code": code_hash("medrobust.jobs.artefacts:show_card")}
 
 
+def _fetch_weights(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    known = graph.resolved.weights
+    if work.weights not in known:
+        raise unknown_name("initial weights", work.weights, known, where="config/weights.yaml")
+    return {}, {
+        "name": work.weights,
+        "definition": known[work.weights].model_dump(),
+        "code": code_hash("medrobust.jobs.data:fetch_weights"),
+    }
+
+
 def _standin_size(graph: Graph, dataset: str) -> dict[str, int]:
     size = graph.resolved.scale.standin
     if size is None:
@@ -181,8 +193,10 @@ def _data_params(work: Any) -> dict[str, Any]:
 
 
 def _train(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
-    model = _model(graph, work)
-    return _data_files(work), {
+    model, files = _model(graph, work), _data_files(work)
+    if weights := graph.weights_file(work.study, work.model):
+        files["weights"] = weights
+    return files, {
         **_data_params(work),
         "model": training_params(model),
         "members": [int(work.first), int(work.last)],
@@ -462,6 +476,7 @@ KINDS: dict[str, Kind] = {
         ),
         _prepare,
     ),
+    "fetch_weights": Kind({"manifest": WEIGHTS}, ("name", "definition", "code"), _fetch_weights),
     "show_card": Kind({"page": f"{DATA}/card.html"}, ("code",), _show_card),
     "train_members": Kind(
         {

@@ -58,7 +58,19 @@ def about(graph: Graph, study: str) -> dict[str, Any]:
 def _unlike(graph: Graph, study: str) -> str:
     """Returns in words in what a run differs from the study's file."""
     lowered = lowered_text(graph.study(study), graph.registry)
-    return f"{graph.resolved.unlike_the_paper(study)} {lowered}".strip()
+    parts = [random_init(graph, study), graph.resolved.unlike_the_paper(study), lowered]
+    return " ".join(part for part in parts if part)
+
+
+def random_init(graph: Graph, study: str) -> str:
+    """Returns the sentence on models whose weights were not at hand, "" if there are none."""
+    models = [graph.study(study).models[name].label for name in graph.random_init(study)]
+    if not models:
+        return ""
+    return (
+        "RANDOM INIT: networks began at random values, not with the pretrained weights of the "
+        f"paper ({', '.join(dict.fromkeys(models))})."
+    )
 
 
 def _amounts(graph: Graph, study: str, dataset: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from medrobust.core.errors import InputError
 from medrobust.core.io import read_json
 from medrobust.core.schema import checked
-from medrobust.experiment.config import Resolved, Study, resolve, with_parts
+from medrobust.data.weights import RANDOM
+from medrobust.experiment.config import Resolved, Study, resolve, with_parts, with_random_weights
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import RUN_FACTS
 
@@ -39,8 +40,16 @@ def as_committed(resolved: Resolved, values: Mapping[str, Any]) -> Resolved:
     with_all = {**values, "include_extras": True, "leave_out": []}
     everything = resolve(with_all, resolved.root, resolved.here, to_run=False)
     committed = read_json(file)["study"]
+    at_random = {
+        name
+        for name, model in committed["models"].items()
+        if model.get("initial_weights") == RANDOM
+    }
     studies = {
-        name: with_parts(study, committed["datasets"], committed["models"], committed["attacks"])
+        name: with_random_weights(
+            with_parts(study, committed["datasets"], committed["models"], committed["attacks"]),
+            at_random,
+        )
         for name, study in everything.studies.items()
         if name in resolved.studies
     }

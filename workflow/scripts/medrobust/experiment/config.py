@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,9 +24,11 @@ from medrobust.core.registry import parse_spec
 from medrobust.core.schema import Settings, checked, unknown_name
 from medrobust.core.yaml_files import read_yaml, typed
 from medrobust.data.registry import STANDIN, DatasetEntry, load_registry
+from medrobust.data.weights import RANDOM, Weights, load_weights
 from medrobust.experiment.amounts import TRAINED_OTHERWISE, differences, trained_otherwise
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.layout import project_file
+from medrobust.models.contract import architecture_of
 from medrobust.reporting.generic import GENERIC
 from medrobust.training.contract import method_of
 
@@ -97,6 +99,16 @@ class Config(Settings):
     )
     allow_subset: bool = Field(
         default=False, description="accept an incomplete release, labelled `subset`"
+    )
+    initial_weights: Literal["auto", "random"] = Field(
+        default="auto",
+        description="auto: models begin with the weights that they name, where the file is at hand "
+        "or can be downloaded, else at random (RANDOM INIT in captions); random: all at random",
+    )
+    own_weights: dict[str, Any] = Field(
+        default={},
+        description="weights of your own to begin with, in the form of config/weights.yaml "
+        "(docs/weights.md)",
     )
     on_missing_data: Literal["stop", "skip"] = Field(
         default="stop", description="what to do with a study whose data cannot be had"
@@ -177,6 +189,11 @@ class Model(Settings):
     vote: Literal["soft", "majority"] = Field(default="soft", description="how members are joined")
     architecture: dict[str, Any] = Field(description="`name` and the architecture's own settings")
     method: dict[str, Any] = Field(description="`name` and the training method's own settings")
+    initial_weights: str | None = Field(
+        default=None,
+        description="weights that it begins with, by their name in config/weights.yaml or "
+        "`own_weights`; null: drawn at random",
+    )
     datasets: list[str] | None = Field(
         default=None, min_length=1, description="data sets it is trained on; null: all of the study"
     )
@@ -375,6 +392,7 @@ class Resolved:
         files: name of each study to its file.
         run: name of the run's results folder, ``<scale>-<protocol>`` plus a hash of overrides.
         root: the workflow's folder.
+        weights: every known set of initial weights, where a model names one.
         here: the folder that the user works in. Where it has a file of ``root``'s configuration,
             that one counts.
     """
@@ -387,6 +405,7 @@ class Resolved:
     run: str
     root: Path
     here: Path
+    weights: dict[str, Weights] = field(default_factory=dict)
 
     def file(self, path: str) -> str:
         """Returns where a file lies that the configuration names, seen from the user's folder."""
@@ -478,6 +497,7 @@ def resolve(
         )
         for name, file in files.items()
     }
+    weights = _known_weights(whole, config, root, files)
     studies = {name: _select(study, config, files[name]) for name, study in whole.items()}
     _check_selection(config, whole, studies, also)
     if to_run:
@@ -485,7 +505,9 @@ def resolve(
     run = f"{config.scale}-{config.protocol}"
     defaults = Config()
     changed: dict[str, Any] = {"overrides": config.overrides} if config.overrides else {}
-    for name in ("seed", "compute_threads"):
+    # With no weights named, or none for stand-ins, nothing depends on where they are had from.
+    of_weights = ["initial_weights"] if weights and scale.data != STANDIN else []
+    for name in ("seed", "compute_threads", *of_weights):
         if getattr(config, name) != getattr(defaults, name):
             changed[name] = getattr(config, name)
     without = {
@@ -497,7 +519,38 @@ def resolve(
     if changed:
         # Other results must neither overwrite nor be taken for the scale's own.
         run += "-" + sha256_of_json(changed)[:6]
-    return Resolved(config, scale, studies, registry, files, run, root, here)
+    return Resolved(config, scale, studies, registry, files, run, root, here, weights)
+
+
+def _known_weights(
+    studies: Mapping[str, Study], config: Config, root: Path, files: Mapping[str, str]
+) -> dict[str, Weights]:
+    """Returns the weights that there are, if any model or the user names some.
+
+    Raises:
+        InputError: an entry is wrong, or a model names weights that there are not.
+    """
+    named = {
+        (study, name): model.initial_weights
+        for study, settings in studies.items()
+        for name, model in settings.models.items()
+        if model.initial_weights not in (None, RANDOM)
+    }
+    if not named and not config.own_weights:
+        return {}
+    known = load_weights(root / "config/weights.yaml", config.own_weights)
+    for (study, model), name in named.items():
+        where = f"{files[study]}, key models.{model}.initial_weights"
+        if name not in known:
+            raise unknown_name("initial weights", name, [*known, RANDOM], where=where)
+        architecture = studies[study].models[model].architecture["name"]
+        if architecture_of(architecture).read_weights is None:
+            raise InputError(
+                f"The architecture {architecture!r} reads no pretrained weights.",
+                where=where,
+                remedy="leave the key out, or choose an architecture that reads some.",
+            )
+    return known
 
 
 def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Settings, Settings]:
@@ -719,6 +772,16 @@ def with_parts(
         cohort = cohort.model_copy(update={"models": there})
     parts = {"datasets": used, "models": kept, "attacks": aimed, "cohort": cohort}
     return study.model_copy(update=parts)
+
+
+def with_random_weights(study: Study, models: Collection[str]) -> Study:
+    """Returns the study in which these of its models that name weights begin at random."""
+    changed = {
+        name: model.model_copy(update={"initial_weights": RANDOM})
+        for name, model in study.models.items()
+        if name in models and model.initial_weights is not None
+    }
+    return study.model_copy(update={"models": study.models | changed}) if changed else study
 
 
 def _named(parts: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

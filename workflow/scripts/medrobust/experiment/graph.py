@@ -15,6 +15,7 @@ from typing import Any
 
 from medrobust.core.io import sha256_of_json
 from medrobust.data.registry import STANDIN, DatasetEntry, fold_rows
+from medrobust.data.weights import RANDOM
 from medrobust.experiment import costs
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import Attack, Model, Resolved, Study, trained_on
@@ -24,6 +25,7 @@ from medrobust.experiment.layout import (
     FOLD,
     MODEL,
     PLACES,
+    WEIGHTS,
     Cell,
 )
 
@@ -206,6 +208,16 @@ class Graph:
         count = len(self.chunks(cell.study, cell.dataset, model, attack))
         return [self.evaluation(cell, model, attack, f"chunk{k}.parquet") for k in range(count)]
 
+    def weights_file(self, study: str, model: str) -> str | None:
+        """Returns the file that says which weights a model begins with; None: it has none."""
+        name = self.study(study).models[model].initial_weights
+        return None if name in (None, RANDOM) else WEIGHTS.format(weights=name)
+
+    def random_init(self, study: str) -> list[str]:
+        """Returns the models that began at random because their weights were not at hand."""
+        models = self.study(study).models.items()
+        return [name for name, model in models if model.initial_weights == RANDOM]
+
     def extra_files(self, cell: Cell, model: str) -> list[str]:
         """Returns the files of what the training jobs of a model know of the training points."""
         files = self.member_files(cell, model)
@@ -241,6 +253,7 @@ class Graph:
         # Keys that came later: where nothing of them is used, a hash is what it was.
         later = [(settings, "keep_probabilities")]
         later += [(use, "without") for use in settings["datasets"].values()]
+        later += [(model, "initial_weights") for model in settings["models"].values()]
         for attack in settings["attacks"].values():
             later += [(attack, "for_datasets"), (attack, "for_models"), (attack, "extra")]
         for part, key in later:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 DATA = "results/data/{dataset}@{source}"
+#: Says which file of pretrained weights was found or downloaded.
+WEIGHTS = "results/data/weights/{weights}.json"
 MODEL = "results/{run}/{study}/models/{dataset}@{source}/fold{fold}/rep{replicate}/{model}"
 EVALUATIONS = "results/{run}/{study}/evaluations"
 FOLD = "{dataset}@{source}/fold{fold}"

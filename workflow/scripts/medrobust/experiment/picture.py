@@ -49,7 +49,7 @@ class Box:
 COLUMNS = ("Data", "Models", "Attacks", "Results")
 PUBLISHED = Box("Published numbers", (), 0, 2, "resources/published/<study>.csv")
 BOXES = (
-    Box("Raw files", ("fetch",), 0, 0),
+    Box("Raw files", ("fetch", "fetch_weights"), 0, 0),
     Box("Arrays, splits, card", ("prepare", "show_card"), 0, 1, "x.npy  ids.csv  card.html"),
     PUBLISHED,
     Box("Trained members", ("train_members",), 1, 0),

@@ -8,6 +8,7 @@ from typing import Any
 
 from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS, entry_of
 from medrobust.core.schema import Settings, settings_in
+from medrobust.data.weights import Weights
 from medrobust.experiment import config
 
 _HEAD = """# Configuration
@@ -20,6 +21,7 @@ _HEAD = """# Configuration
 | `config/studies/<study>.yaml` | what one paper ran: data sets, models, attacks, artefacts |
 | `config/scales/<scale>.yaml` | how much: numbers that replace those of the studies |
 | `config/datasets.yaml` | sources, counts, licences, citations ([docs/data.md](../docs/data.md)) |
+| `config/weights.yaml` | pretrained weights ([docs/weights.md](../docs/weights.md)) |
 
 Any key of `config.yaml` can be set on the command line: `snakemake --config scale=laptop`.
 Unknown keys, wrong types and values out of range stop before any work starts.
@@ -29,6 +31,7 @@ Results go to `results/<scale>-<protocol>/`; with `overrides` to a folder of the
 
 _SECTIONS: tuple[tuple[str, type[Settings]], ...] = (
     ("config/config.yaml", config.Config),
+    ("config/weights.yaml: weights.<name>", Weights),
     ("config/scales/<scale>.yaml", config.Scale),
     ("config/scales/<scale>.yaml: standin", config.StandIn),
     ("config/studies/<study>.yaml", config.Study),

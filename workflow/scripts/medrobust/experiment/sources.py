@@ -16,13 +16,20 @@ from medrobust.core.sources import SOURCES
 from medrobust.data.fetching.at_hand import is_part
 from medrobust.data.fetching.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, get_dataset
+from medrobust.data.weights import RANDOM, at_hand
 from medrobust.experiment.committed import (
     as_committed,
     check_committed,
     committed_sources,
     study_of_records,
 )
-from medrobust.experiment.config import Config, Resolved, named_datasets, resolve
+from medrobust.experiment.config import (
+    Config,
+    Resolved,
+    named_datasets,
+    resolve,
+    with_random_weights,
+)
 from medrobust.experiment.fitting import check_fit
 from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
@@ -61,6 +68,7 @@ def build_graph(values: Mapping[str, Any], root: Path, here: Path | None = None)
         for study in resolved.studies:
             check_committed(graph, study)
         return graph
+    resolved = _with_weights_at_hand(resolved, raw_dirs)
     resolved, skipped = _without_missing(resolved, raw_dirs)
     also = also_prepared(resolved)
     without = _not_to_be_had(resolved, {name: [name] for name in also}, raw_dirs)
@@ -69,6 +77,25 @@ def build_graph(values: Mapping[str, Any], root: Path, here: Path | None = None)
     for dataset in [*used, *(name for name in also if name not in without)]:
         graph = with_dataset(graph, dataset)
     return graph
+
+
+def _with_weights_at_hand(resolved: Resolved, raw_dirs: tuple[Path, ...]) -> Resolved:
+    """Returns the configuration in which models whose weights cannot be had begin at random."""
+    config, synthetic = resolved.config, resolved.scale.data == STANDIN
+    to_be_had = {
+        name
+        for name, entry in resolved.weights.items()
+        if entry.url is not None or at_hand(entry, raw_dirs) is not None
+    }
+    if synthetic or config.initial_weights == RANDOM:
+        to_be_had = set()
+    studies = {
+        name: with_random_weights(
+            study, {m for m, one in study.models.items() if one.initial_weights not in to_be_had}
+        )
+        for name, study in resolved.studies.items()
+    }
+    return replace(resolved, studies=studies)
 
 
 def refuse_without_data(graph: Graph) -> None:

@@ -20,6 +20,7 @@ CIRCUMSTANCES = ("device", "raw_dir", "allow_subset", "own_datasets")
 
 JOBS: dict[str, str] = {
     "fetch": "medrobust.jobs.data",
+    "fetch_weights": "medrobust.jobs.data",
     "prepare": "medrobust.jobs.data",
     "train_members": "medrobust.jobs.train",
     "evaluate_clean": "medrobust.jobs.evaluate",

@@ -48,6 +48,24 @@ def fetch(
     write_manifest(manifest, located)
 
 
+def fetch_weights(
+    *, name: str, definition: Mapping[str, Any], raw_dir: str | None, manifest: str
+) -> None:
+    """Finds or downloads weights that models begin with, and writes which file they are.
+
+    Args:
+        name: of the weights.
+        definition: their entry in config/weights.yaml or ``own_weights``.
+        raw_dir: folder that may hold ``weights/<file>`` already, searched first and never changed.
+        manifest: JSON file to write: name, title, path, size, SHA-256, origin.
+    """
+    from medrobust.data.weights import Weights, locate_or_download
+
+    raw_dirs = [Path(raw_dir), RAW] if raw_dir else [RAW]
+    found = locate_or_download(name, Weights(**definition), raw_dirs, RAW)
+    io.write_json(manifest, found)
+
+
 def prepare(
     *,
     dataset: str,

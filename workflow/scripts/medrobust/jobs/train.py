@@ -38,6 +38,7 @@ def train_members(
     extras: str,
     training_points: int | None = None,
     fold: int = 0,
+    weights: str | None = None,
 ) -> None:
     """Trains members ``members[0] .. members[1]`` and writes them as safetensors.
 
@@ -64,6 +65,8 @@ def train_members(
             ``label`` of the points, int32 ``[n]``; without arrays where it knows nothing.
         training_points: train on so many points only, drawn at random; every model and replicate
             of a data set gets the same. None: on all.
+        weights: JSON file that says which pretrained weights all members begin with
+            (:func:`medrobust.jobs.data.fetch_weights`). None: values drawn at random.
     """
     fix_threads(compute_threads)
     from medrobust.data.prepared.store import load_dataset
@@ -82,11 +85,13 @@ def train_members(
     numbers = list(range(members[0], members[1] + 1))
     seeds = [derive_seed(seed, "train", *names, number) for number in numbers]
     architecture_name, method_name = model["architecture"]["name"], model["method"]["name"]
+    pretrained = _pretrained(weights, architecture_name, architecture) if weights else None
     kind = choose_device(device, trains_on_gpu(architecture_name, method_name))
     key = progress_key(
         {"model": dict(model), "seeds": seeds, "threads": compute_threads}
         | {"device": kind, "versions": versions()}
-        | ({} if training_points is None else {"training_points": training_points}),
+        | ({} if training_points is None else {"training_points": training_points})
+        | ({} if pretrained is None else {"weights": pretrained.sha256}),
         dataset.hashes(),
         code,
     )
@@ -105,6 +110,7 @@ def train_members(
             device=chosen,
             input_range=dataset.input_range,
             threads=compute_threads,
+            first_values={} if pretrained is None else pretrained.arrays,
             journal=journal,
             checkpoint=checkpoint,
         )
@@ -138,7 +144,8 @@ def train_members(
             "hardware": hardware(),
             "code": code,
             "parameters_sha256": io.sha256_of_file(out),
-        },
+        }
+        | ({} if pretrained is None else {"weights": _about(pretrained)}),
     )
     for place in places:
         mark_done(place)
@@ -150,6 +157,18 @@ def train_members(
     values = math.prod(dataset.x.shape[1:])
     work_kind = timing_kind("train", method_name, architecture_name, values)
     watch.write(timing, work_kind, len(numbers) * len(work.y) * most * share)
+
+
+def _pretrained(manifest: str, architecture: str, spec: Any) -> Any:
+    """Returns the weights that a manifest names, read for an architecture."""
+    from medrobust.models.contract import architecture_of
+
+    file = io.read_json(manifest)
+    return architecture_of(architecture).read_weights(file["path"], spec, sha256=file["sha256"])
+
+
+def _about(pretrained: Any) -> dict[str, str]:
+    return {"sha256": pretrained.sha256, "layout": pretrained.layout}
 
 
 def _training_rows(

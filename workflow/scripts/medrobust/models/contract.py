@@ -59,6 +59,10 @@ class Architecture(Contract):
             respect to weights and biases, without automatic differentiation.
         normalised_kernels: ``(spec) -> names`` of the layers whose kernels may be kept at length 1,
             and drawn anew when nothing moves them.
+        read_weights: ``(path, spec, sha256=None) -> weights``: reads a safetensors file of weights
+            that others trained; ``arrays`` of what it returns are float32 by our names, without a
+            member axis, all but the output layer; ``layout`` says whose names the file has, and
+            ``sha256`` which file it is. Raises an InputError for a file that does not fit.
         has_gradients: whether ``forward`` can be differentiated with respect to the points.
         gradient_block: rows of a gradient pass on a CPU, if those of
             :mod:`medrobust.models.blocks` are too many.
@@ -92,6 +96,8 @@ class Architecture(Contract):
     backpropagate: Function | None = None
     normalised_kernels: Function | None = None
 
+    read_weights: Function | None = field(default=None, metadata=NO_RESULT)
+
     has_gradients: bool = True
     gradient_block: int | None = None
 
@@ -119,6 +125,8 @@ class Architecture(Contract):
             "training_forward and logits need training_logits: members trained one by one would "
             "else learn as they are evaluated",
         )
+        self.require_functions("read_weights", optional=True)
+        self._require_base("initial_parameters", "read_weights")
         self.require(
             self.has_gradients or self.forward is not None,
             "has_gradients: False needs a forward that has none",

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings
 from medrobust.models.contract import Architecture
-from medrobust.models.engine import batch_normed, residual, stacked
+from medrobust.models.engine import batch_normed, pretrained, residual, stacked
 
 
 class Spec(Settings):
@@ -143,6 +143,7 @@ ARCHITECTURE = Architecture(
     pull_back=batch_normed.pull_back,
     gradient_block=8,
     fits=fits,
+    read_weights=pretrained.read_weights,
     # Of 224 pixels a side, in batches of 8; of 96 a quarter of that, of 64 a fifth.
     step_seconds=0.24,
 )

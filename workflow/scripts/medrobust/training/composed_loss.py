@@ -30,6 +30,7 @@ from medrobust.training.contract import Method
 from medrobust.training.engine.adversarial_examples import signed_ascent
 from medrobust.training.engine.apart_steps import ApartSteps, Descent
 from medrobust.training.engine.class_balance import balanced_order
+from medrobust.training.engine.first_values import first_values
 from medrobust.training.engine.input_penalties import alignment, log_noise_to_signal, mean_jacobian
 from medrobust.training.engine.kernel_norms import normaliser
 from medrobust.training.engine.loop import StoppingRule, run_epochs
@@ -160,7 +161,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
     network = architecture_of(architecture)
     parameters, history = run_epochs(
         work,
-        network.initial_parameters(architecture_spec, work.x.shape[1:], work.n_classes, work.seeds),
+        first_values(architecture, architecture_spec, work),
         ApartSteps(work, descent(spec, network, architecture_spec, work)),
         stopping=StoppingRule(spec.max_epochs),
         what=f"training {len(work.members)} members of {architecture}",

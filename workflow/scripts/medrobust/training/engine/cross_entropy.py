@@ -7,6 +7,7 @@ from typing import Any
 
 from medrobust.core.schema import Settings
 from medrobust.models.contract import architecture_of
+from medrobust.training.engine.first_values import first_values
 from medrobust.training.engine.loop import MemberEpoch, StoppingRule, train_stacked
 from medrobust.training.engine.work import Trained, Work
 
@@ -62,7 +63,7 @@ def descend(
 
     parameters, history = train_stacked(
         work,
-        network.initial_parameters(architecture_spec, work.x.shape[1:], work.n_classes, work.seeds),
+        first_values(architecture, architecture_spec, work),
         batch_loss,
         make_optimizer,
         batch_size=min(batch_size, len(work.x)),

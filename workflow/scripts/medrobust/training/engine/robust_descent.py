@@ -15,6 +15,7 @@ from pydantic import Field
 from medrobust.core.schema import Settings
 from medrobust.models.contract import architecture_of
 from medrobust.training.engine.apart_steps import ApartSteps, Descent
+from medrobust.training.engine.first_values import first_values
 from medrobust.training.engine.gradient_ascent import Network
 from medrobust.training.engine.loop import StoppingRule, run_epochs
 from medrobust.training.engine.point_values import Sweep
@@ -45,6 +46,7 @@ def descend(
     *,
     per_point: dict[str, float] | None = None,
     sweep: Sweep | None = None,
+    initial: dict[str, np.ndarray] | None = None,
 ) -> Trained:
     """Trains ``work``'s members one by one, batch by batch.
 
@@ -58,11 +60,12 @@ def descend(
             :class:`medrobust.training.engine.point_values.PerPoint`.
         per_point: what is kept of each training point, by name, and what it is at first.
         sweep: over all points after each epoch.
+        initial: what the members begin with, other arrays than the architecture's among it; by
+            default its first values.
     """
     first, entry = per_point or {}, architecture_of(architecture)
-    initial = entry.initial_parameters(
-        architecture_spec, work.x.shape[1:], work.n_classes, work.seeds
-    )
+    if initial is None:
+        initial = first_values(architecture, architecture_spec, work)
     size = (len(work.members), len(work.x))
     kept = {name: np.full(size, value, dtype=np.float32) for name, value in first.items()}
 

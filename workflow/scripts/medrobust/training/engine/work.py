@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ class Work:
         device: "cpu" or "cuda[:k]".
         input_range: lowest and highest valid value of a point; infinite where none is known.
         threads: members or networks that may be trained side by side; changes nothing else.
+        first_values: values that replace the architecture's own draws in every member, by name,
+            without a leading member axis: pretrained weights.
         journal: finished members, for methods that train one after the other.
         checkpoint: state of an unfinished job, for methods that train members together.
     """
@@ -37,6 +40,7 @@ class Work:
     device: str = "cpu"
     input_range: tuple[float, float] = (-math.inf, math.inf)
     threads: int = 1
+    first_values: Mapping[str, np.ndarray] = field(default_factory=dict)
     journal: Journal | None = None
     checkpoint: Checkpoint | None = None
 
