@@ -78,6 +78,7 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "multi_instance": {"epsilon": 0.05, "instances": [2, 1], "weights": [0.6, 0.4], **_ROBUST},
     "gradient_regularization": {k: v for k, v in _ROBUST.items() if k != "steps"},
     "local_linearity": {"epsilon": 0.05, **_ROBUST},
+    "simclr": {"projection": 4, "max_epochs": 2, "batch_size": 16},
 }
 
 ATTACK_SETTINGS: dict[str, dict[str, Any]] = {

@@ -68,6 +68,7 @@ TRAININGS = {
     "multi_instance": {**SEARCH, "instances": [3, 1], "weights": [0.6, 0.4]},
     "gradient_regularization": {},
     "local_linearity": SEARCH,
+    "simclr": {"projection": 4},
 }
 #: Each attack, small.
 # fmt: off
@@ -332,6 +333,7 @@ WAITS_PER_BATCH = {
     "multi_instance": 1,
     "gradient_regularization": 0,
     "local_linearity": 0,
+    "simclr": 0,
     "mma": 3,
     "ima": 3,
 }

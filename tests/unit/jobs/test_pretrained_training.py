@@ -11,9 +11,10 @@ from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.data.prepared.prepare import prepare
 from medrobust.jobs.data import fetch_weights
+from medrobust.jobs.export import export_weights
 from medrobust.jobs.train import train_members
 from medrobust.models import resnet50
-from medrobust.models.engine.pretrained import torchvision_layout
+from medrobust.models.engine.pretrained import read_weights, torchvision_layout
 
 ARCHITECTURE = {"name": "resnet50", "stages": [2, 3], "blocks": [1, 1]}
 METHOD = {"name": "adam_cross_entropy", "learning_rate": 1e-6, "batch_size": 8, "max_epochs": 1}
@@ -86,3 +87,19 @@ def test_a_file_that_was_replaced_since_is_refused(tmp_path, data) -> None:
     io.write_tensors(file, torchvision_layout(spec, weights_of(spec, 6)))
     with pytest.raises(InputError, match=r"sha256|SHA-256"):
         train(tmp_path / "out", data, manifest)
+
+
+def test_a_trained_member_is_written_as_weights_that_another_can_begin_with(tmp_path, data) -> None:
+    train(tmp_path / "first", data, None)
+    members, file = tmp_path / "first/members_0-1.safetensors", str(tmp_path / "own.safetensors")
+    (tmp_path / "first/out").rename(members)
+    (tmp_path / "first/card").rename(members.with_suffix(".json"))
+    assert "member 1 of" in export_weights(str(members), 1, file)
+    spec = resnet50.Spec(stages=[2, 3], blocks=[1, 1])
+    read, trained = read_weights(file, spec), io.read_tensors(members)
+    for name, value in read.arrays.items():
+        assert value.tobytes() == trained[name][1].tobytes(), name
+    with pytest.raises(InputError, match="This file is there"):
+        export_weights(str(members), 0, file)
+    with pytest.raises(InputError, match="not trained yet"):
+        export_weights(str(tmp_path / "none.safetensors"), 0, str(tmp_path / "x"))

@@ -117,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     add("prepare", _prepare, "turn raw files into arrays, split and card (after fetch)", "dataset")
     train = add("train", _train, "train members of a model", "study", "model")
     train.add_argument("--chunk", type=int, help="one training job only; default: all")
+    text = "write a trained member as pretrained weights, in torchvision's names"
+    export = add("export-weights", _export_weights, text, "study", "model", "file")
+    export.add_argument("--member", type=int, default=0, help="number of the member; default: 0")
     add("evaluate", _evaluate, "predict the clean test points", "study", "model")
     add("plane", _plane, "map what a model says on a plane of data", "study", "model")
     add("search", _search, "follow the search of a model trained by ima", "study", "model")
@@ -267,6 +270,21 @@ def _train(options: argparse.Namespace, graph: Graph) -> None:
     ranges = graph.member_ranges(cell, options.model)
     for first, last in _chosen(ranges, options.chunk):
         _run(graph, "train_members", **vars(cell), model=options.model, first=first, last=last)
+
+
+def _export_weights(options: argparse.Namespace, graph: Graph) -> str:
+    from medrobust.jobs.export import export_weights
+
+    cell = _cell(options, graph)
+    ranges = graph.member_ranges(cell, options.model)
+    files = zip(ranges, graph.member_files(cell, options.model), strict=True)
+    known = [file for (first, last), file in files if first <= options.member <= last]
+    if not known:
+        raise InputError(
+            f"The model {options.model} has no member {options.member}.",
+            remedy=f"members are numbered from 0 to {ranges[-1][1]}.",
+        )
+    return export_weights(known[0], options.member, options.file)
 
 
 def _evaluate(options: argparse.Namespace, graph: Graph) -> None:

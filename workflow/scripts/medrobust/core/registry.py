@@ -47,6 +47,7 @@ METHODS: dict[str, str] = {
     "multi_instance": "medrobust.training.multi_instance",
     "gradient_regularization": "medrobust.training.gradient_regularization",
     "local_linearity": "medrobust.training.local_linearity",
+    "simclr": "medrobust.training.simclr",
 }
 
 ATTACKS: dict[str, str] = {
