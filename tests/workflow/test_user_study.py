@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from medrobust.evaluation.intervals import share_interval
 from scipy.stats import t
+from sklearn.metrics import recall_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
@@ -45,6 +46,32 @@ attacks:
     options: {restarts: 1}
     grid: {epsilon: [0.1, 0.3]}
 artefacts: [accuracy, robust_accuracy]
+"""
+
+#: FGSM, and the loss of Carlini and Wagner, on a network that tells two classes apart.
+TWO_CLASSES = """
+title: A small network on ultrasound images, as a test for malignant tumours
+citation: none, an example
+datasets:
+  busi: {folds: 3}
+models:
+  small:
+    label: small
+    architecture: {name: mlp, hidden_units: 4}
+    method: {name: adam_cross_entropy, learning_rate: 0.000003, max_epochs: 4, batch_size: 16}
+attacks:
+  fgsm:
+    name: pgd
+    select: test
+    options: {epsilon: 0.001, num_steps: 1, step_share: 1.0, random_start: false, early_stop: false}
+  cw:
+    name: pgd
+    select: test
+    options:
+      {epsilon: 0.001, num_steps: 3, step_size: 0.0003, loss: margin, random_start: false,
+       early_stop: false}
+keep_probabilities: true
+artefacts: [binary_metrics, binary_scores]
 """
 
 
@@ -183,3 +210,31 @@ def test_folds_are_averaged_with_an_interval_over_them(project, tmp_path):
     page = (made / "tables/robust_accuracy.html").read_text(encoding="utf-8")
     assert "t over 3 folds" in page and "Bengio and Grandvalet 2004" in page
     assert re.search(r"3 folds, in turn of \d+ test points", page)
+
+
+def test_two_classes_have_rates_and_scores_under_attack(project, tmp_path):
+    made = run_study(project, tmp_path, "two_classes", TWO_CLASSES)
+    cells = sorted(made.glob("evaluations/busi@standin/fold*/rep0/small"))
+    metrics, scores = (
+        table(made, name).set_index(["metric", "attack"])
+        for name in ("binary_metrics", "binary_scores")
+    )
+    assert set(metrics["interval"].dropna()) <= {
+        "corrected resampled t over 3 folds, at least as wide as over points"
+    } | set(metrics["status"][metrics["reproduced"].isna()])
+    for attack in ("none", "fgsm", "cw"):
+        areas, found = [], []
+        for cell in cells:
+            clean = pd.read_parquet(cell / "clean.parquet")
+            predicted = clean["prediction"]
+            if attack != "none":
+                clean = pd.concat(map(pd.read_parquet, (cell / attack).glob("chunk*.parquet")))
+                predicted = clean["adversarial_prediction"].astype(int)
+            areas.append(roc_auc_score(clean["label"], clean["probability_1"]))
+            found.append(recall_score(clean["label"], predicted))
+        assert len(areas) == 3
+        assert scores.loc[("AUC", attack), "reproduced"] == pytest.approx(np.mean(areas))
+        assert metrics.loc[("sensitivity", attack), "reproduced"] == pytest.approx(np.mean(found))
+    assert scores.loc[("AUC", "fgsm"), "reproduced"] < scores.loc[("AUC", "none"), "reproduced"]
+    page = (made / "tables/binary_metrics.html").read_text(encoding="utf-8")
+    assert "class 1 (malignant)" in page and "Nadeau and Bengio 2003" in page

@@ -224,6 +224,9 @@ def test_published_numbers_stand_beside_those_of_the_run(tmp_path, shared):
     assert llr["status"] == "training failed (loss not finite in epoch 3)"
     text = text_of(tmp_path)
     assert "RST: here \\[95 %\\] | RST: published" in text and "training failed |" in text
+    assert "| not run | 0.000 |" in text  # under PGD alone there is a published number of GR
+    (clean_line,) = [s for s in text.splitlines() if s.startswith("| no attack") and "0.757" in s]
+    assert clean_line.endswith("| training failed | – | not run | – |")
     tables = [tmp_path / "table.csv"]
     made_of = build_comparison(
         "mine", published, tables, tmp_path / "compared", CONTEXT, {"BUS": "kaggle"}
@@ -257,7 +260,7 @@ def test_a_failed_fold_is_told_and_not_averaged_away(tmp_path, shared):
     assert row["status"] == f"4 of 5 folds: {told}"
     assert of(frame, "MI-RST", "F1", "PGD20")["status"] == "reproduced"
     text = text_of(tmp_path)
-    assert "\\] (4 of 5 folds) |" in text
+    assert "\\] (4 of 5 folds) |" in text and "5 folds, in turn of 60 test points" in text
     assert f"Means of the folds that are left, not of all: RST on BUS: {told}." in text
     compared = build_comparison(
         "mine", published, [tmp_path / "table.csv"], tmp_path / "c", CONTEXT, {"BUS": "kaggle"}

@@ -217,10 +217,11 @@ def _positive_name(request: Request, positive: int) -> str:
 
 def _caption(layout: Layout, positive: str, *, several: bool) -> str:
     meanings = "; ".join(f"{metric}: {_MEANING[metric]}" for metric in layout.metrics)
-    over = ", means over folds" if several else ""
+    numbers = "Means over folds" if several else "Numbers"
     return (
-        f"The positive class is {positive}. {meanings}{over}, with 95 % intervals. A point counts "
-        "with the class that the attack reached, or with its clean prediction if that is wrong."
+        f"The positive class is {positive}. {meanings}. {numbers} with 95 % intervals. A point "
+        "counts with the class that the attack reached, or with its clean prediction if that is "
+        "wrong."
     )
 
 
@@ -389,7 +390,10 @@ def _cells(part: pd.DataFrame) -> pd.DataFrame:
         cells[(row["method"], "here [95 %]")] = _number_text(row)
         if beside:
             cells[(row["method"], "published")] = number(row["published"], DECIMALS)
-    table = pd.DataFrame(list(shown.values())).fillna(NOT_RUN)
+    table = pd.DataFrame(list(shown.values()))
+    for model, what in table.columns:
+        empty = number(None, DECIMALS) if what == "published" else NOT_RUN
+        table[(model, what)] = table[(model, what)].fillna(empty)
     if beside:
         table.columns = pd.MultiIndex.from_tuples(list(table.columns))
     else:

@@ -197,10 +197,14 @@ class RobustResults:
 
     def points_text(self, dataset: str, attack: str) -> str:
         """Returns which points an attack was made on, in words."""
-        folds = next(
-            found
-            for (name, _, made), found in self.tallies.items()
-            if (name, made) == (dataset, attack)
+        # Of the model with the most: folds of others may have failed.
+        folds = max(
+            (
+                found
+                for (name, _, made), found in self.tallies.items()
+                if (name, made) == (dataset, attack)
+            ),
+            key=len,
         )
         texts = list(dict.fromkeys(points_text(tallies[0]) for tallies in folds.values()))
         if len(folds) == 1:
