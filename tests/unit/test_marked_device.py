@@ -333,7 +333,7 @@ WAITS_PER_BATCH = {
     "multi_instance": 1,
     "gradient_regularization": 0,
     "local_linearity": 0,
-    "simclr": 0,
+    "simclr": 14,  # the numbers that kornia drew for its augmentations
     "mma": 3,
     "ima": 3,
 }

@@ -75,8 +75,8 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
 
     def loss(member: FlatMember, x: Tensor, y: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         images = x.view(-1, *shape)
-        # kornia draws from PyTorch's own stream: of one batch always the same numbers.
-        with torch.no_grad(), torch.random.fork_rng([x.device] if x.is_cuda else []):
+        # kornia draws from PyTorch's own stream, that of the CPU: of a batch always the same.
+        with torch.no_grad(), torch.random.fork_rng([]):
             torch.manual_seed(draws.initial_seed())
             views = torch.cat([augment(images), augment(images)]).flatten(1)
         hidden = relu(networks(member)[0].logits(views))
