@@ -68,8 +68,8 @@ def random_init(graph: Graph, study: str) -> str:
     if not models:
         return ""
     return (
-        "RANDOM INIT: networks began at random values, not with the pretrained weights of the "
-        f"paper ({', '.join(dict.fromkeys(models))})."
+        "RANDOM INIT: networks began at random values, not with the pretrained weights that the "
+        f"study names ({', '.join(dict.fromkeys(models))})."
     )
 
 

@@ -16,10 +16,10 @@ from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import AttackLoss, ascend, away_from
 from medrobust.training.engine.losses import cross_entropy
-from medrobust.training.engine.norm_balls import Balls, Norm, uniform_start
+from medrobust.training.engine.norm_balls import Balls, uniform_start
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,
-    DescentSettings,
+    BallSettings,
     ascent_passes,
     descend,
     networks_of,
@@ -34,16 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["METHOD", "Spec", "train"]
 
 
-class Spec(DescentSettings):
+class Spec(BallSettings):
     """Settings of adversarial training."""
 
-    norm: Norm = Field(default="linf", description="of the perturbations")
-    epsilon: float = Field(gt=0, description="radius, in the unit of the data")
     steps: int = Field(
         default=20, ge=0, description="gradient steps; 0: uniform noise alone (rand)"
-    )
-    reach: float = Field(
-        default=4.0, gt=0, description="length of all steps together, in radii (alpha)"
     )
     loss: AttackLoss = Field(default="cross_entropy", description="that the steps raise")
     clean_weight: float = Field(
@@ -70,7 +65,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
                 away_from(y, spec.loss, work.n_classes),
                 noisy,
                 Balls(x, radius, spec.norm, work.input_range),
-                radius * (spec.reach / spec.steps),
+                spec.step_lengths(radius),
                 spec.steps,
             )
         logits = learning.logits(x)

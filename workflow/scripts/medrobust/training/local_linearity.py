@@ -21,10 +21,10 @@ from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import Network
 from medrobust.training.engine.input_penalties import losses_and_gradients
-from medrobust.training.engine.norm_balls import Balls, Norm, uniform_start
+from medrobust.training.engine.norm_balls import Balls, uniform_start
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,
-    DescentSettings,
+    BallSettings,
     ascent_passes,
     descend,
     networks_of,
@@ -39,11 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["METHOD", "Spec", "train"]
 
 
-class Spec(DescentSettings):
+class Spec(BallSettings):
     """Settings of local linearity regularization."""
 
-    norm: Norm = Field(default="linf", description="of the ball")
-    epsilon: float = Field(gt=0, description="radius, in the unit of the data")
     steps: int = Field(default=10, ge=1, description="gradient steps of the search")
     reach: float = Field(default=2.5, gt=0, description="length of all steps together, in radii")
     linearity_weight: float = Field(default=3.0, ge=0, description="lambda")
@@ -95,7 +93,7 @@ def _least_linear(
     radius = x.new_full((len(x),), spec.epsilon)
     points = uniform_start(x, radius, spec.norm, input_range, draws)
     balls = Balls(x, radius, spec.norm, input_range)
-    size = (radius * (spec.reach / spec.steps))[:, None]
+    size = spec.step_lengths(radius)[:, None]
     with torch.no_grad():
         losses, gradients = _losses_and_slopes(network, x, y)
         for _ in range(spec.steps):

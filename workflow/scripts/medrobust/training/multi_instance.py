@@ -24,10 +24,10 @@ from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import AttackLoss, Network, Slopes, ascend, away_from
 from medrobust.training.engine.losses import cross_entropy
-from medrobust.training.engine.norm_balls import Balls, Norm, uniform_start
+from medrobust.training.engine.norm_balls import Balls, uniform_start
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,
-    DescentSettings,
+    BallSettings,
     ascent_passes,
     descend,
     networks_of,
@@ -44,11 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["METHOD", "Spec", "train"]
 
 
-class Spec(DescentSettings):
+class Spec(BallSettings):
     """Settings of multi-instance robust self-training."""
 
-    norm: Norm = Field(default="linf", description="of the perturbations")
-    epsilon: float = Field(gt=0, description="radius, in the unit of the data")
     steps: int = Field(default=10, ge=1, description="gradient steps (T)")
     reach: float = Field(
         default=2.5, gt=0, description="length of all steps together, in radii (T gamma / epsilon)"
@@ -134,7 +132,7 @@ def _instances(
     radius: Tensor,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields, from weak to strong, the number of steps and the points after so many."""
-    done, size = 0, radius * (spec.reach / spec.steps)
+    done, size = 0, spec.step_lengths(radius)
     for step in sorted(spec.instances):
         # The ascent lets balls go whose rows are finished; the next part needs all of them.
         points = ascend(network, slopes, points, balls.copy(), size, step - done)

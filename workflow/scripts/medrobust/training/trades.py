@@ -15,10 +15,10 @@ from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
 from medrobust.training.engine.gradient_ascent import Slopes, ascend
 from medrobust.training.engine.losses import cross_entropy
-from medrobust.training.engine.norm_balls import Balls, Norm
+from medrobust.training.engine.norm_balls import Balls
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,
-    DescentSettings,
+    BallSettings,
     ascent_passes,
     descend,
     networks_of,
@@ -36,15 +36,9 @@ __all__ = ["METHOD", "Spec", "divergence", "train"]
 START_NOISE = 0.001
 
 
-class Spec(DescentSettings):
+class Spec(BallSettings):
     """Settings of TRADES."""
 
-    norm: Norm = Field(default="linf", description="of the perturbations")
-    epsilon: float = Field(gt=0, description="radius, in the unit of the data")
-    steps: int = Field(default=20, ge=1, description="gradient steps")
-    reach: float = Field(
-        default=4.0, gt=0, description="length of all steps together, in radii (alpha)"
-    )
     beta: float = Field(default=0.5, ge=0, description="weight of the divergence")
 
 
@@ -69,7 +63,7 @@ def train(spec: Spec, architecture: str, architecture_spec: Settings, work: Work
             _divergence_slopes(logits.detach()),
             start,
             Balls(x, radius, spec.norm, work.input_range),
-            radius * (spec.reach / spec.steps),
+            spec.step_lengths(radius),
             spec.steps,
         )
         total = cross_entropy(logits, y) + spec.beta * divergence(logits, learning.logits(noisy))

@@ -18,11 +18,14 @@ from medrobust.training.engine.apart_steps import ApartSteps, Descent
 from medrobust.training.engine.first_values import first_values
 from medrobust.training.engine.gradient_ascent import Network
 from medrobust.training.engine.loop import StoppingRule, run_epochs
+from medrobust.training.engine.norm_balls import Norm
 from medrobust.training.engine.point_values import Sweep
 from medrobust.training.engine.work import Trained, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor
 
 ROBUST_ARCHITECTURES = frozenset(
     {"layer_norm_mlp", "instance_norm_cnn", "resnet18", "batch_norm_resnet18", "resnet50"}
@@ -35,6 +38,21 @@ class DescentSettings(Settings):
     learning_rate: float = Field(default=0.001, gt=0, description="step size of Adam, constant")
     batch_size: int = Field(default=128, ge=1, description="points per batch")
     max_epochs: int = Field(ge=1, description="epochs; there is no earlier stop")
+
+
+class BallSettings(DescentSettings):
+    """Settings of methods that take gradient steps within a ball around each point."""
+
+    norm: Norm = Field(default="linf", description="of the perturbations")
+    epsilon: float = Field(gt=0, description="radius, in the unit of the data")
+    steps: int = Field(default=20, ge=1, description="gradient steps")
+    reach: float = Field(
+        default=4.0, gt=0, description="length of all steps together, in radii (alpha)"
+    )
+
+    def step_lengths(self, radius: Tensor) -> Tensor:
+        """Returns the length of a step in the balls of these radii, ``[n]``."""
+        return radius * (self.reach / self.steps)
 
 
 def descend(
