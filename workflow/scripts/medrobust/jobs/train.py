@@ -11,7 +11,7 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.contract import timing_kind
-from medrobust.core.errors import NotFiniteError
+from medrobust.core.errors import InputError, NotFiniteError
 from medrobust.core.logs import logger
 from medrobust.core.machine import hardware, versions
 from medrobust.core.registry import parse_spec
@@ -160,11 +160,24 @@ def train_members(
 
 
 def _pretrained(manifest: str, architecture: str, spec: Any) -> Any:
-    """Returns the weights that a manifest names, read for an architecture."""
+    """Returns the weights that a manifest names, read for an architecture.
+
+    Raises:
+        InputError: the file was replaced since, or does not fit.
+    """
     from medrobust.models.contract import architecture_of
 
     file = io.read_json(manifest)
-    return architecture_of(architecture).read_weights(file["path"], spec, sha256=file["sha256"])
+    found = architecture_of(architecture).read_weights(file["path"], spec)
+    if found.sha256 != file["sha256"]:
+        raise InputError(
+            f"The weights {file['name']!r} were replaced since they were found: sha256 "
+            f"{found.sha256}, then {file['sha256']}.",
+            where=file["path"],
+            remedy="put the file back, or, if it is the one that is meant, ask for `--forcerun "
+            "fetch_weights`.",
+        )
+    return found
 
 
 def _about(pretrained: Any) -> dict[str, str]:
