@@ -102,3 +102,23 @@ def test_models_without_weights_keep_their_hashes() -> None:
     assert graph.resolved.weights == {} and graph.random_init("ima") == []
     settings = json.loads(graph.study("ima").model_dump_json())
     assert all(model["initial_weights"] is None for model in settings["models"].values())
+
+
+def test_records_say_what_networks_began_with_whatever_is_at_hand_now(study, tmp_path, monkeypatch):
+    """Made without weights, redrawn where the file is; and the other way round."""
+    raw, file = tmp_path / "raw", tmp_path / "raw/weights/mine.safetensors"
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "evidence/pretrained/paper-code"
+    (kept / "evaluations/covid_ct@kaggle").mkdir(parents=True)
+    for at_hand in (False, True):
+        file.unlink(missing_ok=True)
+        if at_hand:
+            file.write_bytes(b"tensors")
+        made = graph_of(study, raw)
+        (kept / "run.json").write_text(json.dumps(made.run_facts("pretrained")))
+        file.unlink(missing_ok=True)
+        if not at_hand:
+            file.write_bytes(b"tensors")
+        redrawn = graph_of(study, raw, records_from="evidence/pretrained")
+        assert redrawn.random_init("pretrained") == made.random_init("pretrained")
+        assert bool(redrawn.random_init("pretrained")) != at_hand
