@@ -16,8 +16,6 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from medrobust.runtime.devices import fix_threads
 from medrobust.training.contract import method_of
 from medrobust.training.engine import apart_steps, flat_updates, gradient_ascent
 from medrobust.training.engine.work import Work
+from stopwatch import Stopwatch
 
 STUDY = Path(__file__).parents[1] / "config/studies/ima.yaml"
 # Seconds on two processors; most that a step may take by its passes.
@@ -76,45 +75,6 @@ def moons() -> None:
     for model, bar in MOONS_BARS.items():
         wall, cpu = train(model, work)
         print(f"{model:<16}{wall:>8.1f}{cpu:>8.1f}{bar:>8.1f}")
-
-
-class Stopwatch:
-    """Adds up the CPU time of functions, and for those that contain passes that of the passes."""
-
-    def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
-        self._inside = False
-
-    def passes(self, owner: Any, name: str) -> None:
-        """Counts a method as passes; what it calls itself is not counted twice."""
-        self._replace(owner, name, self._pass)
-
-    def whole(self, owner: Any, name: str, label: str) -> None:
-        """Counts a method as ``label``, and its passes as ``label passes``."""
-
-        def timed(work: Callable[[], Any]) -> Any:
-            begin, before = time.process_time(), self.seconds["passes"]
-            result = work()
-            self.seconds[label] += time.process_time() - begin
-            self.seconds[f"{label} passes"] += self.seconds["passes"] - before
-            return result
-
-        self._replace(owner, name, timed)
-
-    def _pass(self, work: Callable[[], Any]) -> Any:
-        if self._inside:
-            return work()
-        self._inside, begin = True, time.process_time()
-        try:
-            return work()
-        finally:
-            self.seconds["passes"] += time.process_time() - begin
-            self._inside = False
-
-    @staticmethod
-    def _replace(owner: Any, name: str, timed: Callable[[Callable[[], Any]], Any]) -> None:
-        plain = getattr(owner, name)
-        setattr(owner, name, lambda *a, **more: timed(lambda: plain(*a, **more)))
 
 
 def images(count: int, norms: list[str]) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from medrobust.experiment import captions
 from medrobust.experiment.sources import build_graph
+from medrobust.studies.mirst.catalogue import ARTEFACTS, COMPARED, PRINTED
+from medrobust.studies.mirst.together import TOGETHER
 
 ROOT = Path(__file__).parents[3]
-STUDY = str(Path(__file__).with_name("mirst.yaml"))
+STUDY = "mirst"
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +20,14 @@ def graph():
 
 
 def test_every_model_is_trained_on_five_folds_of_each_data_set(graph):
+    # At this scale on two of them.
+    assert {use.folds for use in graph.study("mirst").datasets.values()} == {2}
     study = graph.study("mirst")
-    assert list(study.datasets) == ["bus", "bus_together", "busi", "busi_together"]
-    assert {cell.fold for cell in graph.cells("mirst")} == set(range(5))
+    assert list(study.datasets) == [
+        *("bus", "bus_together", "busi", "busi_together", "busi_64", "busi_64_together")
+    ]
+    assert {cell.fold for cell in graph.cells("mirst")} == {0, 1}
+    assert all(graph.registry[name].folds == 5 for name in study.datasets)
     assert len([m for m in study.models.values() if not m.extra]) == 12
     pooled = {m.architecture["pooling"] for m in study.models.values()}
     assert pooled == {"max", "drop_max"}
@@ -29,7 +36,44 @@ def test_every_model_is_trained_on_five_folds_of_each_data_set(graph):
         *("adam_cross_entropy", "multi_instance", "gradient_regularization"),
         *("local_linearity", "trades"),
     }
-    assert all(len(graph.attacked_models("mirst", a, "bus")) == 17 for a in study.attacks)
+    whole = [a for a, attack in study.attacks.items() if attack.models is None]
+    assert {"fgsm", "pgd20", "cw10", "cw10_start"} <= set(whole)
+    assert all(len(graph.attacked_models("mirst", a, "bus")) == 23 for a in whole)
+
+
+def test_choices_differ_from_their_default_in_one_thing(graph):
+    models = graph.study("mirst").models
+    for name, default in {
+        **dict.fromkeys(("mirst_first", "mirst_spread", "mirst_weakest"), "mirst"),
+        **dict.fromkeys(("mirst_short", "mirst_start"), "mirst"),
+        "gr_squared": "gr",
+        **{f"{one}_dm": one for one in ("baseline", "gr", "at", "llr", "trades", "rst", "mirst")},
+    }.items():
+        one, other = ({**models[key].architecture, **models[key].method} for key in (name, default))
+        assert len({key for key in one if one[key] != other[key]}) == 1, name
+
+
+def test_attacks_without_a_bound_of_their_own_are_those_of_print(graph):
+    specs = {name: attack.options for name, attack in graph.study("mirst").attacks.items()}
+    assert {one["epsilon"] for one in specs.values()} == {0.0196078431}
+    printed = [specs[name] for name in ("fgsm", "pgd20", "cw10")]
+    assert [one["num_steps"] for one in printed] == [1, 20, 10]
+    assert not any(one["random_start"] for one in printed)
+    for name in ("fgsm", "pgd20", "cw10"):
+        assert specs[f"image_{name}"] == specs[name]
+    assert specs["maps"] == specs["pgd20"]
+
+
+def test_names_of_models_and_data_sets_are_those_that_tables_ask_for(graph):
+    study = graph.study("mirst")
+    labels = {model.label for model in study.models.values()}
+    asked = {name for artefact in ARTEFACTS.values() for name in artefact.models}
+    assert asked <= labels and set(PRINTED["2"]) <= labels
+    names = {use.published_name or name for name, use in study.datasets.items()}
+    assert names == {*TOGETHER, *TOGETHER.values()}
+    attacks = {name for artefact in ARTEFACTS.values() for name in artefact.attacks}
+    assert attacks == set(study.attacks)
+    assert {name for pair in COMPARED for name in pair[:2]} <= set(study.attacks)
 
 
 def test_stand_ins_begin_at_random_and_captions_say_so(graph):

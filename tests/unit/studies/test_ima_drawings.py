@@ -8,7 +8,7 @@ import pytest
 from matplotlib.patches import Circle, Rectangle
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.reporting import plotting
+from medrobust.reporting import kept_images, plotting
 from medrobust.reporting.artefacts import RunContext
 from medrobust.reporting.request import Entry, Request
 from medrobust.studies.ima import drawings as ima_drawings
@@ -349,8 +349,8 @@ def test_the_panel_has_every_level_in_ascending_order(tmp_path):
         ima_images._heading(axes, "(a)", images, 2, images.column(0.03))
         ima_images._heading(axes, "(a)", images, 2, images.column(0.01))
     wrong, right = axes.texts
-    assert wrong.get_text() == "called infected (wrong)" and wrong.get_color() == ima_images.WRONG
-    assert right.get_text() == "called uninfected" and right.get_color() != ima_images.WRONG
+    assert wrong.get_text() == "called infected (wrong)" and wrong.get_color() == kept_images.WRONG
+    assert right.get_text() == "called uninfected" and right.get_color() != kept_images.WRONG
     _, facts = build(tmp_path, "panel", [images_entry(tmp_path, LATE, source="standin")])
     assert facts["synthetic"]
 

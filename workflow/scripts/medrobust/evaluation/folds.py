@@ -137,6 +137,30 @@ def paired_estimate(
     )
 
 
+def resampled_t_p(values: Sequence[float], test_per_train: float) -> tuple[float, float] | None:
+    """Returns how likely a mean over folds so far above 0 is if the truth is not, and so far below.
+
+    Each is twice the share of the corrected resampled t distribution beyond the mean, at most 1, so
+    that either is below 1 - level just where the interval of :func:`resampled_t_interval` lies on
+    that side of 0.
+
+    Args:
+        values, test_per_train: as for :func:`resampled_t_interval`.
+
+    Returns:
+        None of fewer than two folds, or of folds with equal numbers.
+    """
+    from scipy.special import stdtr
+
+    found = np.asarray(values, dtype=np.float64)
+    _check(found, test_per_train)
+    if found.size < 2 or np.ptp(found) == 0:
+        return None
+    t = float(found.mean()) / _error(found, test_per_train)
+    above, below = (float(stdtr(found.size - 1, side)) for side in (-t, t))
+    return min(1.0, 2 * above), min(1.0, 2 * below)
+
+
 def _error(values: np.ndarray, test_per_train: float) -> float:
     """Returns the standard error of a mean over folds."""
     # The deviation itself may underflow.

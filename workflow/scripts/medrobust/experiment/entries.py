@@ -23,6 +23,7 @@ _INPUTS = {
     "probabilities": "probabilities",
     "attack_records": "attack_records",
     "attack_arrays": "attack_arrays",
+    "kept_records": "kept_records",
     "margins": "margins",
     "plane": "planes",
     "search": "searches",
@@ -99,6 +100,7 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         "attack_arrays": {
             attack: f"{folder}/arrays.safetensors" for attack, folder in kept.items()
         },
+        "kept_records": {attack: f"{folder}/records.parquet" for attack, folder in kept.items()},
         **_knowledge(graph, cell, name),
     }
     return {
@@ -111,6 +113,8 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         "epochs": model.method.get("max_epochs"),
         "points": point_kind(graph.registry[cell.dataset].shape),
         "state": graph.evaluation(cell, name, "clean.json"),
+        # Said where it is so alone: most studies name no weights.
+        **({"random_init": True} if name in graph.random_init(cell.study) else {}),
         **{need: files[need] for need in artefact.needs if need in files},
     }
 

@@ -128,7 +128,8 @@ def _check_attack(
 ) -> None:
     place, spec = f"{file}, key attacks.{name}.options", attack_spec(attack)
     target = getattr(spec, "target", None)
-    if target is not None and target >= len(entry.classes):
+    # PGD aims at a class of each point's own, which it names in words.
+    if isinstance(target, int) and target >= len(entry.classes):
         raise InputError(
             f"The attack {name!r} aims at class {target}, but {dataset} has the classes 0 to "
             f"{len(entry.classes) - 1}.",

@@ -103,17 +103,36 @@ class BinaryResults:
             None if one of them was not run, or a rate of theirs is not defined. Of fewer than two
             folds without an interval.
         """
-        counts = [self._counts(key, level) for key in (first, second)]
-        folds = [fold for fold in counts[0] if fold in counts[1]]
-        values = [[_mean_rate(each[fold], metric) for fold in folds] for each in counts]
-        if not folds or any(value is None for each in values for value in each):
+        pairs = self.pairs(first, second, level, metric)
+        if pairs is None:
             return None
+        counts = [self._counts(key, level) for key in (first, second)]
         return paired_estimate(
-            *values,
-            test_per_train=max(self.test_per_train[key[:2]] for key in (first, second)),
-            n=sum(round(counts[0][fold][0].points) for fold in folds),
-            replicates=min(len(each[fold]) for each in counts for fold in folds),
+            [one for one, _ in pairs.values()],
+            [other for _, other in pairs.values()],
+            test_per_train=self.shared(first, second),
+            n=sum(round(counts[0][fold][0].points) for fold in pairs),
+            replicates=min(len(each[fold]) for each in counts for fold in pairs),
         )
+
+    def pairs(
+        self, first: Key, second: Key, level: float, metric: str
+    ) -> dict[int, tuple[float, float]] | None:
+        """Returns a rate of two models on each fold that both have, the mean over its trainings.
+
+        Arguments as for :meth:`difference`; None where that is.
+        """
+        counts = [self._counts(key, level) for key in (first, second)]
+        found = {
+            fold: tuple(_mean_rate(each[fold], metric) for each in counts)
+            for fold in counts[0]
+            if fold in counts[1]
+        }
+        return None if not found or any(None in pair for pair in found.values()) else found
+
+    def shared(self, first: Key, second: Key) -> float:
+        """Returns test points per training point of two models, the larger of the two."""
+        return max(self.test_per_train[key[:2]] for key in (first, second))
 
     def failed_text(self, dataset: str, model: str) -> str:
         """Returns which trainings of a model failed while others did not, in words; "" if none."""

@@ -22,6 +22,8 @@ Need = Literal[
     "probabilities",
     "attack_records",
     "attack_arrays",
+    "kept_records",
+    "residuals",
     "margins",
     "plane",
     "search",

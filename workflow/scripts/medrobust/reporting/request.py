@@ -29,11 +29,15 @@ class Entry:
             keeps probabilities.
         attack_records: name of an attack without a radius to its ``records.parquet``.
         attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
+        kept_records: name of such an attack to its ``records.parquet``.
+        residuals: name of such an attack to its ``residuals.safetensors``, of models that pool.
         margins: ``margins.safetensors``, of models whose training estimates margins.
         plane: ``plane.safetensors``, of models of two-dimensional data.
         search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
         state: ``clean.json``, which tells whether the training failed; "": it did not.
         training_points: at most so many training points were drawn; None: all were used.
+        random_init: whether it began at random values although the study names weights that others
+            trained.
         points: what its points are (:func:`medrobust.reporting.catalogue.point_kind`).
         epochs: that the model was trained for, at most; None where training has none.
     """
@@ -50,6 +54,8 @@ class Entry:
     probabilities: Mapping[str, str] = field(default_factory=dict)
     attack_records: Mapping[str, str] = field(default_factory=dict)
     attack_arrays: Mapping[str, str] = field(default_factory=dict)
+    kept_records: Mapping[str, str] = field(default_factory=dict)
+    residuals: Mapping[str, str] = field(default_factory=dict)
     margins: str = ""
     plane: str = ""
     search: str = ""
@@ -58,6 +64,7 @@ class Entry:
     training_points: int | None = None
     epochs: int | None = None
     points: str = ""
+    random_init: bool = False
 
 
 @dataclass(frozen=True)
