@@ -88,6 +88,15 @@ def test_every_printed_number_has_a_place_in_a_table(tmp_path, made):
     assert len(llr) == 8 and all("training failed (NaN)" in one for one in llr["status"])
 
 
+def test_columns_stand_as_in_print_whatever_was_run(tmp_path, made):
+    entries = study(made, robust={"MIRST": (0.9, 0.6)})
+    request = request_of(tmp_path, entries, ATTACKS, published=PUBLISHED, name="table3")
+    function_of(ARTEFACTS["table3"].draw)(request, **ARTEFACTS["table3"].settings)
+    (heads,) = {line for line in text_of(request).splitlines() if line.startswith("| attack |")}
+    places = [heads.index(f"| {name}: here") for name in PRINTED["3"].values()]
+    assert places == sorted(places)
+
+
 # --- claims -----------------------------------------------------------------------------
 
 
@@ -244,7 +253,9 @@ def kept_entry(folder, found: dict[str, list[int]], labels, clean, ids=None) -> 
         path = folder / f"{attack}.safetensors"
         noisy = x[:, None] + np.float32(0.005 * (number + 1))
         io.write_tensors(
-            path, {"point_id": ids, "x": x, "x_adv": noisy, "epsilon": np.array([EPSILON])}
+            # Without a grid the radius is in the records alone.
+            path,
+            {"point_id": ids, "x": x, "x_adv": noisy, "epsilon": np.array([np.nan])},
         )
         frame = level_records(clean_table(labels, clean, ids), {EPSILON: np.array(predictions)})
         io.write_table(folder / f"{attack}.parquet", frame)

@@ -112,6 +112,7 @@ def paired_estimate(
     test_per_train: float,
     n: int,
     replicates: int = 1,
+    limits: tuple[float, float] = (-np.inf, np.inf),
     level: float = 0.95,
 ) -> Estimate:
     """Returns the mean over folds of first minus second, two models on the same folds.
@@ -121,7 +122,8 @@ def paired_estimate(
 
     Args:
         first, second: one number per fold, in one order of the folds.
-        test_per_train, n, replicates, level: as for :func:`resampled_estimate`.
+        test_per_train, n, replicates, limits, level: as for :func:`resampled_estimate`; the limits
+            are those of a difference.
 
     Raises:
         InputError: they are of different numbers of folds.
@@ -133,7 +135,12 @@ def paired_estimate(
         )
     differences = np.subtract(first, second).tolist()
     return resampled_estimate(
-        differences, test_per_train=test_per_train, n=n, replicates=replicates, level=level
+        differences,
+        test_per_train=test_per_train,
+        n=n,
+        replicates=replicates,
+        limits=limits,
+        level=level,
     )
 
 

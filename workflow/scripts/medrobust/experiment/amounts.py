@@ -116,8 +116,8 @@ def _is_number(value: Any) -> bool:
 
 def _word(key: str, value: Any) -> str:
     if value is None:
-        # Points that are not bounded are all points; other settings are off.
-        return "all" if "points" in key else "none"
+        # Points and folds that are not bounded are all there are; other settings are off.
+        return "all" if "points" in key or key == "folds" else "none"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
     return str(value)

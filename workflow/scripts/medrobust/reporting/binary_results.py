@@ -113,6 +113,7 @@ class BinaryResults:
             test_per_train=self.shared(first, second),
             n=sum(round(counts[0][fold][0].points) for fold in pairs),
             replicates=min(len(each[fold]) for each in counts for fold in pairs),
+            limits=(-1.0, 1.0),
         )
 
     def pairs(

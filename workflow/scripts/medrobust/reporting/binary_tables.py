@@ -369,13 +369,21 @@ def _not_run(request: Request, printed: Printed, layout: Layout) -> dict[str, An
 def _panels(frame: pd.DataFrame, layout: Layout) -> list[Panel]:
     """Returns a panel for each data set and metric."""
     return [
-        Panel(_cells(part), title=with_synthetic_mark(f"{metric}, {dataset}", set(part["source"])))
+        Panel(
+            _cells(part, list(layout.methods.values())),
+            title=with_synthetic_mark(f"{metric}, {dataset}", set(part["source"])),
+        )
         for (dataset, metric), part in frame.groupby(["dataset", "metric"], sort=False)
     ]
 
 
-def _cells(part: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row for each attack, and for each model its number beside the published one."""
+def _cells(part: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    """Returns a row for each attack, and for each model its number beside the published one.
+
+    Args:
+        part: rows of one data set and metric.
+        order: of the models; others come after these, as they are.
+    """
     import pandas as pd
 
     beside = part["published"].notna().any()
@@ -391,6 +399,8 @@ def _cells(part: pd.DataFrame) -> pd.DataFrame:
         if beside:
             cells[(row["method"], "published")] = number(row["published"], DECIMALS)
     table = pd.DataFrame(list(shown.values()))
+    places = {name: place for place, name in enumerate(["", *order])}
+    table = table[sorted(table.columns, key=lambda name: places.get(name[0], len(places)))]
     for model, what in table.columns:
         empty = number(None, DECIMALS) if what == "published" else NOT_RUN
         table[(model, what)] = table[(model, what)].fillna(empty)

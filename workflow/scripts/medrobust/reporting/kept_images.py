@@ -15,6 +15,7 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.errors import InputError
+from medrobust.evaluation.records import read_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,9 +109,13 @@ def read_kept_images(
             f"{noisy.shape}.",
             where=path,
         )
+    table = read_records(list(records)) if records else None
+    if len(levels) == 1 and np.isnan(levels[0]) and table is not None:
+        # An attack without a grid: its radius is in the records alone.
+        levels = np.unique(table["epsilon"])
     order = np.argsort(levels)
     ids, levels = arrays["point_id"], levels[order].astype(np.float64)
-    labels, clean, found = _predictions(records, ids, levels, path)
+    labels, clean, found = _predictions(table, records, ids, levels, path)
     return KeptImages(
         entry,
         attack,
@@ -126,12 +131,13 @@ def read_kept_images(
 
 
 def _predictions(
-    records: Sequence[str], ids: np.ndarray, levels: np.ndarray, path: str
+    table: pd.DataFrame | None,
+    records: Sequence[str],
+    ids: np.ndarray,
+    levels: np.ndarray,
+    path: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns labels and clean predictions ``[k]``, and noisy predictions ``[k, levels]``."""
-    from medrobust.evaluation.records import read_records
-
-    table = read_records(records) if records else None
     labels, clean = np.zeros((2, len(ids)), dtype=np.int64)
     found = np.full((len(ids), len(levels)), -1, dtype=np.int64)
     for row, point in enumerate(ids):

@@ -122,7 +122,7 @@ def _run_above(results: MirstResults, dataset: str, first: Quantity, second: Qua
     if pairs is None:
         return open_statement(label, "the two have no fold in common where it is defined")
     differences, shared = [one - other for one, other in pairs.values()], binary.shared(*keys)
-    found = resampled_estimate(differences, test_per_train=shared, n=0)
+    found = resampled_estimate(differences, test_per_train=shared, n=0, limits=(-1.0, 1.0))
     interval = with_interval(0.0, found.ci_low, found.ci_high, 3).partition(" ")[2]
     figures = f"{label}: difference {signed(float(np.mean(differences)), 3)} {interval}".strip()
     p = resampled_t_p(differences, shared)

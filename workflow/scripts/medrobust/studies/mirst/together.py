@@ -127,7 +127,9 @@ def _row(
         row |= {name: one.value, f"{name}_low": one.ci_low, f"{name}_high": one.ci_high}
     difference = found[0].value - found[1].value
     half = _half_width(found)
-    ends = (None, None) if half is None else (difference - half, difference + half)
+    ends = (None, None)
+    if half is not None:
+        ends = max(-1.0, difference - half), min(1.0, difference + half)
     return row | {
         "status": "reproduced",
         "difference": difference,
