@@ -314,8 +314,8 @@ _SENTENCES: tuple[tuple[str, str, str, str, Test], ...] = (
     ),
     (
         "at_costs_generalization",
-        "some defense approaches [1] have a dramatic decrease in their generalizability",
-        "Introduction; of AT, Table 2",
+        "it costs a significant decrease of a model’s generalization ability",
+        "Section 2.1, of AT; Table 2",
         "the baseline's F1 without attack is above AT's.",
         _everywhere(_of("baseline", "2"), _of("AT", "2"), (NO_ATTACK,)),
     ),
