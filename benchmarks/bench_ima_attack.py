@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 from medrobust.attacks import pgd, run_attack
-from medrobust.models import instance_norm_cnn, layer_norm_mlp, resnet18
+from medrobust.models import instance_norm_cnn, layer_norm_mlp, resnet18, resnet50
 from medrobust.models.ensembles import Ensemble, build_ensemble
 from medrobust.runtime.devices import fix_threads
 from sklearn.datasets import make_moons
@@ -59,6 +59,7 @@ IMAGES = {
     "Fashion-MNIST": (instance_norm_cnn, FASHION, (1, 28, 28), 10),
     "SVHN": (instance_norm_cnn, SVHN, (3, 32, 32), 10),
     "COVID CT": (resnet18, resnet18.Spec(outputs="one"), (1, 224, 224), 2),
+    "BUS": (resnet50, resnet50.Spec(), (3, 224, 224), 2),
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from medrobust.attacks.contract import attack_of
 from medrobust.experiment import captions
+from medrobust.experiment.costs import attack_unit_seconds, training_unit_seconds
 from medrobust.experiment.sources import build_graph
 from medrobust.studies.mirst.catalogue import ARTEFACTS, COMPARED, PRINTED
 from medrobust.studies.mirst.together import TOGETHER
@@ -91,3 +93,16 @@ def test_weights_that_take_points_as_they_are_get_them_so():
     for name, model in graph.study("mirst").models.items():
         scaled = "mean" not in model.architecture
         assert scaled == name.endswith("_imagenet"), name
+
+
+def test_the_plan_knows_what_every_attack_costs(graph):
+    """A pass and its gradient, two units, take less than a training step, which does more."""
+    study = graph.study("mirst")
+    networks = {model.architecture["name"] for model in study.models.values()}
+    values = graph.values("bus")
+    assert values == 3 * 224 * 224
+    for attack in {attack.name for attack in study.attacks.values()}:
+        assert networks <= set(attack_of(attack).unit_seconds)
+        for network in networks:
+            step = training_unit_seconds("adam_cross_entropy", network, values=values)
+            assert 0.5 * step < 2 * attack_unit_seconds(attack, network, values=values) < step

@@ -7,7 +7,7 @@ import pytest
 import torch
 from medrobust.core.errors import InputError
 from medrobust.core.registry import parse_spec
-from medrobust.models import resnet50
+from medrobust.models import batch_norm_resnet18, resnet50
 from medrobust.models.engine import batch_normed, residual
 from torch import nn
 
@@ -262,3 +262,24 @@ def test_wrong_settings_are_refused_in_words(changes, said):
     with pytest.raises(InputError) as caught:
         parse_spec("architecture", {"name": "resnet50", **changes}, file="f.yaml", prefix="a")
     assert said in str(caught.value) and "f.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("pooling", ["max", "drop_max"])
+def test_the_size_of_a_member_is_told_without_drawing_it(pooling):
+    for stages, blocks, channels, classes in (
+        ([64, 128, 256, 512], [3, 4, 6, 3], 3, 2),
+        ([4, 8], [2, 1], 1, 5),
+    ):
+        scaled = {"mean": [0.0] * channels, "deviation": [1.0] * channels}
+        spec = resnet50.Spec(stages=stages, blocks=blocks, pooling=pooling, **scaled)
+        drawn = resnet50.initial_parameters(spec, (channels, 64, 64), classes, [0])
+        told = resnet50.ARCHITECTURE.member_bytes(spec, (channels, 64, 64), classes)
+        assert told == sum(array.nbytes for array in drawn.values())
+
+
+def test_the_size_of_a_member_has_the_biases_of_its_shortcuts():
+    spec = batch_norm_resnet18.Spec(stages=[4, 8, 8])
+    drawn = batch_norm_resnet18.initial_parameters(spec, (1, 64, 64), 3, [0])
+    told = batch_norm_resnet18.ARCHITECTURE.member_bytes(spec, (1, 64, 64), 3)
+    assert told == sum(array.nbytes for array in drawn.values())
+    assert any(name.startswith("b_") and "skip" in name for name in drawn)

@@ -22,6 +22,9 @@ from medrobust.data.registry import Content, Sha256, Url, default_registry_path,
 #: Folder of the files, below the folders of raw files.
 FOLDER = "weights"
 
+#: What tells more of them, to people.
+GUIDE = "docs/weights.md"
+
 #: What a model of which the weights are not at hand begins with, in place of their name.
 RANDOM = "random"
 
@@ -81,6 +84,12 @@ def load_weights(
     return known | own
 
 
+def places(entry: Weights, raw_dirs: Sequence[str | Path]) -> list[Path]:
+    """Returns where the file is looked for, in order of preference; arguments as below."""
+    own = Path(entry.file)
+    return [own] if own.parent != Path() else [Path(raw) / FOLDER / own for raw in raw_dirs]
+
+
 def at_hand(entry: Weights, raw_dirs: Sequence[str | Path]) -> Path | None:
     """Returns where the file lies, None if it has to be downloaded or is not to be had.
 
@@ -88,9 +97,28 @@ def at_hand(entry: Weights, raw_dirs: Sequence[str | Path]) -> Path | None:
         entry: the weights.
         raw_dirs: folders of raw files, in order of preference.
     """
-    own = Path(entry.file)
-    places = [own] if own.parent != Path() else [Path(raw) / FOLDER / own for raw in raw_dirs]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places(entry, raw_dirs) if place.is_file()), None)
+
+
+def download_target(entry: Weights, download_dir: str | Path) -> Path:
+    """Returns the file that a download writes, below the folder of raw files for downloads."""
+    return Path(download_dir) / FOLDER / Path(entry.file).name
+
+
+def check_sha256(name: str, entry: Weights, path: Path) -> str:
+    """Returns the SHA-256 of the file of weights, in hexadecimal.
+
+    Raises:
+        InputError: another one is stated.
+    """
+    sha256 = io.sha256_of_file(path)
+    if entry.sha256 is not None and sha256 != entry.sha256:
+        raise InputError(
+            f"These are not the weights {name!r}: sha256 expected {entry.sha256}, found {sha256}.",
+            where=str(path),
+            remedy="remove the file, or name it under `own_weights`.",
+        )
+    return sha256
 
 
 def locate_or_download(
@@ -113,14 +141,8 @@ def locate_or_download(
     """
     path, origin = at_hand(entry, raw_dirs), "found"
     if path is None:
-        path, origin = _downloaded(name, entry, Path(download_dir) / FOLDER), entry.url
-    sha256 = io.sha256_of_file(path)
-    if entry.sha256 is not None and sha256 != entry.sha256:
-        raise InputError(
-            f"These are not the weights {name!r}: sha256 expected {entry.sha256}, found {sha256}.",
-            where=str(path),
-            remedy="remove the file, or name it under `own_weights`.",
-        )
+        path, origin = _downloaded(name, entry, download_target(entry, download_dir)), entry.url
+    sha256 = check_sha256(name, entry, path)
     return {
         "name": name,
         "title": entry.title,
@@ -131,7 +153,7 @@ def locate_or_download(
     }
 
 
-def _downloaded(name: str, entry: Weights, folder: Path) -> Path:
+def _downloaded(name: str, entry: Weights, target: Path) -> Path:
     from medrobust.data.fetching.transfer import (
         Sessions,
         TransferSettings,
@@ -143,13 +165,12 @@ def _downloaded(name: str, entry: Weights, folder: Path) -> Path:
     if entry.url is None:
         raise InputError(
             f"The weights {name!r} ({entry.title}) are not at hand.",
-            where=str(folder / entry.file),
-            remedy=entry.instructions or "put the file there, or correct its path.",
+            where=str(target.parent / entry.file),
+            remedy=f"{entry.instructions or 'put the file there, or correct its path'}: {GUIDE}.",
         )
     settings = TransferSettings()
-    folder.mkdir(parents=True, exist_ok=True)
-    require_space(folder, entry.about_bytes, settings.free_bytes)
-    target = folder / Path(entry.file).name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target.parent, entry.about_bytes, settings.free_bytes)
     opener = http_opener(entry.url, settings, Sessions())
     download(opener, entry.url, target, Content(sha256=entry.sha256), settings)
     return target

@@ -393,6 +393,7 @@ class Resolved:
         run: name of the run's results folder, ``<scale>-<protocol>`` plus a hash of overrides.
         root: the workflow's folder.
         weights: every known set of initial weights, where a model names one.
+        named_weights: study -> model -> the weights that it names, whether or not they are at hand.
         here: the folder that the user works in. Where it has a file of ``root``'s configuration,
             that one counts.
     """
@@ -406,6 +407,7 @@ class Resolved:
     root: Path
     here: Path
     weights: dict[str, Weights] = field(default_factory=dict)
+    named_weights: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def file(self, path: str) -> str:
         """Returns where a file lies that the configuration names, seen from the user's folder."""
@@ -519,7 +521,17 @@ def resolve(
     if changed:
         # Other results must neither overwrite nor be taken for the scale's own.
         run += "-" + sha256_of_json(changed)[:6]
-    return Resolved(config, scale, studies, registry, files, run, root, here, weights)
+    named = {name: named_weights(study) for name, study in studies.items()}
+    return Resolved(config, scale, studies, registry, files, run, root, here, weights, named)
+
+
+def named_weights(study: Study) -> dict[str, str]:
+    """Returns the weights that a study's models name, by model; of none or "random" nothing."""
+    return {
+        name: model.initial_weights
+        for name, model in study.models.items()
+        if model.initial_weights not in (None, RANDOM)
+    }
 
 
 def _known_weights(
@@ -531,10 +543,9 @@ def _known_weights(
         InputError: an entry is wrong, or a model names weights that there are not.
     """
     named = {
-        (study, name): model.initial_weights
+        (study, model): name
         for study, settings in studies.items()
-        for name, model in settings.models.items()
-        if model.initial_weights not in (None, RANDOM)
+        for model, name in named_weights(settings).items()
     }
     if not named and not config.own_weights:
         return {}

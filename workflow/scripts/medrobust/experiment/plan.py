@@ -17,6 +17,7 @@ from typing import Any
 
 from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
+from medrobust.core.registry import parse_spec
 from medrobust.data.fetching.transfer import megabytes
 from medrobust.data.registry import STANDIN
 from medrobust.experiment.calls import work_of
@@ -30,8 +31,10 @@ from medrobust.experiment.entries import knowledge_jobs
 from medrobust.experiment.fitting import lowered_text
 from medrobust.experiment.gpus import claims, gpus_of_run
 from medrobust.experiment.graph import Graph
+from medrobust.experiment.initial_weights import weights_of_studies
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
+from medrobust.models.contract import architecture_of
 from medrobust.training import planned_passes
 
 SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
@@ -50,7 +53,7 @@ class StudyPlan:
         cpu_hours, gpu_hours: predicted hours of computing on one core or one GPU.
         longest_job_hours: the longest single job, a bound on the time however many cores.
         disk_gb: results in GB.
-        download_gb: raw files still to download, in GB.
+        download_gb: raw files and weights still to download, in GB.
         queries: model queries of all attacks.
     """
 
@@ -134,6 +137,11 @@ def format_plan(plans: list[StudyPlan], graph: Graph, costs: Sequence[MeasuredCo
     config = graph.resolved.config
     how = f"scale {config.scale}, protocol {config.protocol}"
     head = f"Plan of the run {graph.resolved.run} ({how}); finished jobs are not taken off:"
+    weights = [
+        f"weights {named.name} of {named.study}: {named.text}"
+        + (f"; what to do: {named.remedy}" if named.remedy else "")
+        for named in weights_of_studies(graph.resolved, graph.raw_dirs)
+    ]
     left_out = [f"left out, its data cannot be had: {name}" for name in graph.skipped]
     also = [f"also prepared: {text}" for text in _also_prepared(graph)]
     lowered = [
@@ -143,7 +151,7 @@ def format_plan(plans: list[StudyPlan], graph: Graph, costs: Sequence[MeasuredCo
     ]
     measured = _measured_lines(costs)
     device = [said] if (said := gpus_of_run(graph).said) else []
-    return "\n".join([head, *lines, *device, *measured, *lowered, *also, *left_out])
+    return "\n".join([head, *lines, *device, *measured, *weights, *lowered, *also, *left_out])
 
 
 def _also_prepared(graph: Graph) -> list[str]:
@@ -209,8 +217,7 @@ def work_seconds(
         measured: see :func:`measured_unit_seconds`.
     """
     if job == "train_members":
-        members = int(work["last"]) - int(work["first"]) + 1
-        return training_seconds(graph, _cell(work), work["model"], members, measured)
+        return training_seconds(graph, _cell(work), work["model"], _members(work), measured)
     if job == "attack_chunk":
         points = _chunk_points(graph, work)
         return attack_seconds(graph, _cell(work), work["model"], work["attack"], points, measured)
@@ -232,6 +239,22 @@ def job_seconds(
 def _cell(work: Mapping[str, Any]) -> Cell:
     texts = {field.name: work[field.name] for field in fields(Cell)}
     return Cell(**texts | {name: int(texts[name]) for name in ("fold", "replicate")})
+
+
+def _members(work: Mapping[str, Any]) -> int:
+    return int(work["last"]) - int(work["first"]) + 1
+
+
+def _member_bytes(graph: Graph, cell: Cell, model: str) -> int:
+    """Returns the size of a trained member, 0 where its architecture does not say it."""
+    settings, entry = graph.models(cell.study, cell.dataset)[model], graph.registry[cell.dataset]
+    size_of = architecture_of(settings.architecture["name"]).member_bytes
+    if size_of is None:
+        return 0
+    spec = parse_spec(
+        "architecture", settings.architecture, file="settings of the model", prefix="architecture"
+    )
+    return int(size_of(spec, tuple(entry.shape), len(entry.classes)))
 
 
 def _chunk_points(graph: Graph, work: Mapping[str, Any]) -> int:
@@ -311,6 +334,8 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         if "model" not in work:
             continue
         cell, name = _cell(work), work["model"]
+        if job == "train_members":
+            disk += _members(work) * _member_bytes(graph, cell, name)
         if job in ("train_members", "evaluate_clean", "attack_chunk"):
             seconds, gpu = job_seconds(graph, job, work, measured)
             hours["gpu" if gpu else "cpu"] += seconds / 3600
@@ -331,6 +356,10 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         disk += 1e6 * dataset_megabytes(graph, dataset)
         if fetched:
             download += _download_bytes(graph, dataset)
+    for named in weights_of_studies(graph.resolved, graph.raw_dirs):
+        if named.study == study:
+            jobs += named.fetched
+            download += named.download_bytes
     jobs += len(settings.artefacts)
     if settings.published is not None:
         # The comparison, and the check of the printed numbers.

@@ -1,4 +1,4 @@
-"""What a run still needs, said before it starts: data, credentials, disk, packages.
+"""What a run still needs, said before it starts: data, weights, credentials, disk, packages.
 
 Nothing is downloaded: files are looked for by name and size, packages by their metadata. Only if
 asked for, files at hand are read and held against their checksums, and the servers are asked
@@ -53,6 +53,7 @@ from medrobust.data.registry import OWN, STANDIN, Content, DatasetEntry, Source,
 from medrobust.data.try_out import raw_names, try_out
 from medrobust.experiment.config import check_points
 from medrobust.experiment.gpus import gpu_state
+from medrobust.experiment.initial_weights import Fate, NamedWeights
 
 PACKAGES = (
     "adversarial-robustness-toolbox",
@@ -114,6 +115,7 @@ def preflight(
     settings: TransferSettings | None = None,
     points: Mapping[tuple[str, str], int] | None = None,
     seed: int = 0,
+    weights: Sequence[NamedWeights] = (),
 ) -> list[PreflightItem]:
     """Looks at what the selected studies need.
 
@@ -137,6 +139,7 @@ def preflight(
         points: (study, data set) -> the points that it attacks; held against the test rows of data
             of the user's own, which are read with ``check_files``.
         seed: root seed, of the split of these.
+        weights: that models of the studies name.
     """
     inspection = _Inspection(
         registry,
@@ -151,8 +154,9 @@ def preflight(
         seed,
     )
     items = [item for study, pairs in studies.items() for item in inspection.study(study, pairs)]
+    items += [item for named in weights for item in inspection.weights(named)]
     items += _unused_raw_dirs(raw_dirs, download_dir)
-    if _only_standins(studies):
+    if _only_standins(studies) and not inspection.downloads:
         return items
     items += _packages(inspection.kinds, conda_found() if conda is None else conda)
     items += _disk(inspection, Path(download_dir), Path(results_dir), free)
@@ -240,6 +244,7 @@ class _Inspection:
         self.arrays: dict[str, int] = {}
         self._answers: dict[str, str | InputError] = {}
         self._wrong: dict[tuple[str, ...], list[str]] = {}
+        self._weights: dict[str, str | InputError] = {}
         self._own: dict[tuple[str, str], InputError | dict[str, dict[str, int]]] = {}
         self.points, self.seed = points, seed
 
@@ -252,6 +257,37 @@ class _Inspection:
                 yield from self._dataset(study, name, setting)
             except InputError as error:
                 yield _action(study, name, error)
+
+    def weights(self, named: NamedWeights) -> Iterator[PreflightItem]:
+        """Tells what becomes of weights that models of a study name, and looks at the file."""
+        study, subject, text = named.study, f"weights {named.name}", named.text
+        if named.fate == "found":
+            looked = self._looked_at(named, lambda: named.check(read=self.check_files))
+            if isinstance(looked, InputError):
+                yield _action(study, subject, looked)
+                return
+            text += f"; {looked}"
+        level, size = _LEVELS[named.fate], named.download_bytes
+        yield PreflightItem(level, study, subject, text, named.remedy, size)
+        if named.fate != "download":
+            return
+        self.kinds.add("http")
+        self.downloads["weights", named.name] = size
+        if self.check_network:
+            answer = self._looked_at(named, lambda: _ask_for_weights(named, self.settings))
+            if isinstance(answer, InputError):
+                yield _action(study, subject, answer)
+            else:
+                yield PreflightItem("ready", study, subject, answer)
+
+    def _looked_at(self, named: NamedWeights, look: Callable[[], str]) -> str | InputError:
+        """Looks once at a file that models of several studies begin with."""
+        if named.name not in self._weights:
+            try:
+                self._weights[named.name] = look()
+            except InputError as error:
+                self._weights[named.name] = error
+        return self._weights[named.name]
 
     def _dataset(self, study: str, name: str, setting: str) -> Iterator[PreflightItem]:
         dataset = get_dataset(self.registry, name)
@@ -418,6 +454,15 @@ class _Inspection:
             )
         return self._wrong[key]
 
+
+#: How weights are told of, by what becomes of them.
+_LEVELS: dict[Fate, Level] = {
+    "found": "ready",
+    "download": "download",
+    "absent": "note",
+    "off": "note",
+    "generated": "ready",
+}
 
 _OTHER = "there are other files than those that were looked for before, recorded in raw.json:"
 _NO_PART = (
@@ -618,6 +663,25 @@ def _ask(dataset: DatasetEntry, located: Located, place: Path, settings: Transfe
         except InputError as refusal:
             errors.append(refusal)
     raise errors[0]
+
+
+def _ask_for_weights(named: NamedWeights, settings: TransferSettings) -> str:
+    """Asks the server for weights, and says that it answers.
+
+    Raises:
+        InputError: it does not, or refuses.
+    """
+    url = named.entry.url or ""
+    try:
+        ask_http(url, Content(sha256=named.entry.sha256), settings)
+    except TransientError as trouble:
+        raise InputError(
+            f"The weights cannot be downloaded now: {trouble.what}.",
+            where=bare_url(url),
+            remedy=f"check the network, put the file to {named.target} yourself, or run with "
+            "`initial_weights=random`",
+        ) from trouble
+    return f"{bare_url(url)} answers"
 
 
 def _ask_kaggle(source: Source, otherwise: str, settings: TransferSettings) -> None:

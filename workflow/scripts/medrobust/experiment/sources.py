@@ -16,7 +16,6 @@ from medrobust.core.sources import SOURCES
 from medrobust.data.fetching.at_hand import is_part
 from medrobust.data.fetching.fetch import choose_source, locate
 from medrobust.data.registry import STANDIN, get_dataset
-from medrobust.data.weights import RANDOM, at_hand
 from medrobust.experiment.committed import (
     as_committed,
     check_committed,
@@ -33,6 +32,12 @@ from medrobust.experiment.config import (
 from medrobust.experiment.fitting import check_fit
 from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
+from medrobust.experiment.initial_weights import (
+    NamedWeights,
+    begins_with,
+    fate_of,
+    weights_of_studies,
+)
 from medrobust.experiment.layout import DATA, RAW, SUBSET
 from medrobust.models.contract import architecture_of
 
@@ -81,14 +86,11 @@ def build_graph(values: Mapping[str, Any], root: Path, here: Path | None = None)
 
 def _with_weights_at_hand(resolved: Resolved, raw_dirs: tuple[Path, ...]) -> Resolved:
     """Returns the configuration in which models whose weights cannot be had begin at random."""
-    config, synthetic = resolved.config, resolved.scale.data == STANDIN
     to_be_had = {
         name
         for name, entry in resolved.weights.items()
-        if entry.url is not None or at_hand(entry, raw_dirs) is not None
+        if begins_with(fate_of(resolved, entry, raw_dirs))
     }
-    if synthetic or config.initial_weights == RANDOM:
-        to_be_had = set()
     studies = {
         name: with_random_weights(
             study, {m for m, one in study.models.items() if one.initial_weights not in to_be_had}
@@ -200,8 +202,9 @@ def _preflight(
     thorough: bool,
     conda: bool | None = None,
     manifests: Mapping[str, Path] | None = None,
+    weights: Sequence[NamedWeights] = (),
 ) -> list[Any]:
-    """Returns what the preflight says of studies (or data sets) and their data sets."""
+    """Returns what the preflight says of studies (or data sets), their data sets and weights."""
     from medrobust.experiment.preflight import preflight
 
     chosen = resolved.config.sources
@@ -220,6 +223,7 @@ def _preflight(
         check_network=thorough,
         check_files=thorough,
         manifests=manifests,
+        weights=weights,
         points={
             (name, dataset): use.points
             for name, study in resolved.studies.items()
@@ -296,7 +300,14 @@ def preflight_answer(
     wanted = {} if datasets else _datasets_of_studies(resolved)
     wanted |= {name: [name] for name in names}
     manifests = _manifests(graph, {name for names in wanted.values() for name in names})
-    items = _preflight(resolved, wanted, graph.raw_dirs, thorough=thorough, manifests=manifests)
+    items = _preflight(
+        resolved,
+        wanted,
+        graph.raw_dirs,
+        thorough=thorough,
+        manifests=manifests,
+        weights=[] if datasets else weights_of_studies(resolved, graph.raw_dirs),
+    )
     if not datasets:
         items += no_gpu(_computing_on_gpu(graph))
     settings = changed_settings(

@@ -93,4 +93,5 @@ ARCHITECTURE = Architecture(
     gpu_block=512,
     fits=fits,
     step_seconds=0.026,
+    member_bytes=batch_normed.member_bytes,
 )

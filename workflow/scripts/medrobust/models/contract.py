@@ -71,6 +71,8 @@ class Architecture(Contract):
             refuses the same in the same words, so it shapes no result.
         step_seconds: for the plan: seconds that a plain training step of one member takes for a
             point, on one core, by any method that has not measured its own.
+        member_bytes: for the plan: ``(spec, shape, n_classes) -> bytes`` of a trained member's
+            arrays. Members of architectures without it are not counted.
     """
 
     scores: Scores
@@ -103,12 +105,13 @@ class Architecture(Contract):
 
     fits: Function | None = field(default=None, metadata=NO_RESULT)
     step_seconds: float | None = field(default=None, metadata=NO_RESULT)
+    member_bytes: Function | None = field(default=None, metadata=NO_RESULT)
 
     def check(self) -> None:
         """Refuses functions without those that they belong to."""
         self.require(self.scores in get_args(Scores), f"scores must be one of {get_args(Scores)}")
         self.require_functions("concatenate", "member_scores")
-        self.require_functions("fits", optional=True)
+        self.require_functions("fits", "member_bytes", optional=True)
         stack = ("initial_parameters", "forward")
         one = ("logits", "logits_and_pattern", "pull_back")
         of_stack = ("training_forward", "after_step", "momentum_epoch")

@@ -146,4 +146,5 @@ ARCHITECTURE = Architecture(
     read_weights=pretrained.read_weights,
     # Of 224 pixels a side, in batches of 8; of 96 a quarter of that, of 64 a fifth.
     step_seconds=0.24,
+    member_bytes=batch_normed.member_bytes,
 )

@@ -107,6 +107,25 @@ def _initial_member(
     }
 
 
+def member_bytes(spec: Spec, shape: tuple[int, ...], n_classes: int) -> int:
+    """Returns the size of one member's arrays, as float32, without drawing them.
+
+    Args:
+        spec: the architecture's settings.
+        shape: of a point, channels first.
+        n_classes: classes of the data set.
+    """
+    network = spec.network()
+    first, *others = network.layers()
+    layers = [first._replace(before=shape[0]), *others]
+    kernels = sum(layer.after * layer.before * layer.width**2 for layer in layers)
+    # Scale, shift and both averages of each map.
+    maps = 4 * sum(layer.after for layer in layers)
+    skips = [layer.after for layer in layers if layer.name.endswith("_skip")]
+    biases = sum(skips) if network.skip_biases else 0
+    return 4 * (kernels + maps + biases + n_classes * (network.features() + 1))
+
+
 def forward(spec: Spec, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """Returns the logits of all members with the running averages.
 

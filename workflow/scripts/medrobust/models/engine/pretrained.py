@@ -189,28 +189,37 @@ def torchvision_layout(spec: Spec, member: dict[str, np.ndarray]) -> dict[str, n
     return body | {"fc.weight": member["w_output"], "fc.bias": member["b_output"]}
 
 
+def refuse_pickle(file: Path) -> None:
+    """Refuses a pickle, told by its suffix or its first bytes; no more of it is read.
+
+    The first eight bytes of a safetensors file, a length, can be those of a pickle; after them
+    comes a brace.
+
+    Raises:
+        InputError: it is one; the remedy has the lines that turn it into safetensors.
+    """
+    with open(file, "rb") as opened:
+        start = opened.read(9)
+    pickled = start.startswith(_PICKLED) and start[8:] != b"{"
+    if pickled or file.suffix.lower() in PICKLES:
+        raise _pickle(file)
+
+
 def _refuse_others(file: Path) -> None:
-    """Refuses a file that is not there, or that its suffix calls a pickle."""
+    """Refuses a file that is not there, or a pickle."""
     if not file.is_file():
         raise InputError(
             "There is no such file of pretrained weights.",
             where=str(file),
             remedy="correct the path, or put the file there.",
         )
-    if file.suffix.lower() in PICKLES:
-        raise _pickle(file)
+    refuse_pickle(file)
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
     """Returns all arrays of a safetensors file by their names there."""
     try:
         return io.read_tensors(file)
-    except InputError:
-        with open(file, "rb") as opened:
-            start = opened.read(4)
-        if start.startswith(_PICKLED):
-            raise _pickle(file) from None
-        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"This file holds arrays of a type that NumPy does not have ({error}).",
