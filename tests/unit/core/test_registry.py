@@ -277,6 +277,7 @@ NO_PAPER_COUNTS = {
     "mitbih_ns", "mitbih_patient", "fashion_mnist", "svhn", "chest_xray_patient",
     "chest_xray_official", "chest_xray_unique", "covid_ct_unique", "kather_slide", "kather_8",
     "busi", "busi_unique", "busi_together", "busis", "bus_together",
+    "busi_64", "busi_64_together",
 }  # fmt: skip
 COUNTED_WHEN_READ = {"chest_xray_unique", "covid_ct_unique", "busi_unique"}
 NO_CHECKSUM = {"chest_xray", "sarscov2_ct", "busi", "busis"}
