@@ -348,6 +348,7 @@ def test_a_field_that_shapes_results_counts(original, package, kind, name, old, 
     ("kind", "name", "old", "new"),
     [
         ("architecture", "resnet18", "step_seconds=0.13", "step_seconds=0.14"),
+        ("architecture", "resnet50", "    pooled_features=batch_normed.pooled_features,\n", ""),
         ("method", "scd", "return spec.iterations *", "return 2 * spec.iterations *"),
         ("method", "scd", "    passes=passes,\n", ""),
         ("method", "ima", "keeps_margins=True", "keeps_margins=False"),

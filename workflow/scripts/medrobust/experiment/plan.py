@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +210,10 @@ def work_seconds(
     """
     if job == "train_members":
         members = int(work["last"]) - int(work["first"]) + 1
-        return training_seconds(graph, _cell(work), work["model"], members, measured)
+        return training_seconds(graph, Cell.of(work), work["model"], members, measured)
     if job == "attack_chunk":
         points = _chunk_points(graph, work)
-        return attack_seconds(graph, _cell(work), work["model"], work["attack"], points, measured)
+        return attack_seconds(graph, Cell.of(work), work["model"], work["attack"], points, measured)
     return 0.0
 
 
@@ -227,11 +227,6 @@ def job_seconds(
     gpu = bool(claims(graph, job, work))
     seconds = work_seconds(graph, job, work, measured)
     return SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds), gpu
-
-
-def _cell(work: Mapping[str, Any]) -> Cell:
-    texts = {field.name: work[field.name] for field in fields(Cell)}
-    return Cell(**texts | {name: int(texts[name]) for name in ("fold", "replicate")})
 
 
 def _chunk_points(graph: Graph, work: Mapping[str, Any]) -> int:
@@ -310,7 +305,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         jobs += 1
         if "model" not in work:
             continue
-        cell, name = _cell(work), work["model"]
+        cell, name = Cell.of(work), work["model"]
         if job in ("train_members", "evaluate_clean", "attack_chunk"):
             seconds, gpu = job_seconds(graph, job, work, measured)
             hours["gpu" if gpu else "cpu"] += seconds / 3600

@@ -25,6 +25,7 @@ Need = Literal[
     "margins",
     "plane",
     "search",
+    "residuals",
 ]
 
 PointKind = Literal["signals", "images"]

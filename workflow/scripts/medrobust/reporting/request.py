@@ -29,6 +29,9 @@ class Entry:
             keeps probabilities.
         attack_records: name of an attack without a radius to its ``records.parquet``.
         attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
+        residuals: name of an attack on a split that keeps arrays to its
+            ``residuals.safetensors``, of networks that have a first pooling; see
+            :func:`medrobust.jobs.residuals.map_residuals`.
         margins: ``margins.safetensors``, of models whose training estimates margins.
         plane: ``plane.safetensors``, of models of two-dimensional data.
         search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
@@ -50,6 +53,7 @@ class Entry:
     probabilities: Mapping[str, str] = field(default_factory=dict)
     attack_records: Mapping[str, str] = field(default_factory=dict)
     attack_arrays: Mapping[str, str] = field(default_factory=dict)
+    residuals: Mapping[str, str] = field(default_factory=dict)
     margins: str = ""
     plane: str = ""
     search: str = ""
