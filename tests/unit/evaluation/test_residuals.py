@@ -19,6 +19,7 @@ from medrobust.models import batch_norm_resnet18, resnet50
 from medrobust.models.contract import first_pooling_of
 from torch.nn import functional
 
+from tests.unit.marked_device import pretended
 from tests.unit.models.residual_oracles import moved
 
 SHAPE, N = (3, 33, 33), 5
@@ -108,6 +109,19 @@ def test_a_point_that_was_not_moved_has_no_residual(pooling):
         assert not values[0].any() and values[1:].any()
 
 
+def test_on_a_device_residuals_are_those_of_the_cpu():
+    arrays, (x, x_adv) = members_of(resnet50, SCALED), points()
+    expected = found_residuals(resnet50, SCALED, arrays, x, x_adv, "drop_max")
+    with pretended() as seen:
+        maps = pooled_maps(resnet50.ARCHITECTURE, SCALED, arrays, "drop_max", "cuda:0")
+        assert seen.to_device == len(arrays)
+        found = residuals(maps, x, x_adv)
+        # The points go there, the maps come back.
+        assert (seen.to_device, seen.to_host, seen.reads) == (len(arrays) + 2, 2, 0)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6)
+
+
 def test_blocks_change_nothing_but_last_bits():
     arrays, (x, x_adv) = members_of(resnet50, SCALED), points()
     whole, parts = (
@@ -118,11 +132,13 @@ def test_blocks_change_nothing_but_last_bits():
 
 
 def test_nothing_is_compared_with_clean_maps_of_nothing():
-    """A bias far below 0: no map has a value, so no share of it can be said."""
-    arrays, (x, x_adv) = members_of(resnet50, SCALED), points()
-    arrays["shift1"] = np.full_like(arrays["shift1"], -1e6)
-    found = found_residuals(resnet50, SCALED, arrays, x, x_adv, "max")
-    assert np.isnan(found["change"]).all() and not found["absolute"].any()
+    """Of points whose maps are 0 no share can be said, whatever the attack makes of them."""
+    x, x_adv = np.zeros((2, 3, 2, 2), np.float32), np.zeros((2, 3, 2, 2), np.float32)
+    x_adv[1] = -1
+    found = residuals(lambda own: own[None], x, x_adv)
+    assert np.isnan(found["change"]).all()
+    assert (found["absolute"][1] == 3).all() and (found["signed"][1] == -3).all()
+    assert not found["absolute"][0].any()
 
 
 def test_own_poolings_are_those_of_the_settings():
