@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -151,24 +151,23 @@ def test_own_poolings_are_those_of_the_settings():
             own_pooling(none)
 
 
-def made_arrays() -> tuple[SimpleNamespace, dict[str, np.ndarray]]:
-    """Returns a data set of ten points, and arrays of three of them at two epsilons."""
+def made_arrays() -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, np.ndarray]]:
+    """Returns the points of a data set of ten, and arrays of three of them at two epsilons."""
     rng = np.random.default_rng(1)
     x, ids = rng.random((10, 2, 2), dtype=np.float32), np.array([1, 4, 8])
-    dataset = SimpleNamespace(points=lambda own: x[own], folder="data")
     x_adv = np.stack([x[ids] + np.float32(step) for step in (0.25, 0.5)], axis=1)
     arrays = {"point_id": ids, "x": x[ids], "x_adv": x_adv, "epsilon": np.array([0.25, 0.5])}
-    return dataset, arrays
+    return x.__getitem__, arrays
 
 
 def test_pairs_are_of_each_point_and_variant_that_an_attack_found():
-    dataset, arrays = made_arrays()
+    points_of, arrays = made_arrays()
     arrays["x_adv"][1, 0, 0, 1] = np.nan  # the attack found nothing
-    pairs = Pairs.of(dataset, arrays, where="f")
+    pairs = Pairs.of(points_of, arrays, where="f")
     assert pairs.point_id.tolist() == [1, 1, 4, 8, 8]
     assert pairs.variant.tolist() == [0, 1, 1, 0, 1]
     assert pairs.epsilon.tolist() == [0.25, 0.5, 0.5, 0.25, 0.5]
-    np.testing.assert_array_equal(pairs.x, dataset.points(pairs.point_id))
+    np.testing.assert_array_equal(pairs.x, points_of(pairs.point_id))
     np.testing.assert_array_equal(pairs.x_adv[2], arrays["x_adv"][1, 1])
     np.testing.assert_allclose(pairs.linf(), pairs.epsilon, atol=1e-6)
     assert pairs.linf().dtype == np.float32
@@ -185,7 +184,7 @@ def test_pairs_are_of_each_point_and_variant_that_an_attack_found():
     ],
 )
 def test_arrays_of_something_else_are_refused(spoil, said):
-    dataset, arrays = made_arrays()
+    points_of, arrays = made_arrays()
     with pytest.raises(InputError, match=said) as caught:
-        Pairs.of(dataset, spoil(arrays), where="kept.safetensors")
+        Pairs.of(points_of, spoil(arrays), where="kept.safetensors")
     assert caught.value.where == "kept.safetensors" and caught.value.remedy

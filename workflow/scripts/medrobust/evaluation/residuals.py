@@ -24,7 +24,6 @@ from medrobust.models.engine.residual import Pooling
 
 if TYPE_CHECKING:
     from medrobust.core.schema import Settings
-    from medrobust.data.prepared.store import Dataset
     from medrobust.models.contract import Architecture
 
 #: Name of the file, beside the arrays that an attack kept.
@@ -74,11 +73,17 @@ class Pairs:
     x_adv: np.ndarray
 
     @classmethod
-    def of(cls, dataset: Dataset, arrays: Mapping[str, np.ndarray], *, where: str) -> Pairs:
+    def of(
+        cls,
+        points: Callable[[np.ndarray], np.ndarray],
+        arrays: Mapping[str, np.ndarray],
+        *,
+        where: str,
+    ) -> Pairs:
         """Returns the pairs of which the attack left an adversarial version.
 
         Args:
-            dataset: the data set of the points.
+            points: from numbers of points to the points of the data set, float32.
             arrays: what :func:`medrobust.evaluation.grids.save_grid_chunk` writes, joined.
             where: their file, for messages.
 
@@ -93,13 +98,13 @@ class Pairs:
                 remedy="give the attack keep_arrays in the study's file, and run it again.",
             )
         ids, x_adv = arrays["point_id"], arrays["x_adv"]
-        x = dataset.points(ids)
+        x = points(ids)
         if x_adv.shape[2:] != x.shape[1:] or not np.array_equal(x, arrays["x"]):
             raise InputError(
                 "These are not the arrays of this data set: its points of the same numbers are "
                 "others.",
                 where=where,
-                remedy=f"run the attack again on the data set that lies in {dataset.folder}.",
+                remedy="run the attack again on the data set as it is prepared now.",
             )
         n, variants = x_adv.shape[:2]
         pairs = cls(

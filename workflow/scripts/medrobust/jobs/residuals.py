@@ -62,7 +62,7 @@ def map_residuals(
         io.write_tensors(out, {})
         return
     dataset = load_dataset(data, fold)
-    pairs = Pairs.of(dataset, io.read_tensors(arrays), where=arrays)
+    pairs = Pairs.of(dataset.points, io.read_tensors(arrays), where=arrays)
     if not len(pairs.x):
         logger.warning("the attack left no adversarial version of a point; nothing is mapped")
         io.write_tensors(out, {})
