@@ -212,6 +212,30 @@ rule gather_records:
         RUN_JOB
 
 
+rule map_residuals:
+    """Maps what an attack changes behind the first pooling"""
+    input:
+        unpack(inputs_of("map_residuals")),
+    output:
+        **outputs_of("map_residuals"),
+    log:
+        f"{CELL}/{{model}}/{{attack}}/residuals.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: CONFIG.compute_threads
+    resources:
+        mem_mb=memory_of("map_residuals"),
+        runtime=more_each_time(20),
+        gpu=gpus_of("map_residuals"),
+    params:
+        **params_of("map_residuals"),
+    message:
+        "Mapping what {wildcards.attack} changes in {wildcards.model} on {wildcards.dataset} "
+        "({wildcards.run})"
+    script:
+        RUN_JOB
+
+
 rule tally:
     """Counts what an attack at given radii did"""
     input:

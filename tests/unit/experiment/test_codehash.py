@@ -348,6 +348,7 @@ def test_a_field_that_shapes_results_counts(original, package, kind, name, old, 
     ("kind", "name", "old", "new"),
     [
         ("architecture", "resnet18", "step_seconds=0.13", "step_seconds=0.14"),
+        ("architecture", "resnet50", "    pooled_features=batch_normed.pooled_features,\n", ""),
         ("method", "scd", "return spec.iterations *", "return 2 * spec.iterations *"),
         ("method", "scd", "    passes=passes,\n", ""),
         ("method", "ima", "keeps_margins=True", "keeps_margins=False"),
@@ -364,6 +365,30 @@ def test_what_is_for_the_plan_or_for_drawing_alone_does_not_count(
     assert text.count(old) == 1
     file_of(package, KINDS[kind][0][name]).write_text(text.replace(old, new))
     assert hashes_of(kind) == before
+
+
+def test_residual_maps_alone_depend_on_what_only_they_ask_of_an_architecture(package):
+    model = model_of("resnet50", "adam_cross_entropy")
+    of = {
+        "maps": codes.residual_code,
+        "training": codes.training_code,
+        "predictions": codes.prediction_code,
+        "attack": lambda own: codes.attack_code(own, "pgd"),
+    }
+    before = {name: code(model) for name, code in of.items()}
+    file, known = package / "models/engine/batch_normed.py", set()
+    text = file.read_text()
+    for old, new in (
+        ("return spec.network().stem.pooling", "return spec.network().stem.pooling or None"),
+        ("return residual.pooled(stem, relu(maps))", "return residual.pooled(stem, maps)"),
+    ):
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new))
+        codehash.forget()
+        after = {name: code(model) for name, code in of.items()}
+        assert {name for name in of if after[name] != before[name]} == {"maps"}
+        known.add(after["maps"])
+    assert len(known) == 2
 
 
 def test_a_job_depends_on_the_objects_that_it_is_given(package):

@@ -29,7 +29,7 @@ LOCAL = {
 }
 SUBMITTED = {
     *("prepare", "prepare_5_folds", "prepare_volumes"),
-    *("train", "evaluate_clean", "attack", "map_plane", "trace_search"),
+    *("train", "evaluate_clean", "attack", "map_plane", "trace_search", "map_residuals"),
 }
 
 

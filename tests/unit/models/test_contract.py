@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from medrobust.core.errors import InputError
 from medrobust.core.registry import ARCHITECTURES
+from medrobust.evaluation.residuals import POOLINGS
 from medrobust.models import blocks
 from medrobust.models.contract import architecture_of
 from medrobust.models.ensembles import build_ensemble
@@ -181,6 +182,27 @@ def test_functions_of_one_member_agree_with_those_of_all(name):
     torch.testing.assert_close(slopes.detach(), leaf.grad, rtol=1e-3, atol=1e-5)
     if entry.normalised_kernels is not None:
         assert {f"w{layer}" for layer in entry.normalised_kernels(spec)} <= set(member)
+
+
+@every
+def test_the_first_pooling_can_be_replaced(name):
+    """What is handed on is no less with max-pooling, and that of a point is its own."""
+    import torch
+
+    entry, spec = architecture_of(name), registered.architecture_spec(name)
+    if entry.first_pooling is None:
+        return
+    assert entry.first_pooling(spec) in POOLINGS
+    x = block_of(name)
+    rows = torch.from_numpy(x.reshape(len(x), -1))
+    member = {key: torch.from_numpy(value[1]) for key, value in parameters_of(name).items()}
+    maps = {pooling: entry.pooled_features(spec, member, rows, pooling) for pooling in POOLINGS}
+    for pooling, found in maps.items():
+        assert found.dim() == 4 and len(found) == len(x) and found.isfinite().all()
+        alone = entry.pooled_features(spec, member, rows[2:3], pooling)
+        torch.testing.assert_close(alone, found[2:3])
+    assert maps["max"].shape == maps["drop_max"].shape
+    assert (maps["max"] >= maps["drop_max"]).all() and (maps["max"] > maps["drop_max"]).any()
 
 
 REFUSED = [

@@ -306,16 +306,16 @@ def test_figure1_without_its_attacks_says_so_and_other_images_are_refused(tmp_pa
 # --- Figure 2 ---------------------------------------------------------------------------
 
 
-def residual_entry(folder, model: str, own: int, factor: float) -> Entry:
+def residual_entry(folder, model: str, own: str, factor: float) -> Entry:
     """Returns a model whose maps are known: image i differs by factor times (i + 1)."""
     size = factor * np.arange(1, 4, dtype=np.float32)
-    arrays = {"point_id": np.array([4, 5, 6]), "label": np.array([0, 1, 1]), "own": np.array([own])}
+    arrays = {"point_id": np.array([4, 5, 6]), "label": np.array([0, 1, 1])}
     for pooling, share in (("max", 1.0), ("drop_max", 0.5)):
         maps = np.zeros((3, 4, 4), dtype=np.float32)
         maps[:, 1, 2] = 16 * share * size
         arrays |= {f"absolute_{pooling}": maps, f"change_{pooling}": np.float32(share) * size}
     path = folder / f"{model}.safetensors"
-    io.write_tensors(path, arrays)
+    io.write_tensors(path, arrays, {"own_pooling": own})
     return Entry("busi", model, "official", 0, residuals={"maps": str(path)})
 
 
@@ -326,7 +326,10 @@ def figure2(folder, entries):
 
 
 def test_figure2_shows_both_poolings_of_each_model(tmp_path):
-    entries = [residual_entry(tmp_path, "RST", 0, 0.1), residual_entry(tmp_path, "RST DM", 1, 0.2)]
+    entries = [
+        residual_entry(tmp_path, "RST", "max", 0.1),
+        residual_entry(tmp_path, "RST DM", "drop_max", 0.2),
+    ]
     frame, facts = figure2(tmp_path, entries)
     assert len(frame) == 6 and set(frame[frame["shown"]]["point_id"]) == {5}
     assert dict(zip(frame["model"], frame["own_pooling"], strict=True)) == {

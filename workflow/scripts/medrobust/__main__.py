@@ -126,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     add("cohort", _cohort, "choose the points to attack", "study")
     attack = add("attack", _attack, "attack a model", "study", "model", "attack")
     attack.add_argument("--chunk", type=int, help="one chunk only; default: all, then join them")
+    text = "map what an attack changes behind a network's first pooling"
+    add("residuals", _residuals, text, "study", "model", "attack")
     evidence = add("evidence", _evidence, "keep what a finished run gave", "study")
     evidence.add_argument("--to", help="default: docs/evidence/<study>")
     return parser
@@ -317,6 +319,12 @@ def _attack(options: argparse.Namespace, graph: Graph) -> None:
         _run(graph, "attack_chunk", **of_attack, chunk=number)
     if options.chunk is None:
         _run(graph, "tally_attack" if select == "test" else "gather_records", **of_attack)
+
+
+def _residuals(options: argparse.Namespace, graph: Graph) -> None:
+    cell = vars(_cell(options, graph))
+    for job in ("gather_records", "map_residuals"):
+        _run(graph, job, **cell, model=options.model, attack=options.attack)
 
 
 def _evidence(options: argparse.Namespace, graph: Graph) -> None:

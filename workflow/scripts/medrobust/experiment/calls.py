@@ -18,6 +18,8 @@ from typing import Any
 from medrobust.core.errors import InputError
 from medrobust.core.schema import unknown_name
 from medrobust.data.registry import STANDIN
+from medrobust.evaluation.residuals import FILE as RESIDUALS
+from medrobust.evaluation.residuals import own_pooling
 from medrobust.experiment import captions, codes
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.experiment.codehash import code_hash
@@ -376,6 +378,30 @@ def _tally_attack(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, 
     }
 
 
+def _map_residuals(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model, cell, attack = _model(graph, work), _cell(work), _attack_of(graph, work)
+    own_pooling(model.architecture)
+    if not attack.keep_arrays or work.model not in graph.attacked_models(
+        work.study, work.attack, work.dataset
+    ):
+        raise InputError(
+            f"The attack {work.attack!r} keeps no adversarial versions of points of a split "
+            f"against the model {work.model!r}, so there are no residual maps.",
+            where=f"study {work.study}, key attacks.{work.attack}",
+            remedy="give it keep_arrays, a number of points, and the model.",
+        )
+    files: dict[str, Files] = {
+        "members": graph.member_files(cell, work.model),
+        "arrays": graph.evaluation(cell, work.model, work.attack, "arrays.safetensors"),
+    }
+    return {**_data_files(work), **files}, {
+        **_data_params(work),
+        "model": prediction_params(model),
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.residual_code(model),
+    }
+
+
 def _beside(chunks: list[str], **suffixes: str) -> dict[str, list[str]]:
     """Returns what a job wrote together with its records; one input a chunk is enough to see."""
     return {
@@ -543,6 +569,11 @@ KINDS: dict[str, Kind] = {
         ("arrays", "timings", "keep_arrays", "code"),
         _gather_records,
     ),
+    "map_residuals": Kind(
+        {"out": f"{_OF_ATTACK}/{RESIDUALS}"},
+        (*_DATA, "model", "compute_threads", "code"),
+        _map_residuals,
+    ),
     "tally_attack": Kind(
         {
             "out": f"{_OF_ATTACK}/tally.csv",
@@ -624,9 +655,7 @@ def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _cell(work: Any) -> Cell:
-    return Cell(
-        work.run, work.study, work.dataset, work.source, int(work.fold), int(work.replicate)
-    )
+    return Cell.of(vars(work))
 
 
 def _study(graph: Graph, work: Any) -> Study:

@@ -12,6 +12,7 @@ from medrobust.core.registry import object_of
 from medrobust.data.registry import DatasetEntry
 from medrobust.experiment.codehash import code_hash
 from medrobust.experiment.config import Model
+from medrobust.models.contract import architecture_of
 
 
 def training_code(model: Model) -> str:
@@ -46,6 +47,21 @@ def plane_code(model: Model, job: str) -> str:
         f"medrobust.jobs.plane:{job}",
         object_of("architecture", model.architecture["name"]),
         object_of("method", model.method["name"]),
+    )
+
+
+def residual_code(model: Model) -> str:
+    """Returns the hash of the code that residual maps of a model depend on.
+
+    The functions that only these maps ask of an architecture are left out of the hash of its
+    object, and named here.
+    """
+    architecture = architecture_of(model.architecture["name"])
+    of_maps = (architecture.first_pooling, architecture.pooled_features)
+    return code_hash(
+        "medrobust.jobs.residuals:map_residuals",
+        object_of("architecture", model.architecture["name"]),
+        *(f"{function.__module__}:{function.__name__}" for function in of_maps),
     )
 
 

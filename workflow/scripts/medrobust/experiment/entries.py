@@ -7,9 +7,11 @@ from typing import Any
 
 from medrobust.evaluation.outcomes import FILE
 from medrobust.evaluation.plane import is_plane
+from medrobust.evaluation.residuals import FILE as RESIDUALS
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
+from medrobust.models.contract import first_pooling_of
 from medrobust.reporting.catalogue import Artefact, point_kind
 from medrobust.training.contract import method_of
 
@@ -24,6 +26,7 @@ _INPUTS = {
     "attack_records": "attack_records",
     "attack_arrays": "attack_arrays",
     "kept_records": "kept_records",
+    "residuals": "residuals",
     "margins": "margins",
     "plane": "planes",
     "search": "searches",
@@ -77,12 +80,7 @@ def cells_of_artefact(graph: Graph, study: str, artefact: Artefact) -> list[Cell
 def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str, Any]:
     settings = graph.study(cell.study)
     use, model = settings.datasets[cell.dataset], settings.models[name]
-    folders = {
-        attack: graph.evaluation(cell, name, attack)
-        for attack, chosen in settings.attacks.items()
-        if (not artefact.attacks or attack in artefact.attacks)
-        and (chosen.models is None or name in chosen.models)
-    }
+    folders = _folders(graph, cell, name, artefact)
     tallied = {a: f for a, f in folders.items() if settings.attacks[a].tallied}
     boundary = {a: f for a, f in folders.items() if not settings.attacks[a].has_radius}
     kept = {a: f for a, f in folders.items() if settings.attacks[a].keep_arrays}
@@ -101,6 +99,7 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
             attack: f"{folder}/arrays.safetensors" for attack, folder in kept.items()
         },
         "kept_records": {attack: f"{folder}/records.parquet" for attack, folder in kept.items()},
+        "residuals": _residuals(graph, cell, name, kept),
         **_knowledge(graph, cell, name),
     }
     return {
@@ -119,13 +118,41 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
     }
 
 
+def _folders(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str, str]:
+    """Returns the folder of each attack on a model that an artefact shows."""
+    return {
+        attack: graph.evaluation(cell, name, attack)
+        for attack, chosen in graph.study(cell.study).attacks.items()
+        if (not artefact.attacks or attack in artefact.attacks)
+        and (chosen.models is None or name in chosen.models)
+    }
+
+
+def _residuals(graph: Graph, cell: Cell, name: str, kept: Mapping[str, str]) -> dict[str, str]:
+    """Returns the files of residual maps by attack, of networks that have a first pooling.
+
+    Args:
+        graph, cell, name: of the model.
+        kept: folder of each attack that keeps arrays.
+    """
+    architecture = graph.study(cell.study).models[name].architecture
+    if not _drawn(cell) or first_pooling_of(architecture) is None:
+        return {}
+    return {attack: f"{folder}/{RESIDUALS}" for attack, folder in kept.items()}
+
+
+def _drawn(cell: Cell) -> bool:
+    """Tells whether single points of a training are drawn: those of all would fill the evidence."""
+    return cell.replicate == 0 and cell.fold == 0
+
+
 def _knowledge(graph: Graph, cell: Cell, name: str) -> dict[str, str]:
     """Returns the files of what is known of a model beside attacks, as far as there are any."""
     method = method_of(graph.study(cell.study).models[name].method["name"])
     data = graph.registry[cell.dataset]
     files: dict[str, str] = {}
-    if cell.replicate > 0 or cell.fold > 0:
-        return files  # one training is drawn: those of all would fill the evidence
+    if not _drawn(cell):
+        return files
     if method.keeps_margins:
         files["margins"] = graph.evaluation(cell, name, "margins.safetensors")
     if is_plane(data.shape, len(data.classes)):
@@ -139,7 +166,22 @@ def knowledge_jobs(graph: Graph, cell: Cell, name: str) -> int:
     """Returns how many jobs make what artefacts show of a model beside attacks."""
     settings = graph.study(cell.study)
     needed = {n for a in settings.artefacts for n in artefacts_of(cell.study)[a].needs}
-    return sum(need in needed for need in _knowledge(graph, cell, name))
+    mapped = residual_attacks(graph, cell, name)
+    # Of an attack that has a tally, nothing else asks for its joined arrays.
+    joined = [attack for attack in mapped if settings.attacks[attack].tallied]
+    return sum(need in needed for need in _knowledge(graph, cell, name)) + len(mapped + joined)
+
+
+def residual_attacks(graph: Graph, cell: Cell, name: str) -> list[str]:
+    """Returns the attacks on a model of which artefacts show residual maps."""
+    found: dict[str, str] = {}
+    for artefact in map(artefacts_of(cell.study).get, graph.study(cell.study).artefacts):
+        shown = "residuals" in artefact.needs and cell in cells_of_artefact(
+            graph, cell.study, artefact
+        )
+        if shown and _shows(graph, cell, name, artefact):
+            found |= _entry(graph, cell, name, artefact)["residuals"]
+    return list(found)
 
 
 def entry_files(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

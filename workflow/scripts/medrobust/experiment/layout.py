@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ class Cell:
     source: str
     fold: int = 0
     replicate: int = 0
+
+    @classmethod
+    def of(cls, work: Mapping[str, Any]) -> Cell:
+        """Returns the cell of a piece of work, whose wildcards may be text."""
+        texts = {field.name: work[field.name] for field in fields(cls)}
+        return cls(**texts | {name: int(texts[name]) for name in ("fold", "replicate")})
 
     @property
     def path(self) -> str:

@@ -16,8 +16,9 @@ from pathlib import PurePosixPath
 
 from medrobust.experiment.calls import KINDS, artefact_outputs, call_of, work_of
 from medrobust.experiment.catalogue import artefacts_of, parts_of
+from medrobust.experiment.entries import residual_attacks
 from medrobust.experiment.graph import Graph
-from medrobust.experiment.layout import DATA
+from medrobust.experiment.layout import DATA, Cell
 
 #: A job to its rule, where that has another name.
 RULES = {
@@ -63,7 +64,13 @@ BOXES = (
     ),
     Box("Points to attack", ("choose_cohort", "draw_points", "select_points"), 2, 0),
     Box("Attack runs", ("attack_chunk",), 2, 1),
-    Box("Records and tallies", ("gather_records", "tally_attack"), 2, 2),
+    Box(
+        "Records, tallies, maps",
+        ("gather_records", "tally_attack", "map_residuals"),
+        2,
+        2,
+        "records.*  tally.csv  residuals.*",
+    ),
     Box("Tables, figures, claims", ("build_artefact",), 3, 0, ".html .md .csv .tex .png .svg"),
     Box("Comparison with print", ("compare", "check_published"), 3, 1),
 )
@@ -166,10 +173,14 @@ def _calls(graph: Graph) -> Iterator[tuple[str, dict[str, str | list[str]], list
 
 
 def _beside(job: str, wildcards: dict[str, object], graph: Graph) -> Iterator[str]:
-    """Yields what is asked of a model beside attacks, where artefacts show it."""
+    """Yields what is asked of a model, or of an attack on it, where artefacts show it."""
+    study = str(wildcards["study"])
+    if job in ("gather_records", "tally_attack"):
+        shown = residual_attacks(graph, Cell.of(wildcards), str(wildcards["model"]))
+        if wildcards["attack"] in shown:
+            yield "map_residuals"
     if job != "evaluate_clean":
         return
-    study = str(wildcards["study"])
     needs = {n for name in graph.study(study).artefacts for n in artefacts_of(study)[name].needs}
     shown = {"margins": "join_margins", "plane": "map_plane", "search": "trace_search"}
     yield from (one for need, one in shown.items() if need in needs)

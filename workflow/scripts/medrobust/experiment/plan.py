@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -217,10 +217,10 @@ def work_seconds(
         measured: see :func:`measured_unit_seconds`.
     """
     if job == "train_members":
-        return training_seconds(graph, _cell(work), work["model"], _members(work), measured)
+        return training_seconds(graph, Cell.of(work), work["model"], _members(work), measured)
     if job == "attack_chunk":
         points = _chunk_points(graph, work)
-        return attack_seconds(graph, _cell(work), work["model"], work["attack"], points, measured)
+        return attack_seconds(graph, Cell.of(work), work["model"], work["attack"], points, measured)
     return 0.0
 
 
@@ -234,11 +234,6 @@ def job_seconds(
     gpu = bool(claims(graph, job, work))
     seconds = work_seconds(graph, job, work, measured)
     return SECONDS_PER_JOB + (seconds / GPU_SPEEDUP if gpu else seconds), gpu
-
-
-def _cell(work: Mapping[str, Any]) -> Cell:
-    texts = {field.name: work[field.name] for field in fields(Cell)}
-    return Cell(**texts | {name: int(texts[name]) for name in ("fold", "replicate")})
 
 
 def _members(work: Mapping[str, Any]) -> int:
@@ -333,7 +328,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         jobs += 1
         if "model" not in work:
             continue
-        cell, name = _cell(work), work["model"]
+        cell, name = Cell.of(work), work["model"]
         if job == "train_members":
             disk += _members(work) * _member_bytes(graph, cell, name)
         if job in ("train_members", "evaluate_clean", "attack_chunk"):

@@ -27,6 +27,7 @@ JOBS: dict[str, str] = {
     "join_margins": "medrobust.jobs.evaluate",
     "map_plane": "medrobust.jobs.plane",
     "trace_search": "medrobust.jobs.plane",
+    "map_residuals": "medrobust.jobs.residuals",
     "choose_cohort": "medrobust.jobs.evaluate",
     "draw_points": "medrobust.jobs.evaluate",
     "select_points": "medrobust.jobs.evaluate",

@@ -92,6 +92,8 @@ ARCHITECTURE = Architecture(
     gradient_block=16,
     gpu_block=512,
     fits=fits,
+    first_pooling=batch_normed.first_pooling,
+    pooled_features=batch_normed.pooled_features,
     step_seconds=0.026,
     member_bytes=batch_normed.member_bytes,
 )

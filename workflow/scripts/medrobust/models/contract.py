@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from medrobust.core.contract import NO_RESULT, Contract, Function
-from medrobust.core.registry import entry_of
+from medrobust.core.registry import entry_of, parse_spec
 
 #: What members give: logits, probabilities, or votes (0 or 1 for each class).
 Scores = Literal["logits", "probabilities", "votes"]
@@ -69,6 +70,13 @@ class Architecture(Contract):
         fits: ``(spec, shape, n_classes)``: raises an InputError where points of a shape, or so many
             classes, are not for it, before any work. What is not given takes all. Training
             refuses the same in the same words, so it shapes no result.
+        first_pooling: ``(spec) -> name`` of the network's first pooling, "max" or "drop_max"; None
+            where a network of these settings has none. Shapes residual maps alone, whose job has
+            the code of both functions in its hash by their places (``module:name``): they stand at
+            the top of a module.
+        pooled_features: ``(spec, member, x [n, d], pooling) -> maps [n, k, h, w]``: what the first
+            pooling of one member hands on, with the pooling of this name in the place of its own,
+            as the model is evaluated.
         step_seconds: for the plan: seconds that a plain training step of one member takes for a
             point, on one core, by any method that has not measured its own.
         member_bytes: for the plan: ``(spec, shape, n_classes) -> bytes`` of a trained member's
@@ -104,6 +112,8 @@ class Architecture(Contract):
     gradient_block: int | None = None
 
     fits: Function | None = field(default=None, metadata=NO_RESULT)
+    first_pooling: Function | None = field(default=None, metadata=NO_RESULT)
+    pooled_features: Function | None = field(default=None, metadata=NO_RESULT)
     step_seconds: float | None = field(default=None, metadata=NO_RESULT)
     member_bytes: Function | None = field(default=None, metadata=NO_RESULT)
 
@@ -130,6 +140,9 @@ class Architecture(Contract):
         )
         self.require_functions("read_weights", optional=True)
         self._require_base("initial_parameters", "read_weights")
+        pooling = ("first_pooling", "pooled_features")
+        self.require_functions(*pooling, optional=True)
+        self._require_together(*pooling)
         self.require(
             self.has_gradients or self.forward is not None,
             "has_gradients: False needs a forward that has none",
@@ -162,3 +175,22 @@ def architecture_of(name: str) -> Architecture:
         InputError: there is none, or its module does not state it.
     """
     return entry_of("architecture", name, Architecture)
+
+
+def first_pooling_of(architecture: Mapping[str, Any]) -> str | None:
+    """Returns the name of the first pooling of a model's networks.
+
+    Args:
+        architecture: ``name`` and settings.
+
+    Returns:
+        "max" or "drop_max"; None where they have none, or their architecture does not say.
+
+    Raises:
+        InputError: there is no such architecture, or a setting is wrong.
+    """
+    first_pooling = architecture_of(architecture["name"]).first_pooling
+    if first_pooling is None:
+        return None
+    what = {"file": "settings of the model", "prefix": "architecture"}
+    return first_pooling(parse_spec("architecture", architecture, **what))

@@ -143,6 +143,8 @@ ARCHITECTURE = Architecture(
     pull_back=batch_normed.pull_back,
     gradient_block=8,
     fits=fits,
+    first_pooling=batch_normed.first_pooling,
+    pooled_features=batch_normed.pooled_features,
     read_weights=pretrained.read_weights,
     # Of 224 pixels a side, in batches of 8; of 96 a quarter of that, of 64 a fifth.
     step_seconds=0.24,

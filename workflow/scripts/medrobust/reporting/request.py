@@ -30,7 +30,9 @@ class Entry:
         attack_records: name of an attack without a radius to its ``records.parquet``.
         attack_arrays: name of an attack on a split that keeps arrays to its ``arrays.safetensors``.
         kept_records: name of such an attack to its ``records.parquet``.
-        residuals: name of such an attack to its ``residuals.safetensors``, of models that pool.
+        residuals: name of an attack on a split that keeps arrays to its
+            ``residuals.safetensors``, of networks that have a first pooling; see
+            :func:`medrobust.jobs.residuals.map_residuals`.
         margins: ``margins.safetensors``, of models whose training estimates margins.
         plane: ``plane.safetensors``, of models of two-dimensional data.
         search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.

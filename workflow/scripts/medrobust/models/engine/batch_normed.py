@@ -195,6 +195,39 @@ def pull_back(
     return traced.pull_back(pattern, slopes)
 
 
+def first_pooling(spec: Spec) -> residual.Pooling | None:
+    """Returns the name of the pooling after the first convolution; None where there is none."""
+    return spec.network().stem.pooling
+
+
+def pooled_features(
+    spec: Spec, member: apart.Member, x: torch.Tensor, pooling: residual.Pooling
+) -> torch.Tensor:
+    """Returns what the first pooling of one member hands on, with the running averages.
+
+    The first steps of :func:`residual.features` stand here again: that is part of every training
+    and attack, which would all run anew if it were divided.
+
+    Args:
+        spec: the architecture's settings.
+        member: its tensors.
+        x: points ``[n, d]``.
+        pooling: which takes the place of the network's own, if it has any.
+
+    Returns:
+        maps ``[n, k, h, w]``.
+    """
+    from torch.nn.functional import batch_norm, conv2d, relu
+
+    network = spec.network()
+    stem = network.stem._replace(pooling=pooling)
+    mean, variance = (values["1"] for values in _averages(network, member))
+    x = _scaled(network, images.square(member, x))
+    maps = conv2d(x, member["w1"], stride=stem.stride, padding=stem.width // 2)
+    maps = batch_norm(maps, mean, variance, member["scale1"], member["shift1"], eps=EPSILON)
+    return residual.pooled(stem, relu(maps))
+
+
 def _logits(
     network: Network, member: apart.Member, moving: apart.Member, x: torch.Tensor, *, training: bool
 ) -> torch.Tensor:

@@ -241,11 +241,11 @@ def _read_residuals(entry: Entry) -> Residuals | None:
     if not arrays:
         return None
     names = [f"{kind}_{pooling}" for kind in ("absolute", "change") for pooling in POOLINGS]
-    if missing := sorted({"point_id", "label", "own", *names} - set(arrays)):
+    if missing := sorted({"point_id", "label", *names} - set(arrays)):
         raise InputError(f"Arrays are missing: {', '.join(missing)}.", where=path)
     return Residuals(
         entry.model,
-        list(POOLINGS)[int(arrays["own"][0])],
+        io.read_metadata(path)["own_pooling"],
         arrays["point_id"],
         arrays["label"],
         {pooling: arrays[f"absolute_{pooling}"] for pooling in POOLINGS},
