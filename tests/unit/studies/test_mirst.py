@@ -310,6 +310,8 @@ def residual_entry(folder, model: str, own: str, factor: float) -> Entry:
     """Returns a model whose maps are known: image i differs by factor times (i + 1)."""
     size = factor * np.arange(1, 4, dtype=np.float32)
     arrays = {"point_id": np.array([4, 5, 6]), "label": np.array([0, 1, 1])}
+    # The second image is misclassified without attack by a model of drop-max.
+    arrays["linf"] = np.array([0.02, 0.0 if own == "drop_max" else 0.02, 0.02], np.float32)
     for pooling, share in (("max", 1.0), ("drop_max", 0.5)):
         maps = np.zeros((3, 4, 4), dtype=np.float32)
         maps[:, 1, 2] = 16 * share * size
@@ -331,7 +333,7 @@ def test_figure2_shows_both_poolings_of_each_model(tmp_path):
         residual_entry(tmp_path, "RST DM", "drop_max", 0.2),
     ]
     frame, facts = figure2(tmp_path, entries)
-    assert len(frame) == 6 and set(frame[frame["shown"]]["point_id"]) == {5}
+    assert len(frame) == 6 and set(frame[frame["shown"]]["point_id"]) == {6}
     assert dict(zip(frame["model"], frame["own_pooling"], strict=True)) == {
         "RST": "max", "RST DM": "drop_max"
     }  # fmt: skip
@@ -339,7 +341,8 @@ def test_figure2_shows_both_poolings_of_each_model(tmp_path):
     assert list(of_rst["change_max"]) == pytest.approx([0.1, 0.2, 0.3])
     assert list(of_rst["change_drop_max"]) == pytest.approx([0.05, 0.1, 0.15])
     assert list(of_rst["residual_max"]) == pytest.approx([0.1, 0.2, 0.3])
-    assert "RST 0.200 and 0.100; RST DM 0.400 and 0.200" in facts["caption"]
+    assert list(frame["attacked"]) == [True] * 4 + [False, True]
+    assert "RST 0.200 and 0.100 (3); RST DM 0.400 and 0.200 (2)" in facts["caption"]
 
 
 def test_figure2_without_results_says_so_and_wrong_files_are_refused(tmp_path):
