@@ -174,6 +174,8 @@ def test_fields_that_do_not_fit_name_the_module(third_party):
         (forest.ARCHITECTURE, {"has_gradients": False}, "needs a forward that has none"),
         (mlp.ARCHITECTURE, {"label_block": 0}, "label_block must be at least 1"),
         (mlp.ARCHITECTURE, {"step_seconds": 0.0}, "seconds must be above 0"),
+        (resnet50.ARCHITECTURE, {"step_seconds": None}, "adds to step_seconds"),
+        (resnet50.ARCHITECTURE, {"step_value_seconds": -1.0}, "seconds must be above 0"),
         (ima.METHOD, {"architectures": frozenset()}, "must name what it can train"),
         (ima.METHOD, {"architectures": frozenset({"resnet19"})}, "Did you mean 'resnet18'"),
         (ima.METHOD, {"train": None}, "train must be a function"),

@@ -42,9 +42,11 @@ def training_unit_seconds(
         measured: seconds per unit by :func:`timing_kind`, which count before stated ones.
         values: of a point.
     """
-    stated = method_of(method)
-    unit = stated.unit_seconds.get(architecture) or architecture_of(architecture).step_seconds
-    known = (unit or UNKNOWN_TRAINING) + _further(stated.value_seconds, architecture, values)
+    stated, of_all = method_of(method), architecture_of(architecture)
+    unit, more = stated.unit_seconds.get(architecture), stated.value_seconds
+    if unit is None and of_all.step_seconds is not None:
+        unit, more = of_all.step_seconds, {architecture: of_all.step_value_seconds or 0.0}
+    known = (unit or UNKNOWN_TRAINING) + _further(more, architecture, values)
     return (measured or {}).get(timing_kind("train", method, architecture, values), known)
 
 

@@ -79,6 +79,8 @@ class Architecture(Contract):
             as the model is evaluated.
         step_seconds: for the plan: seconds that a plain training step of one member takes for a
             point, on one core, by any method that has not measured its own.
+        step_value_seconds: what each further value of a point adds to that, of points larger than
+            a heartbeat of 187 values, on which it then is measured.
         member_bytes: for the plan: ``(spec, shape, n_classes) -> bytes`` of a trained member's
             arrays. Members of architectures without it are not counted.
     """
@@ -115,6 +117,7 @@ class Architecture(Contract):
     first_pooling: Function | None = field(default=None, metadata=NO_RESULT)
     pooled_features: Function | None = field(default=None, metadata=NO_RESULT)
     step_seconds: float | None = field(default=None, metadata=NO_RESULT)
+    step_value_seconds: float | None = field(default=None, metadata=NO_RESULT)
     member_bytes: Function | None = field(default=None, metadata=NO_RESULT)
 
     def check(self) -> None:
@@ -150,7 +153,12 @@ class Architecture(Contract):
         for name in ("label_block", "bulk_block", "gradient_block", "gpu_block"):
             rows = getattr(self, name)
             self.require(rows is None or rows >= 1, f"{name} must be at least 1")
-        self.require_seconds({} if self.step_seconds is None else {"": self.step_seconds})
+        costs = {"": self.step_seconds, "per value": self.step_value_seconds}
+        self.require_seconds({name: value for name, value in costs.items() if value is not None})
+        self.require(
+            self.step_value_seconds is None or self.step_seconds is not None,
+            "step_value_seconds adds to step_seconds, which is not given",
+        )
 
     def _require_together(self, *names: str) -> None:
         there = [name for name in names if getattr(self, name) is not None]
