@@ -131,7 +131,7 @@ ARTEFACTS = {
         f"{_HERE}.figures:build_figure1",
         "figure",
         ("attack_arrays", "kept_records"),
-        caption="attacked_image",
+        caption="perturbations",
         attacks=("image_fgsm", "image_pgd20", "image_cw10"),
         first_cell=True,
         alias="mirst_fig1",
