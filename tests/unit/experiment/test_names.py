@@ -18,8 +18,8 @@ def graph(root):
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("fig2", "ask for signnet_fig2 or ima_fig2 or nsr_fig2"),
-        ("table3", "ask for signnet_table3 or nsr_table3"),
+        ("fig2", "ask for signnet_fig2 or ima_fig2 or mirst_fig2 or nsr_fig2"),
+        ("table3", "ask for signnet_table3 or mirst_table3 or nsr_table3"),
         ("signnet_fig9", "Did you mean 'signnet_fig1'?"),
         ("signnet_Fig2", "Did you mean 'signnet_fig2'?"),
         ("signnet_convergance", "Did you mean 'signnet_convergence'?"),
