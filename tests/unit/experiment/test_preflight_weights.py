@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,19 @@ def test_the_plan_counts_the_files_of_large_networks(folder):
     members = 2 * len([c for c in graph_of(folder).cells("one") if c.dataset == "covid_ct"])
     # 23.5 million numbers of four bytes.
     assert large.disk_gb - little.disk_gb == pytest.approx(0.094 * members, rel=0.02)
+
+
+def test_the_way_to_try_it_without_data_selects_the_study(tmp_path):
+    """A study that no default selects is not made by its name alone."""
+    here = tmp_path / "empty"
+    here.mkdir()
+    graph = sources.build_graph({"scale": "paper", "studies": ["mirst"]}, ROOT, here)
+    (command,) = [
+        line for line in sources.preflight_text(graph).splitlines() if "scale=smoke" in line
+    ]
+    words = shlex.split(command)
+    settings = dict(word.split("=", 1) for word in words[words.index("--config") + 1 :])
+    assert "mirst" in words[: words.index("--config")]
+    chosen = {key: yaml.safe_load(value) for key, value in settings.items()}
+    again = sources.build_graph(chosen, ROOT, here)
+    assert list(again.resolved.studies) == ["mirst"] and again.resolved.config.scale == "smoke"

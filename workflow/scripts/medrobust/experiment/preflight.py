@@ -175,6 +175,7 @@ def format_preflight(
     *,
     command: str | None = None,
     settings: str = "",
+    smoke: str = " --config scale=smoke",
     targets: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
     """Returns the items as text, ending with the command that can be run now.
@@ -184,6 +185,7 @@ def format_preflight(
         studies: what they are about: studies, or data sets by themselves.
         command: how Snakemake is called; None: with conda where it is found.
         settings: what stands behind the targets.
+        smoke: the same where stand-ins take the place of data.
         targets: the target of a data set, and that of its stand-in; a study is its own.
     """
     command = command or snakemake_command()
@@ -204,8 +206,7 @@ def format_preflight(
         waiting = [study for study in studies if study not in can_run]
         lines += [
             "To try the pipeline without any data (stand-ins, minutes):",
-            f"  {command} {' '.join(standin.get(name, name) for name in waiting)}"
-            " --config scale=smoke",
+            f"  {command} {' '.join(standin.get(name, name) for name in waiting)}{smoke}",
         ]
     return "\n".join(lines) + "\n"
 

@@ -313,7 +313,15 @@ def preflight_answer(
     settings = changed_settings(
         resolved.config, without=["also_prepare", "studies"] if datasets else []
     )
-    text = format_preflight(items, list(wanted), settings=settings, targets=_cards(graph, names))
+    # A study that is not selected by itself has to be selected there too.
+    alike = {} if datasets else {"studies": resolved.config.studies}
+    text = format_preflight(
+        items,
+        list(wanted),
+        settings=settings,
+        smoke=changed_settings(Config(scale="smoke", **alike)),
+        targets=_cards(graph, names),
+    )
     if not datasets and (said := gpus_of_run(graph).said):
         text += f"\n{said}"
     can_run = runnable(items, list(wanted))

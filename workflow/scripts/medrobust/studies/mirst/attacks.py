@@ -43,9 +43,9 @@ _CAPTION = (
     "take the same steps break the same points and leave the same probabilities; what is left of a "
     "difference is rounding, where two logits are so far apart that the cross-entropy has no "
     "gradient, or a sign that rounding turned. In print CW leaves MIRST less F1 than PGD "
-    "(.512 and .544, Table 2; Table 1 alike), and with drop-max more (.734 and .586): the first "
-    "needs a start, a loss or a bound that the text does not name, the second is what half as many "
-    "steps do."
+    "(.512 and .544, Table 2; Table 1 alike), and with drop-max more (.734 and .586): the "
+    "second is what half as many steps do, the first would need the second half of PGD's way to "
+    "lead back, or a start, a loss or a bound that the text does not name."
 )
 
 
