@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrobust.evaluation.folds import resampled_t_p
-from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, Panel, in_place_of, with_interval
 from medrobust.reporting.binary_results import (
     NO_ATTACK,
     BinaryResults,
     read_binary_results,
 )
-from medrobust.reporting.binary_tables import OVER_FOLDS
+from medrobust.reporting.binary_tables import OVER_FOLDS, write_binary_table
 from medrobust.reporting.generic_results import norm_of
-from medrobust.reporting.generic_tables import attacks_in_words, robust_points
 from medrobust.reporting.request import Request
 from medrobust.reporting.rows import (
-    dataset_sources,
     interval_notes,
     level_text,
     plain,
@@ -75,20 +72,15 @@ def draw_binary_differences(
     """
     results = read_binary_results(request, positive)
     frame = difference_rows(request, results, pairs, metrics, attacks or {})
-    ran = list(dict.fromkeys(attack for _, attack in results.robust.attacks()))
-    return artefacts.write_table_artefact(
-        request.out_stem,
+    return write_binary_table(
+        request,
+        results,
         frame,
         title=title,
         caption=f"{caption} Differences of means over the folds that both models have, with 95 % "
         "intervals; each row is the first model less the second.",
-        context=request.context,
-        sources=dataset_sources(request.entries, ()),
-        n=robust_points(results.robust),
-        budget=attacks_in_words(request, ran),
         notes=[*interval_notes(frame), *([OVER_FOLDS] if (frame["folds"] > 1).any() else [])],
         panels=_panels(frame),
-        inputs=list(results.files),
     )
 
 

@@ -187,17 +187,13 @@ def _write(request: Request, layout: Layout, title: str, positive: int, note: st
         for each in folds.values()
         for tally in each
     ]
-    attacks = list(dict.fromkeys(attack for _, attack in results.robust.attacks()))
     several = (frame["folds"] > 1).any()
-    return artefacts.write_table_artefact(
-        request.out_stem,
+    return write_binary_table(
+        request,
+        results,
         frame,
         title=title,
         caption=_caption(layout, _positive_name(request, positive), several=several),
-        context=request.context,
-        sources=dataset_sources(request.entries, ()),
-        n=robust_points(results.robust),
-        budget=attacks_in_words(request, attacks),
         notes=[
             *([note] if note else []),
             *interval_notes(frame[frame["reproduced"].notna()]),
@@ -206,7 +202,46 @@ def _write(request: Request, layout: Layout, title: str, positive: int, note: st
             *mismatch_notes(tallies),
         ],
         panels=_panels(frame, layout),
-        inputs=[*([request.published] if request.published else []), *results.files],
+        inputs=[request.published] if request.published else [],
+    )
+
+
+def write_binary_table(
+    request: Request,
+    results: BinaryResults,
+    frame: pd.DataFrame,
+    *,
+    title: str,
+    caption: str,
+    panels: Sequence[Panel],
+    notes: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+) -> list[Path]:
+    """Writes a table of results of two classes, with their data, points and attacks.
+
+    Args:
+        request: whose the table is.
+        results: what it shows; their files are inputs of the table.
+        frame, title, caption, panels, notes: as of
+            :func:`medrobust.reporting.artefacts.write_table_artefact`.
+        inputs: further files that it was made from.
+
+    Returns:
+        The files written.
+    """
+    attacks = list(dict.fromkeys(attack for _, attack in results.robust.attacks()))
+    return artefacts.write_table_artefact(
+        request.out_stem,
+        frame,
+        title=title,
+        caption=caption,
+        context=request.context,
+        sources=dataset_sources(request.entries, ()),
+        n=robust_points(results.robust),
+        budget=attacks_in_words(request, attacks),
+        notes=notes,
+        panels=panels,
+        inputs=[*inputs, *results.files],
     )
 
 

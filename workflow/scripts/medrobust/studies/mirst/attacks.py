@@ -18,12 +18,11 @@ import numpy as np
 
 from medrobust.core.errors import InputError
 from medrobust.evaluation.outcomes import levels_of, read_outcomes
-from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number
 from medrobust.reporting.binary_results import NO_ATTACK, BinaryResults, read_binary_results
-from medrobust.reporting.generic_tables import attacks_in_words, robust_points
+from medrobust.reporting.binary_tables import write_binary_table
 from medrobust.reporting.request import Entry, Request
-from medrobust.reporting.rows import dataset_sources, plain, with_synthetic_mark
+from medrobust.reporting.rows import plain, with_synthetic_mark
 from medrobust.studies.mirst.catalogue import COMPARED, PRINTED_ATTACKS, VARIANTS
 
 if TYPE_CHECKING:
@@ -71,23 +70,18 @@ def draw_attacks(request: Request) -> list[Path]:
     """
     results = read_binary_results(request)
     frame = comparison_rows(request, results)
-    ran = list(dict.fromkeys(attack for _, attack in results.robust.attacks()))
-    return artefacts.write_table_artefact(
-        request.out_stem,
+    return write_binary_table(
+        request,
+        results,
         frame,
         title=TITLE,
         caption=_CAPTION,
-        context=request.context,
-        sources=dataset_sources(request.entries, ()),
-        n=robust_points(results.robust),
-        budget=attacks_in_words(request, ran),
         notes=["F1: mean over folds. Tables 1 to 3 have its interval for the printed attacks."],
         panels=[
             panel
             for dataset in results.datasets()
             for panel in _panels(frame[frame["dataset"] == dataset], results, dataset)
         ],
-        inputs=list(results.files),
     )
 
 

@@ -206,9 +206,9 @@ def build_figure2(request: Request) -> list[Path]:
     found = [one for one in map(_read_residuals, entries) if one]
     if not found:
         return draw_not_run(request, _TITLE2, f"the attack {MAPS} on a model that pools")
-    # The first malignant one that the most models have an adversarial version of.
+    # The first of which the most models have an adversarial version, of these a malignant one.
     attacked = np.sum([one.attacked for one in found], axis=0)
-    place = int(np.argmax((1 + attacked) * (1 + len(found) * (found[0].labels == MALIGNANT))))
+    place = int(np.argmax(2 * attacked + (found[0].labels == MALIGNANT)))
     with plotting.style():
         figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 4.6)
         grid = figure.subplots(3, len(found), squeeze=False)
@@ -268,6 +268,15 @@ def _draw_maps(column: Sequence[Any], residuals: Residuals, place: int) -> None:
         bare(axes)
         own = " (its own)" if pooling == residuals.own else ""
         axes.set_title(f"{residuals.change[pooling][place]:.3f}{own}", fontsize=7)
+        if not residuals.attacked[place]:
+            axes.text(
+                *(0.5, 0.5, "misclassified\nwithout attack"),
+                transform=axes.transAxes,
+                ha="center",
+                va="center",
+                color="white",
+                fontsize=7,
+            )
     model = residuals.model.replace(" with ", "\nwith ")
     column[0].set_title(f"{model}\n{column[0].get_title(loc='left')}", fontsize=7)
 

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.evaluation.statistics import Estimate
-from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, Panel, with_interval
 from medrobust.reporting.binary_results import NO_ATTACK, BinaryResults, read_binary_results
-from medrobust.reporting.generic_tables import attacks_in_words, robust_points
+from medrobust.reporting.binary_tables import write_binary_table
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import dataset_sources, plain, signed, with_synthetic_mark
+from medrobust.reporting.rows import plain, signed, with_synthetic_mark
 from medrobust.studies.mirst.catalogue import METRICS, PRINTED_ATTACKS
 
 if TYPE_CHECKING:
@@ -54,18 +53,13 @@ def draw_folds(request: Request) -> list[Path]:
     """
     results = read_binary_results(request)
     frame = fold_rows(request, results)
-    ran = list(dict.fromkeys(attack for _, attack in results.robust.attacks()))
-    return artefacts.write_table_artefact(
-        request.out_stem,
+    return write_binary_table(
+        request,
+        results,
         frame,
         title=TITLE,
         caption=_CAPTION,
-        context=request.context,
-        sources=dataset_sources(request.entries, ()),
-        n=robust_points(results.robust),
-        budget=attacks_in_words(request, ran),
         panels=_panels(frame),
-        inputs=list(results.files),
     )
 
 
