@@ -77,6 +77,9 @@ class Architecture(Contract):
         pooled_features: ``(spec, member, x [n, d], pooling) -> maps [n, k, h, w]``: what the first
             pooling of one member hands on, with the pooling of this name in the place of its own,
             as the model is evaluated.
+        channels_last: whether kernels of convolutions in two dimensions, arrays of four axes of a
+            member, lie with input channels side by side on a CPU while gradients are taken: with
+            many channels PyTorch then spares itself another order in every pass.
         step_seconds: for the plan: seconds that a plain training step of one member takes for a
             point, on one core, by any method that has not measured its own.
         step_value_seconds: what each further value of a point adds to that, of points larger than
@@ -112,6 +115,7 @@ class Architecture(Contract):
 
     has_gradients: bool = True
     gradient_block: int | None = None
+    channels_last: bool = False
 
     fits: Function | None = field(default=None, metadata=NO_RESULT)
     first_pooling: Function | None = field(default=None, metadata=NO_RESULT)
@@ -134,7 +138,7 @@ class Architecture(Contract):
         self._require_together(*one)
         self._require_base("forward", *of_stack, "logits", "untrained", "members_apart")
         self._require_base("logits", *of_one)
-        self._require_base("forward", "gradient_block")
+        self._require_base("forward", "gradient_block", "channels_last")
         self._require_base("untrained", "training_logits")
         self.require(
             self.logits is None or self.training_forward is None or bool(self.training_logits),

@@ -299,7 +299,8 @@ def _input_gradients(
         return None
     from medrobust.models.engine import stacked
 
-    tensors = stacked.tensors(parameters, device)
+    by_channel = architecture.channels_last and device == "cpu"
+    tensors = stacked.tensors(parameters, device, by_channel=by_channel)
 
     @in_halves(0, recorded=True)
     def logits(x: torch.Tensor) -> torch.Tensor:

@@ -142,6 +142,8 @@ ARCHITECTURE = Architecture(
     logits_and_pattern=batch_normed.logits_and_pattern,
     pull_back=batch_normed.pull_back,
     gradient_block=8,
+    # Of 64 pixels a side, 1.8 times as fast to the points and 1.4 times to the weights.
+    channels_last=True,
     fits=fits,
     first_pooling=batch_normed.first_pooling,
     pooled_features=batch_normed.pooled_features,

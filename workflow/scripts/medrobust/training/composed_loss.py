@@ -193,6 +193,7 @@ def descent(spec: Spec, network: Architecture, architecture_spec: Settings, work
         examples=gradient.examples if spec.adversary is not None else None,
         before_batch=_normalisation(layers) if spec.normalise_kernels else None,
         revived=tuple(layers) if spec.revive_kernels else (),
+        channels_last=network.channels_last,
     )
 
 

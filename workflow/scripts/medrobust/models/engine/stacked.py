@@ -86,8 +86,24 @@ def on_arrays(
     return OnArrays(outputs, device)
 
 
-def tensors(parameters: dict[str, np.ndarray], device: str) -> dict[str, torch.Tensor]:
-    """Returns the arrays as tensors on ``device``."""
+def channels_last(kernels: torch.Tensor) -> torch.Tensor:
+    """Returns the same kernels, ``[..., out, in, height, width]``, with ``in`` side by side."""
+    return kernels.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+
+def tensors(
+    parameters: dict[str, np.ndarray], device: str, *, by_channel: bool = False
+) -> dict[str, torch.Tensor]:
+    """Returns the arrays as tensors on ``device``.
+
+    Args:
+        parameters: arrays with a leading member axis.
+        device: "cpu" or "cuda[:k]".
+        by_channel: lay kernels of convolutions in two dimensions out by :func:`channels_last`.
+    """
     import torch
 
-    return {name: torch.from_numpy(value).to(device) for name, value in parameters.items()}
+    made = {name: torch.from_numpy(value).to(device) for name, value in parameters.items()}
+    if not by_channel:
+        return made
+    return {name: channels_last(t) if t.dim() == 5 else t for name, t in made.items()}

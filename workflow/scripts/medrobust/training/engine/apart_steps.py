@@ -60,6 +60,7 @@ class Descent:
         per_point: names of the initial arrays ``[M, n]`` that are values of the training points,
             not parameters.
         sweep: after each epoch.
+        channels_last: how kernels lie on a CPU: the architecture's ``channels_last``.
     """
 
     gradient: MemberGradient
@@ -76,6 +77,7 @@ class Descent:
     revived: tuple[str, ...] = ()
     per_point: tuple[str, ...] = ()
     sweep: Sweep | None = None
+    channels_last: bool = False
 
 
 class _Slot:
@@ -86,7 +88,8 @@ class _Slot:
 
         arrays = {name: value[slot] for name, value in state.parameters.items()}
         kept_of_points = {name: arrays.pop(name) for name in descent.per_point}
-        self.member = FlatMember(arrays, device, descent.untrained)
+        by_channel = descent.channels_last and device == "cpu"
+        self.member = FlatMember(arrays, device, descent.untrained, channels_last=by_channel)
         self.points = {
             name: torch.from_numpy(value.copy()).to(device)
             for name, value in kept_of_points.items()

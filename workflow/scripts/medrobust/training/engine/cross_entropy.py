@@ -72,6 +72,7 @@ def descend(
         untrained=network.untrained,
         after_step=network.after_step,
         apart=network.members_apart,
+        channels_last=network.channels_last,
         member_epoch=member_epoch,
     )
     return Trained(parameters, history)

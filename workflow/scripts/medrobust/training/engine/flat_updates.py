@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OptimizerName = Literal["adamax", "adam"]
 
 _FIRST_DECAY, _SECOND_DECAY, _EPSILON = 0.9, 0.999, 1e-8
+#: Axes of kernels with input channels last, and the way back.
+_BY_CHANNEL, _FROM_BY_CHANNEL = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 class Memory(NamedTuple):
@@ -35,6 +37,7 @@ class FlatMember:
         device: where to compute.
         untrained: names of those that no optimiser, decay or gradient may touch, such as running
             averages.
+        channels_last: lay kernels ``[out, in, height, width]`` out by out, height, width, in.
 
     Attributes:
         flat: all values that are trained, ``[p]``.
@@ -45,14 +48,23 @@ class FlatMember:
     """
 
     def __init__(
-        self, arrays: dict[str, np.ndarray], device: str, untrained: Collection[str] = ()
+        self,
+        arrays: dict[str, np.ndarray],
+        device: str,
+        untrained: Collection[str] = (),
+        *,
+        channels_last: bool = False,
     ) -> None:
         import torch
 
         # Sorted: a checkpoint gives arrays back in another order, and the moments by place.
         trained = sorted(set(arrays) - set(untrained))
         self._shapes = {name: arrays[name].shape for name in trained}
-        joined = np.concatenate([arrays[name].ravel() for name in trained])
+        axes = len(_BY_CHANNEL) if channels_last else None
+        self._by_channel = {name for name in trained if arrays[name].ndim == axes}
+        parts = {name: arrays[name] for name in trained}
+        parts |= {name: parts[name].transpose(_BY_CHANNEL) for name in self._by_channel}
+        joined = np.concatenate([part.ravel() for part in parts.values()])
         self.flat = torch.from_numpy(joined).to(device)
         views = self.views(self.flat)
         self.leaves = {n: v.detach().requires_grad_() for n, v in views.items()}
@@ -67,8 +79,16 @@ class FlatMember:
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Returns the tensors by name that lie in a vector like ``flat``."""
         sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
-        parts = zip(self._shapes.items(), flat.split(sizes), strict=True)
-        return {name: part.view(shape) for (name, shape), part in parts}
+        return {
+            name: self._view(name, part)
+            for name, part in zip(self._shapes, flat.split(sizes), strict=True)
+        }
+
+    def _view(self, name: str, part: Tensor) -> Tensor:
+        shape = self._shapes[name]
+        if name not in self._by_channel:
+            return part.view(shape)
+        return part.view([shape[axis] for axis in _BY_CHANNEL]).permute(_FROM_BY_CHANNEL)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns copies of the tensors."""
@@ -83,7 +103,11 @@ class FlatMember:
 
         leaves = list(self.leaves.values())
         parts = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        return torch.cat([part.reshape(-1) for part in parts], out=self.gradients[0].flat)
+        laid_out = [
+            part.permute(_BY_CHANNEL) if name in self._by_channel else part
+            for name, part in zip(self.leaves, parts, strict=True)
+        ]
+        return torch.cat([part.reshape(-1) for part in laid_out], out=self.gradients[0].flat)
 
 
 class FlatOptimizer:

@@ -18,6 +18,7 @@ import numpy as np
 
 from medrobust.core.logs import Progress
 from medrobust.core.seeds import generator
+from medrobust.models.engine.stacked import tensors
 from medrobust.runtime.devices import one_blas_thread
 from medrobust.training.engine.work import Work
 
@@ -53,6 +54,7 @@ class _Descent:
     make_optimizer: Callable[[list[Any]], Any]
     untrained: Collection[str]
     after_step: AfterStep | None
+    channels_last: bool
 
 
 # ``(share of the epoch done, note, store)``, called by steps after a batch: writes a progress line
@@ -90,6 +92,7 @@ def train_stacked(
     untrained: Collection[str] = (),
     after_step: AfterStep | None = None,
     apart: bool = False,
+    channels_last: bool = False,
     member_epoch: MemberEpoch | None = None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Trains all members of ``work`` together.
@@ -109,6 +112,7 @@ def train_stacked(
         after_step: called with all tensors after each step, to change them in place (bounds of
             weights).
         apart: ``batch_loss`` computes the members one by one, so a lone one needs no ghost.
+        channels_last: how kernels lie on a CPU: the architecture's ``channels_last``.
         member_epoch: the same steps written out for one member and the CPU, where it replaces
             ``batch_loss`` and the optimizer: ``(x [n, d], y [n], order [n], parameters,
             velocities) -> (mean loss, accuracy)``, which overwrites the last two, of one member
@@ -125,7 +129,13 @@ def train_stacked(
     if written_out:
         steps = _WrittenOut(work, member_epoch)
     else:
-        descent = _Descent(batch_loss, make_optimizer, untrained, after_step)
+        descent = _Descent(
+            batch_loss,
+            make_optimizer,
+            untrained,
+            after_step,
+            channels_last and work.device == "cpu",
+        )
         steps = _Autograd(work, descent, _Batches(work, batch_size, slots))
     return run_epochs(work, initial, steps, stopping=stopping, what=what, ghosts=ghosts)
 
@@ -386,12 +396,10 @@ def _start(work: Work, initial: dict[str, np.ndarray], *, ghosts: bool) -> State
 def _to_torch(state: State, descent: _Descent, device: str) -> tuple[dict[str, Any], Any]:
     import torch
 
-    parameters = {
-        name: torch.from_numpy(value.copy())
-        .to(device)
-        .requires_grad_(name not in descent.untrained)
-        for name, value in state.parameters.items()
-    }
+    copies = {name: value.copy() for name, value in state.parameters.items()}
+    parameters = tensors(copies, device, by_channel=descent.channels_last)
+    for name, tensor in parameters.items():
+        tensor.requires_grad_(name not in descent.untrained)
     optimizer = descent.make_optimizer([t for t in parameters.values() if t.requires_grad])
     for key, value in state.momentum.items():
         name, entry = key.split("/")

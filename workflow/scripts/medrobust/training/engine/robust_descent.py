@@ -100,6 +100,7 @@ def descend(
         untrained=entry.untrained,
         per_point=tuple(kept),
         sweep=sweep,
+        channels_last=entry.channels_last,
     )
     arrays, history = run_epochs(
         work,
