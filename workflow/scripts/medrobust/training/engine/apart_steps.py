@@ -98,7 +98,7 @@ class _Slot:
         self.optimizer = FlatOptimizer(descent.optimizer, flat, descent.learning_rate)
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.right = torch.zeros((), dtype=torch.int64, device=device)
-        self.moved = torch.zeros_like(flat)
+        self.moved = torch.zeros_like(flat) if descent.revived else None
         self._batches, self._all_moved = 0, False
         self._descent = descent
         self._before_batch = descent.before_batch and descent.before_batch(self.member.values)
@@ -113,9 +113,10 @@ class _Slot:
     def _kept(self) -> dict[str, dict[str, torch.Tensor]]:
         """Returns the tensors that a state keeps beside the parameters, by group and name."""
         moments = {"first": self.optimizer.first, "second": self.optimizer.second}
+        sums = {"loss": self.loss, "right": self.right, "moved": self.moved}
         return {
             "momentum": moments,
-            "partial": {"loss": self.loss, "right": self.right, "moved": self.moved},
+            "partial": {name: total for name, total in sums.items() if total is not None},
         }
 
     def arrays(self) -> dict[str, dict[str, np.ndarray]]:
@@ -134,7 +135,7 @@ class _Slot:
         if self._descent.revived and epoch > 0:
             rng = generator(seed, "revive", epoch)
             revived = revive(self.member.values, self._moved(), rng)
-        for total in (self.loss, self.right, self.moved):
+        for total in self._kept()["partial"].values():
             total.zero_()
         self._batches, self._all_moved = 0, False
         return revived

@@ -24,6 +24,9 @@ from medrobust.training.engine.work import Work
 
 # A checkpoint costs a write and an fsync: worth it for epochs of seconds, not of milliseconds.
 CHECKPOINT_SECONDS = 5.0
+#: A save that takes longer than this is made less often: the state of a large network, hundreds of
+#: megabytes, would else fill a third of its training's time.
+QUICK_SAVE_SECONDS = 0.15
 
 # A product of a stack of one takes another path than that of two or more and differs in the last
 # bits. So a lone member is trained beside a ghost, and depends on its own seed alone.
@@ -165,15 +168,11 @@ def run_epochs(
     state = _resume(work) or _start(work, initial, ghosts=ghosts)
     progress = Progress(what, stopping.max_epochs, unit="epochs", done=state.epoch)
     steps.load(state)
-    saved = time.monotonic()
+    saver = _Saver(work, state)
 
     def pulse(share: float, note: str, store: Callable[[], None]) -> None:
-        nonlocal saved
         progress.update(state.epoch + share, note)
-        if work.checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            store()
-            _save(work, state)
-            saved = time.monotonic()
+        saver.save_if_due(store)
 
     while _members(state) and state.epoch < stopping.max_epochs:
         losses, accuracies = steps.epoch(state, pulse)
@@ -189,14 +188,32 @@ def run_epochs(
             state.epoch,
             f"{outcome}, {_members(state)} of {len(work.members)} training",
         )
-        if work.checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            _save(work, state)
-            saved = time.monotonic()
+        saver.save_if_due()
     if _members(state):
         everyone = np.zeros(len(state.active), dtype=bool)
         _retire(work, state, state.last_loss, everyone, "max_epochs", ghosts=ghosts)
     order = np.argsort([entry["member"] for entry in state.history])
     return state.finished, [state.history[i] for i in order]
+
+
+class _Saver:
+    """Saves a training's state from time to time, so rarely that it costs little."""
+
+    def __init__(self, work: Work, state: State) -> None:
+        self._work, self._state = work, state
+        self._due = time.monotonic() + CHECKPOINT_SECONDS
+
+    def save_if_due(self, store: Callable[[], None] | None = None) -> None:
+        """Saves the state, which ``store`` brings up to date first, if it is time to."""
+        begun = time.monotonic()
+        if self._work.checkpoint is None or begun < self._due:
+            return
+        if store is not None:
+            store()
+        _save(self._work, self._state)
+        ended = time.monotonic()
+        slow = max(1.0, (ended - begun) / QUICK_SAVE_SECONDS)
+        self._due = ended + CHECKPOINT_SECONDS * slow
 
 
 class Steps(Protocol):
