@@ -16,6 +16,7 @@ from medrobust.models import resnet50
 from medrobust.models.contract import architecture_of
 from medrobust.models.engine import batch_normed
 from medrobust.training.contract import method_of
+from medrobust.training.engine import apart_steps
 from medrobust.training.engine.apart_steps import ApartSteps, Descent
 from medrobust.training.engine.flat_updates import FlatMember
 from medrobust.training.engine.loop import StoppingRule, run_epochs
@@ -193,3 +194,46 @@ def test_what_is_not_trained_lies_beside_the_vector_of_what_is():
     loss = (member.leaves["w"] ** 2).sum()
     member.untrained["mean"].add_(1)  # between a pass and its way back
     assert member.gradient(loss).tolist() == [2, 2, 2, 2]
+
+
+def test_kernels_with_channels_last_are_the_same_numbers_in_another_order():
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(size=(4, 3, 2, 5)).astype(np.float32), "b": np.ones(4, np.float32)}
+    x = torch.from_numpy(rng.normal(size=(2, 3, 6, 6)).astype(np.float32))
+
+    def gradient(member: FlatMember) -> dict[str, torch.Tensor]:
+        maps = torch.nn.functional.conv2d(x, member.leaves["w"], member.leaves["b"])
+        return {n: v.clone() for n, v in member.views(member.gradient(maps.square().sum())).items()}
+
+    plain, by_channel = (FlatMember(arrays, "cpu", channels_last=on) for on in (False, True))
+    kernels = by_channel.values["w"]
+    assert kernels.is_contiguous(memory_format=torch.channels_last)
+    assert by_channel.flat[4 : 4 + 3].tolist() == arrays["w"][0, :, 0, 0].tolist()
+    for name, array in arrays.items():
+        kept = by_channel.arrays()[name]
+        assert kept.tobytes() == array.tobytes() and kept.flags.c_contiguous
+    found = gradient(by_channel)
+    for name, value in gradient(plain).items():
+        torch.testing.assert_close(found[name], value)
+    # A move of the vector moves the kernels: the gradient lies in the same order.
+    by_channel.flat.sub_(by_channel.gradients[0].flat)
+    torch.testing.assert_close(kernels, torch.from_numpy(arrays["w"]) - found["w"])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_resnet50_is_trained_with_the_layout_that_it_states(channels_last, monkeypatch):
+    layouts = []
+
+    class Seen(FlatMember):
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
+            layouts.append(self.values["w_1_2"].is_contiguous(memory_format=torch.channels_last))
+
+    monkeypatch.setattr(apart_steps, "FlatMember", Seen)
+    entry = dataclasses.replace(resnet50.ARCHITECTURE, channels_last=channels_last)
+    monkeypatch.setattr(resnet50, "ARCHITECTURE", entry)
+    settings = {"name": "multi_instance", "epsilon": 0.1, "max_epochs": 1, "batch_size": BATCH}
+    method_of("multi_instance").train(
+        parse_spec("method", settings, file="", prefix=""), "resnet50", SPEC, work()
+    )
+    assert layouts == [channels_last]

@@ -283,6 +283,34 @@ def test_training_resumes_from_its_checkpoint_with_the_same_bytes(tmp_path, afte
         assert value.tobytes() == resumed.parameters[name].tobytes()
 
 
+def test_a_state_that_takes_long_to_save_is_saved_less_often(monkeypatch):
+    """Each second an epoch, each save three seconds: the next is due after 20 times 5 seconds."""
+    now, saves = [0.0], []
+
+    class Slow:
+        def load(self):
+            return None
+
+        def save(self, arrays, state):
+            saves.append(state["epoch"])
+            now[0] += 3.0
+
+    class Idle:
+        def load(self, state):
+            pass
+
+        def epoch(self, state, pulse):
+            now[0] += 1.0
+            return np.zeros(1), np.ones(1)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    work = Work(np.zeros((2, 1), np.float32), np.zeros(2, np.int64), 2, [0], [1], checkpoint=Slow())
+    start = {"w": np.zeros((1, 1), np.float32)}
+    rule = loop.StoppingRule(260)
+    loop.run_epochs(work, start, Idle(), stopping=rule, what="test", ghosts=False)
+    assert saves == [5, 105, 205]
+
+
 def grow(members: list[int], journal=None, classes: int = 3):
     x, y = problem(classes)
     work = Work(x, y, classes, members, [100 + m for m in members], journal=journal)
