@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 import yaml
+from medrobust.attacks.engine import gradient_ascent
 from medrobust.core.registry import parse_spec
 from medrobust.runtime.devices import fix_threads
 from medrobust.training.contract import method_of
-from medrobust.training.engine import apart_steps, flat_updates, gradient_ascent
+from medrobust.training.engine import apart_steps, flat_updates
 from medrobust.training.engine.work import Work
 from stopwatch import Stopwatch
 

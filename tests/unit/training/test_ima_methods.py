@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from medrobust.attacks.engine import gradient_ascent
 from medrobust.core.errors import InputError
 from medrobust.core.registry import parse_spec
 from medrobust.core.seeds import derive_seed, generator
@@ -14,7 +15,7 @@ from medrobust.models.contract import architecture_of
 from medrobust.runtime.journal import Checkpoint
 from medrobust.training import ima, planned_passes
 from medrobust.training.contract import method_of
-from medrobust.training.engine import gradient_ascent, loop
+from medrobust.training.engine import loop
 from medrobust.training.engine.work import Work
 from sklearn.datasets import make_moons
 from torch import nn

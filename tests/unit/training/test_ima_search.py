@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from medrobust.attacks.engine import gradient_ascent, norm_balls
+from medrobust.attacks.engine.gradient_ascent import Network
 from medrobust.models import layer_norm_mlp
 from medrobust.models.engine import traced
 from medrobust.training import ddn_training, mma
-from medrobust.training.engine import boundary_search, gradient_ascent, norm_balls
+from medrobust.training.engine import boundary_search
 from medrobust.training.engine.boundary_search import BoundarySearch
-from medrobust.training.engine.gradient_ascent import Network
 
 EVERYWHERE = (-np.inf, np.inf)
 norms = pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -384,7 +385,8 @@ def test_halving_goes_to_the_boundary_middle_by_middle():
     y = torch.zeros(1, dtype=torch.int64)
     expected = [0.5, 0.25, 0.375, 0.3125, 0.28125]
     for halvings in range(1, 6):
-        found = boundary_search.middles(network, right, wrong, y, halvings)
+        rows, correct = torch.arange(len(y)), boundary_search.correctly_classified(y)
+        found = boundary_search.middles(network, right, wrong, rows, correct, halvings)
         assert [middle.item() for middle in found] == expected[:halvings]
 
 

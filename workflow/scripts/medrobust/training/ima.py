@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medrobust.attacks.engine.gradient_ascent import AttackLoss, Network
+from medrobust.attacks.engine.norm_balls import Norm, lengths
 from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
 from medrobust.training.engine.boundary_search import BoundarySearch, SearchPath
-from medrobust.training.engine.gradient_ascent import AttackLoss, Network
-from medrobust.training.engine.norm_balls import Norm, lengths
 from medrobust.training.engine.point_values import PerPoint, Sweep
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,

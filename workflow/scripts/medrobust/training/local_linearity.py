@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from medrobust.attacks.engine.gradient_ascent import Network
+from medrobust.attacks.engine.norm_balls import Balls, uniform_start
 from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
-from medrobust.training.engine.gradient_ascent import Network
 from medrobust.training.engine.input_penalties import losses_and_gradients
-from medrobust.training.engine.norm_balls import Balls, uniform_start
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,
     BallSettings,

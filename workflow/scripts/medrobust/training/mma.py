@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from medrobust.attacks.engine.gradient_ascent import Network, ascend, away_from
+from medrobust.attacks.engine.norm_balls import Balls, Norm, lengths, uniform_start
 from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
-from medrobust.training.engine.gradient_ascent import Network, ascend, away_from
-from medrobust.training.engine.norm_balls import Balls, Norm, lengths, uniform_start
 from medrobust.training.engine.point_values import PerPoint
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
+from medrobust.attacks.engine.gradient_ascent import AttackLoss, Network, Slopes, ascend, away_from
+from medrobust.attacks.engine.norm_balls import Balls, uniform_start
 from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
-from medrobust.training.engine.gradient_ascent import AttackLoss, Network, Slopes, ascend, away_from
 from medrobust.training.engine.losses import cross_entropy
-from medrobust.training.engine.norm_balls import Balls, uniform_start
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,
     BallSettings,

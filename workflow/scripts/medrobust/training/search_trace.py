@@ -20,11 +20,11 @@ from medrobust.models.contract import architecture_of
 from medrobust.training.contract import method_of
 
 if TYPE_CHECKING:
+    from medrobust.attacks.engine.gradient_ascent import Network
     from medrobust.data.prepared.store import Dataset
     from medrobust.models.ensembles import Ensemble
     from medrobust.training import ima
     from medrobust.training.engine.boundary_search import BoundarySearch, SearchPath
-    from medrobust.training.engine.gradient_ascent import Network
 
 
 #: Of the maps around a search, of the coarse ones that rule out most points, and around all points.
@@ -226,7 +226,7 @@ def _margins(path: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def _first_member(members: Sequence[str], model: Mapping[str, Any]) -> Network:
     import torch
 
-    from medrobust.training.engine.gradient_ascent import Network
+    from medrobust.attacks.engine.gradient_ascent import Network
 
     architecture = model["architecture"]
     spec = parse_spec(

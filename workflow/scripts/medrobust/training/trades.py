@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from medrobust.attacks.engine.gradient_ascent import Slopes, ascend
+from medrobust.attacks.engine.norm_balls import Balls
 from medrobust.core.schema import Settings
 from medrobust.training.contract import Method
-from medrobust.training.engine.gradient_ascent import Slopes, ascend
 from medrobust.training.engine.losses import cross_entropy
-from medrobust.training.engine.norm_balls import Balls
 from medrobust.training.engine.robust_descent import (
     ROBUST_ARCHITECTURES,
     BallSettings,

@@ -7,15 +7,24 @@ between them finds it. Details as the authors' code of 2020 has them: docs/ima-t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medrobust.training.engine.gradient_ascent import AttackLoss, Network, ascend, away_from
-from medrobust.training.engine.norm_balls import Balls, Norm, uniform_start
+from medrobust.attacks.engine.gradient_ascent import (
+    AttackLoss,
+    Network,
+    Slopes,
+    ascend,
+    away_from,
+)
+from medrobust.attacks.engine.norm_balls import Balls, Norm, uniform_start
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+#: From outputs of a network and the rows of their points, int64 ``[n]``, to bool ``[n]``.
+Correct = Callable[[Any, "Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -66,26 +75,86 @@ class BoundarySearch:
             and for each of these the noisy point, ``[m, d]``: the middle of the last segment, to
             either side of the boundary.
         """
-        crossing = _Crossing(x, y, path)
-        ascend(
+        found = search(
             network,
+            x,
             away_from(y, self.loss, n_classes),
+            correctly_classified(y),
+            radius,
             uniform_start(x, start_radius, self.norm, self.input_range, generator),
-            Balls(x, radius, self.norm, self.input_range),
-            radius * (self.reach / self.steps),
-            self.steps,
-            watch=crossing,
-            to_the_end=path is not None,
+            self,
+            path,
         )
-        rows = crossing.found.nonzero()[:, 0]
-        right, wrong = crossing.right[rows], crossing.wrong[rows]
-        noisy = right
-        for noisy in middles(network, right, wrong, y[rows], self.bisections):
-            if path is not None:
-                path.middles.append(noisy)
+        return found.rows, found.noisy
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found of ``n`` points.
+
+    Attributes:
+        rows: of the points with a wrong one in their ball, int64 ``[m]``.
+        noisy: for each of these, a point near the boundary, ``[m, d]``.
+        ends: where the ascent of every point ended, ``[n, d]``.
+    """
+
+    rows: Tensor
+    noisy: Tensor
+    ends: Tensor
+
+
+def search(
+    network: Any,
+    x: Tensor,
+    slopes: Slopes,
+    correct: Correct,
+    radius: Tensor,
+    start: Tensor,
+    settings: BoundarySearch,
+    path: SearchPath | None = None,
+) -> Found:
+    """Seeks noisy points on the boundary, whatever "correct" means.
+
+    Args:
+        network: the member, a :class:`~medrobust.attacks.engine.gradient_ascent.Network` or what
+            has the same functions.
+        x: points that are correct, ``[n, d]``.
+        slopes: of what the steps raise.
+        correct: whether the outputs for points of these rows are correct.
+        radius: of the ball of each, ``[n]``.
+        start: of the ascent, ``[n, d]``.
+        settings: of the search.
+        path: keeps what was gone through; the points found are the same with and without.
+    """
+    crossing = _Crossing(x, correct, path)
+    ends = ascend(
+        network,
+        slopes,
+        start,
+        Balls(x, radius, settings.norm, settings.input_range),
+        radius * (settings.reach / settings.steps),
+        settings.steps,
+        watch=crossing,
+        to_the_end=path is not None,
+    )
+    rows = crossing.found.nonzero()[:, 0]
+    right, wrong = crossing.right[rows], crossing.wrong[rows]
+    noisy = right
+    for noisy in middles(network, right, wrong, rows, correct, settings.bisections):
         if path is not None:
-            path.rows, path.right, path.wrong = rows, right, wrong
-        return rows, noisy
+            path.middles.append(noisy)
+    if path is not None:
+        path.rows, path.right, path.wrong = rows, right, wrong
+    return Found(rows, noisy, ends)
+
+
+def correctly_classified(y: Tensor) -> Correct:
+    """Returns the function that tells whose largest logit is at the label, ``y`` int64 ``[n]``."""
+
+    def correct(logits: Tensor, rows: Tensor) -> Tensor:
+        return logits.argmax(dim=1) == y[rows]
+
+    return correct
 
 
 class SearchPath:
@@ -116,22 +185,22 @@ class SearchPath:
 class _Crossing:
     """Watches an ascent: the first wrong point of each row and the right one before it."""
 
-    def __init__(self, x: Tensor, y: Tensor, path: SearchPath | None) -> None:
+    def __init__(self, x: Tensor, correct: Correct, path: SearchPath | None) -> None:
         import torch
 
-        self._y, self._path = y, path
-        self.found = torch.zeros_like(y, dtype=torch.bool)
+        self._correct, self._path = correct, path
+        self.found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         # Before the start comes the point itself.
         self.right, self.wrong = x.clone(), x.clone()
         self._first = True
 
-    def __call__(self, rows: Tensor, before: Tensor, points: Tensor, logits: Tensor) -> Tensor:
+    def __call__(self, rows: Tensor, before: Tensor, points: Tensor, outputs: Any) -> Tensor:
         import torch
 
         known = self.found[rows]
         if self._path is not None:
             self._path.see(self.right, rows, points.masked_fill(known[:, None], torch.nan))
-        found = known | (logits.argmax(dim=1) != self._y[rows])
+        found = known | ~self._correct(outputs, rows)
         new = (found & ~known)[:, None]
         # Without a look at which rows these are: the host would have to wait for a GPU.
         self.found[rows] = found
@@ -143,16 +212,17 @@ class _Crossing:
 
 
 def middles(
-    network: Network, right: Tensor, wrong: Tensor, y: Tensor, halvings: int
+    network: Any, right: Tensor, wrong: Tensor, rows: Tensor, correct: Correct, halvings: int
 ) -> Iterator[Tensor]:
     """Yields points nearer and nearer to the boundary on segments across it, each ``[m, d]``.
 
     Args:
         network: the member.
-        right: ends that are classified correctly, ``[m, d]``.
+        right: ends that are correct, ``[m, d]``.
         wrong: ends that are not.
-        y: labels, int64 ``[m]``.
-        halvings: number of middles; none where there are no segments. The last is not classified.
+        rows: whose segments these are, int64 ``[m]``.
+        correct: whether outputs for points of these rows are correct.
+        halvings: number of middles; none where there are no segments. The last is not looked at.
     """
     import torch
 
@@ -164,6 +234,6 @@ def middles(
         yield points
         if left:
             with torch.no_grad():
-                correct = network.logits(points).argmax(dim=1) == y
-            low = torch.where(correct[:, None], middle, low)
-            high = torch.where(correct[:, None], high, middle)
+                still = correct(network.logits(points), rows)[:, None]
+            low = torch.where(still, middle, low)
+            high = torch.where(still, high, middle)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medrobust.training.engine.gradient_ascent import Network
+    from medrobust.attacks.engine.gradient_ascent import Network
 
 
 def alignment(w_y: Tensor, x: Tensor) -> Tensor:

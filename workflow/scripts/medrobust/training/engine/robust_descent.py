@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
+from medrobust.attacks.engine.gradient_ascent import Network
+from medrobust.attacks.engine.norm_balls import Norm
 from medrobust.core.schema import Settings
 from medrobust.models.contract import architecture_of
 from medrobust.training.engine.apart_steps import ApartSteps, Descent
 from medrobust.training.engine.first_values import first_values
-from medrobust.training.engine.gradient_ascent import Network
 from medrobust.training.engine.loop import StoppingRule, run_epochs
-from medrobust.training.engine.norm_balls import Norm
 from medrobust.training.engine.point_values import Sweep
 from medrobust.training.engine.work import Trained, Work
 

@@ -22,7 +22,7 @@ from medrobust.models.engine import traced
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medrobust.training.engine.norm_balls import Balls
+    from medrobust.attacks.engine.norm_balls import Balls
 
 AttackLoss = Literal["cross_entropy", "margin"]
 
