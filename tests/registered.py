@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,18 @@ ATTACK_SETTINGS: dict[str, dict[str, Any]] = {
     "uniform_noise": {"epsilon": 0.2, "restarts": 3},
 }
 
+#: Networks that give every pixel a class, their methods and attacks: tests/unit/training/
+#: test_segmentation.py and its kin.
+PIXELS = {"nnunet", "segmentation", "segmentation_adversarial", "segmentation_ima", "pixel_pgd"}
+
+
+def of_points(registered: Mapping[str, str]) -> dict[str, str]:
+    """Returns the registered names, and their modules, that are for points."""
+    return {name: module for name, module in registered.items() if name not in PIXELS}
+
+
 #: What each method can train, one pair each.
-PAIRS = [(m, a) for m in METHODS for a in sorted(method_of(m).architectures)]
+PAIRS = [(m, a) for m in of_points(METHODS) for a in sorted(method_of(m).architectures)]
 
 
 def architecture_spec(name: str) -> Settings:

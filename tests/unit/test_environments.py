@@ -17,7 +17,7 @@ import functools
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -29,6 +29,8 @@ from medrobust.experiment.catalogue import artefacts_of, parts_of, studies_with_
 from medrobust.jobs import JOBS
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from tests import registered
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
@@ -55,19 +57,33 @@ def module_of_place(place: str) -> str:
     return place.split(":")[0]
 
 
+def of_pixels(known: Mapping[str, str]) -> list[str]:
+    return [module for name, module in known.items() if name in registered.PIXELS]
+
+
+def of_points(known: Mapping[str, str]) -> list[str]:
+    return list(registered.of_points(known).values())
+
+
 #: Modules that rules reach by name through a registry: all their contents count.
 BY_NAME: dict[str, Iterable[str]] = {
     "prepare": ADAPTERS.values(),
     "prepare_volumes": ADAPTERS.values(),
-    "train": [*ARCHITECTURES.values(), *METHODS.values()],
-    "evaluate_clean": ARCHITECTURES.values(),
-    "attack": [*ARCHITECTURES.values(), *ATTACKS.values()],
+    "train": [*of_points(ARCHITECTURES), *of_points(METHODS)],
+    "evaluate_clean": of_points(ARCHITECTURES),
+    "attack": [*of_points(ARCHITECTURES), *of_points(ATTACKS)],
+    "train_pixels": [*of_pixels(ARCHITECTURES), *of_pixels(METHODS)],
+    "attack_pixels": [*of_pixels(ARCHITECTURES), *of_pixels(ATTACKS)],
     "check_published": [
         module_of_place(parts_of(study).printed_averages)
         for study in studies_with_parts()
         if parts_of(study).printed_averages
     ],
-    "compare": [module_of_place(parts_of(study).remark) for study in studies_with_parts()],
+    "compare": [
+        module_of_place(parts_of(study).remark)
+        for study in studies_with_parts()
+        if parts_of(study).remark
+    ],
     **{
         f"{study}_{name}": [module_of_place(artefact.draw)]
         for study in studies_with_parts()
@@ -86,6 +102,9 @@ IMPLIED = {
     ("medrobust.core.io", "read_table"): "pyarrow",
     ("medrobust.core.io", "write_table"): "pyarrow",
 }
+
+#: What pip needs to install nnU-Net beside conda's PyTorch.
+FOR_PIP = {"pip", "torchvision"}
 
 #: What a package imports without declaring it.
 UNDECLARED = {"art": {"packaging"}}
@@ -286,9 +305,17 @@ def starts_of_snakefile(*, report: bool) -> set[Place]:
 def environment(name: str) -> dict[str, str]:
     """Returns package -> version range of an environment."""
     content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text(encoding="utf-8"))
-    parts = [line.split(" ", 1) for line in content["dependencies"]]
+    lines = [line for line in content["dependencies"] if isinstance(line, str)]
+    parts = [line.split(" ", 1) for line in lines]
     assert all(len(part) == 2 for part in parts), f"{name}.yaml: a package has no range"
     return dict(parts)
+
+
+def by_pip(name: str) -> set[str]:
+    """Returns the packages of an environment that pip installs."""
+    content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text(encoding="utf-8"))
+    sections = [line for line in content["dependencies"] if isinstance(line, dict)]
+    return names(need for section in sections for need in section["pip"])
 
 
 def conda_names(packages: Iterable[str]) -> set[str]:
@@ -309,7 +336,8 @@ def names(needs: Iterable[str | Requirement]) -> set[str]:
 def pins() -> dict[str, str]:
     """Returns package -> version of both lists of requirements."""
     versions = {}
-    for need in [*requirements("requirements.txt"), *requirements("requirements-dev.txt")]:
+    files = [f"requirements{kind}.txt" for kind in ("", "-segmentation", "-dev")]
+    for need in [need for file in files for need in requirements(file)]:
         (pin,) = need.specifier
         assert pin.operator == "==", f"{need} is no pin"
         versions[need.name.lower()] = pin.version
@@ -341,9 +369,17 @@ def test_reaching_tells_apart_the_jobs_of_one_module():
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_rules_environment_has_what_its_code_imports(name):
-    needed = conda_names(reach(starts_of(RULES[name]))[1])
-    missing = needed - set(environment(RULES[name].environment))
-    assert not missing, f"envs/{RULES[name].environment}.yaml lacks {sorted(missing)}"
+    here = RULES[name].environment
+    needed = conda_names(reach(starts_of(RULES[name]))[1] - by_pip(here))
+    missing = needed - set(environment(here))
+    assert not missing, f"envs/{here}.yaml lacks {sorted(missing)}"
+
+
+def test_pip_installs_what_was_tested_and_no_channel_has():
+    assert {name for name in ENVIRONMENTS if by_pip(name)} == {"segmentation"}
+    assert by_pip("segmentation") == {"nnunetv2"} and "nnunetv2" not in SEEN
+    text = (ROOT / "envs/segmentation.yaml").read_text(encoding="utf-8")
+    assert f"nnunetv2 =={pins()['nnunetv2']}" in text
 
 
 def test_the_driver_has_what_the_snakefile_imports():
@@ -358,10 +394,10 @@ def test_the_driver_has_what_the_snakefile_imports():
 
 @pytest.mark.parametrize("name", sorted(set(ENVIRONMENTS) - {"driver"}))
 def test_an_environment_has_nothing_that_its_rules_do_not_use(name):
-    used = {"python"}
+    used = {"python"} | (FOR_PIP if by_pip(name) else set())
     for rule in RULES.values():
         if rule.environment == name:
-            used |= conda_names(reach(starts_of(rule))[1])
+            used |= conda_names(reach(starts_of(rule))[1] - by_pip(name))
     assert set(environment(name)) <= used, set(environment(name)) - used
 
 
@@ -381,6 +417,8 @@ def test_ranges_contain_the_tested_versions(name):
     tested = pins()
     for package, versions in environment(name).items():
         allowed = SpecifierSet(versions)
+        if package == "pip":
+            continue
         if package == "python":
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
             assert all(
@@ -438,7 +476,7 @@ def test_lower_bounds_are_the_same_everywhere():
     asked |= {n.name.lower(): str(n.specifier) for n in map(Requirement, optional)}
     for name in ENVIRONMENTS:
         for package, versions in environment(name).items():
-            if package != "python":
+            if package not in ("python", "pip"):
                 lower = asked[SEEN[package]["pypi"]]
                 assert versions.split(",")[0] == lower, f"{package} in envs/{name}.yaml"
     told = (SCRIPTS / "medrobust/data/fetching/kaggle_source.py").read_text(encoding="utf-8")
@@ -455,7 +493,8 @@ def test_project_dependencies_cover_the_library_and_contain_the_pins():
     ]
     imported = reach(place for module in modules for place in whole(module))[1]
     missing = {PYPI.get(name, name) for name in imported} - set(needs)
-    assert missing <= {"kaggle"}, missing  # for those who download from there
+    # For those who download from there, and for segmentation.
+    assert missing <= {"kaggle", "nnunetv2", "monai"}, missing
     assert "kaggle" in {Requirement(need).name for need in optional}
     tested = pins()
     for need in [*needs.values(), *map(Requirement, optional)]:

@@ -19,6 +19,7 @@ from medrobust.training import trains_on_gpu
 from medrobust.training.contract import method_of
 from medrobust.training.engine.work import Work
 
+from tests.registered import of_points
 from tests.unit.marked_device import CUDA, is_marked, pretended
 
 CLASSES = 3
@@ -89,7 +90,7 @@ DIFFERENTIABLE = {
 }
 PAIRS = [
     (method, architecture)
-    for method in METHODS
+    for method in of_points(METHODS)
     for architecture in sorted(method_of(method).architectures)
     if trains_on_gpu(architecture, method)
 ]
@@ -177,9 +178,10 @@ def attack(name, model, shape, **changes):
 
 
 def test_the_cases_are_all_that_are_registered():
-    assert set(NETWORKS) == {n for n in ARCHITECTURES if architecture_of(n).uses_gpu}
+    networks = of_points(ARCHITECTURES)
+    assert set(NETWORKS) == {n for n in networks if architecture_of(n).uses_gpu}
     assert set(TRAININGS) == {method for method, _ in PAIRS}
-    assert set(ATTACKED) == set(ATTACKS)
+    assert set(ATTACKED) == set(of_points(ATTACKS))
 
 
 # The device itself: that it refuses what CUDA refuses, and counts.

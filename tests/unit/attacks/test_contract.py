@@ -15,7 +15,7 @@ from medrobust.models.ensembles import Ensemble, build_ensemble
 
 from tests import registered
 
-every = pytest.mark.parametrize("name", ATTACKS)
+every = pytest.mark.parametrize("name", registered.of_points(ATTACKS))
 CLASSES, SHAPE, POINTS = 3, (187,), 6
 PER_RUN = ("x_adv", "x_final_iterate", "queries", "gradient_evaluations", "iterations", "init_ok")
 

@@ -285,7 +285,7 @@ def _hash_of_text(text, patch):
 #: Each kind of registered module, and functions that its object is asked for, of which each module
 #: has one of its own.
 KINDS = {
-    "architecture": (ARCHITECTURES, ("member_scores", "initial_parameters")),
+    "architecture": (ARCHITECTURES, ("member_scores", "initial_parameters", "build")),
     "method": (METHODS, ("train",)),
     "attack": (ATTACKS, ("attack",)),
     "adapter": (ADAPTERS, ("adapt",)),

@@ -135,7 +135,7 @@ def _shapes():
     return [*signals, *images, (1, 32, 20), (4, 4)]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", registered.of_points(ARCHITECTURES))
 def test_what_fits_is_what_training_takes(name):
     """The check before work and the first values of members refuse the same shapes."""
     entry, spec = architecture_of(name), registered.architecture_spec(name)
@@ -156,7 +156,7 @@ def test_what_fits_is_what_training_takes(name):
         assert early == late, (shape, classes)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registered.of_points(METHODS))
 def test_bounded_settings_are_settings(name):
     method = method_of(name)
     if method.most is not None:

@@ -12,6 +12,8 @@ from medrobust.models.contract import architecture_of
 from medrobust.models.engine import stacked
 from medrobust.models.ensembles import build_ensemble
 
+from tests import registered
+
 # fmt: off
 SVHN = [
     {"channels": c, "kernel": k, "stride": s, "padding": p}
@@ -71,7 +73,7 @@ def test_what_a_block_keeps_fits_a_gpu(name):
     assert rows.bit_count() == 1
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", registered.of_points(ARCHITECTURES))
 def test_a_gpu_gets_more_rows_of_whatever_number_it_has(name):
     entry = architecture_of(name)
     rows = {blocks.label_block(entry, device) for device in ("cuda", "cuda:3", "cuda+tf32")}

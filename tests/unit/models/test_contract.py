@@ -15,7 +15,7 @@ from medrobust.models.ensembles import build_ensemble
 
 from tests import registered
 
-every = pytest.mark.parametrize("name", ARCHITECTURES)
+every = pytest.mark.parametrize("name", registered.of_points(ARCHITECTURES))
 CLASSES = 3
 #: Methods that give parameters where an architecture draws no first values itself.
 TRAINED_BY = {"forest": "bagged_trees", "sign_network": "scd"}

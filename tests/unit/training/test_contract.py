@@ -15,7 +15,7 @@ from medrobust.training.engine.work import Trained
 
 from tests import registered
 
-every = pytest.mark.parametrize("name", METHODS)
+every = pytest.mark.parametrize("name", registered.of_points(METHODS))
 pairs = pytest.mark.parametrize(("name", "architecture"), registered.PAIRS)
 CLASSES, POINTS = 3, 40
 

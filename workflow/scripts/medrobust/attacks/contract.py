@@ -22,6 +22,8 @@ class Attack(Contract):
     Attributes:
         attack: ``(model, x, y, spec, seeds, *, x_start, journal, progress) -> AttackResult``: see
             :func:`medrobust.attacks.run_attack`, which checks what it is given.
+        of_pixels: whether it attacks networks that give every pixel a class: then ``attack`` is as
+            in :mod:`medrobust.attacks.pixel_pgd`.
         unit_seconds: for the plan and the division into jobs: architecture to the seconds of one
             query or gradient on one core, of the ensemble, or of one member where members are
             computed one by one.
@@ -30,6 +32,7 @@ class Attack(Contract):
     """
 
     attack: Function
+    of_pixels: bool = False
     unit_seconds: Mapping[str, float] = field(default_factory=dict, metadata=NO_RESULT)
     value_seconds: Mapping[str, float] = field(default_factory=dict, metadata=NO_RESULT)
 

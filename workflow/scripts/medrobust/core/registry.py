@@ -31,6 +31,7 @@ ARCHITECTURES: dict[str, str] = {
     "resnet50": "medrobust.models.resnet50",
     "lenet": "medrobust.models.lenet",
     "sign_network": "medrobust.models.sign_network",
+    "nnunet": "medrobust.models.nnunet",
 }
 
 METHODS: dict[str, str] = {
@@ -48,6 +49,9 @@ METHODS: dict[str, str] = {
     "gradient_regularization": "medrobust.training.gradient_regularization",
     "local_linearity": "medrobust.training.local_linearity",
     "simclr": "medrobust.training.simclr",
+    "segmentation": "medrobust.training.segmentation",
+    "segmentation_adversarial": "medrobust.training.segmentation_adversarial",
+    "segmentation_ima": "medrobust.training.segmentation_ima",
 }
 
 ATTACKS: dict[str, str] = {
@@ -55,6 +59,7 @@ ATTACKS: dict[str, str] = {
     "pgd": "medrobust.attacks.pgd",
     "spsa": "medrobust.attacks.spsa",
     "uniform_noise": "medrobust.attacks.uniform_noise",
+    "pixel_pgd": "medrobust.attacks.pixel_pgd",
 }
 
 #: Readers of raw data, by the name that config/datasets.yaml uses.

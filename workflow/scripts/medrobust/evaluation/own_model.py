@@ -229,8 +229,9 @@ def _variants(
             f"The settings must be names and values, found {type(settings).__name__}.",
             where="settings",
         )
-    if attack not in ATTACKS:
-        raise unknown_name("attack", attack, ATTACKS, where=f"{CALL}, attack")
+    known = [name for name in ATTACKS if not attack_of(name).of_pixels]
+    if attack not in known:
+        raise unknown_name("attack", attack, known, where=f"{CALL}, attack")
     given = dict(settings or {})
     named = {"epsilon": epsilon, "restarts": restarts}
     named = {name: value for name, value in named.items() if value is not None}

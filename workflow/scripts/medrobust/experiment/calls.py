@@ -17,9 +17,12 @@ from typing import Any
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import unknown_name
+from medrobust.data.prepared.slices import FOLDER as SLICED
+from medrobust.data.prepared.slices import PLANS, SLICES
 from medrobust.data.registry import STANDIN
 from medrobust.evaluation.residuals import FILE as RESIDUALS
 from medrobust.evaluation.residuals import own_pooling
+from medrobust.evaluation.segmentation import PIXEL_ARRAYS, PIXEL_RECORDS, PIXEL_SUMMARY
 from medrobust.experiment import captions, codes
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.experiment.codehash import code_hash
@@ -402,6 +405,58 @@ def _map_residuals(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str,
     }
 
 
+# --- volumes ----------------------------------------------------------------------------
+
+
+def _slice_volumes(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    folder = DATA.format(dataset=work.dataset, source=work.source)
+    files = ("card.json", "ids.csv", "split_fold0.csv")
+    return {name.split(".")[0]: f"{folder}/{name}" for name in files}, {
+        "data": folder,
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.slicing_code(),
+    }
+
+
+def _slices_of(work: Any) -> dict[str, Files]:
+    outputs = KINDS["slice_volumes"].outputs
+    known = {"dataset": work.dataset, "source": work.source}
+    return {name: file.format(**known) for name, file in outputs.items()}
+
+
+def _train_pixels(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model = _model(graph, work)
+    return _slices_of(work), {
+        "data": DATA.format(dataset=work.dataset, source=work.source),
+        "model": training_params(model),
+        "names": [*_cell(work).names, work.model],
+        "seed": graph.resolved.config.seed,
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.pixel_training_code(model),
+        "progress_dir": JOURNALS,
+    }
+
+
+def _attack_pixels(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
+    model, cell, attack = _model(graph, work), _cell(work), _attack_of(graph, work)
+    outputs, known = KINDS["train_pixels"].outputs, {**vars(cell), "model": work.model}
+    files: dict[str, Files] = {
+        "network": outputs["out"].format(**known),
+        "trained": outputs["card"].format(**known),
+    }
+    own = attack_params(attack.amended(work.dataset, work.model))
+    return _slices_of(work) | files, {
+        "data": DATA.format(dataset=work.dataset, source=work.source),
+        "model": {"architecture": model.architecture},
+        "attack": own | {"points": attack.points},
+        "names": [*cell.names, work.model, work.attack],
+        "seed": graph.resolved.config.seed,
+        "compute_threads": graph.resolved.config.compute_threads,
+        "code": codes.pixel_attack_code(model, attack.name),
+        "progress_dir": JOURNALS,
+    }
+
+
 def _beside(chunks: list[str], **suffixes: str) -> dict[str, list[str]]:
     """Returns what a job wrote together with its records; one input a chunk is enough to see."""
     return {
@@ -574,6 +629,31 @@ KINDS: dict[str, Kind] = {
         (*_DATA, "model", "compute_threads", "code"),
         _map_residuals,
     ),
+    "slice_volumes": Kind(
+        {name: f"{DATA}/{SLICED}/{file}" for name, file in (("slices", SLICES), ("plans", PLANS))},
+        ("data", "compute_threads", "code"),
+        _slice_volumes,
+    ),
+    "train_pixels": Kind(
+        {
+            "out": f"{MODEL}/network.safetensors",
+            "card": f"{MODEL}/network.json",
+            "timing": f"{MODEL}/network.timing.json",
+            "extras": f"{MODEL}/network.extras.safetensors",
+        },
+        ("data", "model", "names", "seed", "compute_threads", "code", "progress_dir"),
+        _train_pixels,
+    ),
+    "attack_pixels": Kind(
+        {
+            "records": f"{_OF_ATTACK}/{PIXEL_RECORDS}",
+            "arrays": f"{_OF_ATTACK}/{PIXEL_ARRAYS}",
+            "summary": f"{_OF_ATTACK}/{PIXEL_SUMMARY}",
+            "timing": f"{_OF_ATTACK}/slices.timing.json",
+        },
+        ("data", "model", "attack", "names", "seed", "compute_threads", "code", "progress_dir"),
+        _attack_pixels,
+    ),
     "tally_attack": Kind(
         {
             "out": f"{_OF_ATTACK}/tally.csv",
@@ -637,11 +717,17 @@ def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
             if settings.cohort is not None:
                 yield "choose_cohort", own
             for attack, chosen in attacks.items():
-                if chosen.select != "cohort":
+                if chosen.select != "cohort" and not graph.of_volumes(cell.dataset):
                     listed = "select_points" if chosen.of_split else "draw_points"
                     yield listed, own | {"attack": attack}
         for name in graph.trained(cell):
             of_model = own | {"model": name}
+            if graph.of_volumes(cell.dataset):
+                yield "train_pixels", of_model
+                for attack in graph.attacks(study, cell.dataset):
+                    if name in graph.attacked_models(study, attack, cell.dataset):
+                        yield "attack_pixels", of_model | {"attack": attack}
+                continue
             for first, last in graph.member_ranges(cell, name):
                 yield "train_members", of_model | {"first": first, "last": last}
             yield "evaluate_clean", of_model

@@ -41,6 +41,29 @@ def attack_code(model: Model, attack: str) -> str:
     )
 
 
+def slicing_code() -> str:
+    """Returns the hash of the code that slices of volumes depend on."""
+    return code_hash("medrobust.jobs.segmentation:slice_volumes")
+
+
+def pixel_training_code(model: Model) -> str:
+    """Returns the hash of the code that training a network of pixels depends on."""
+    return code_hash(
+        "medrobust.jobs.segmentation:train_pixels",
+        object_of("architecture", model.architecture["name"]),
+        object_of("method", model.method["name"]),
+    )
+
+
+def pixel_attack_code(model: Model, attack: str) -> str:
+    """Returns the hash of the code that attacking a network of pixels depends on."""
+    return code_hash(
+        "medrobust.jobs.segmentation:attack_pixels",
+        object_of("attack", attack),
+        object_of("architecture", model.architecture["name"]),
+    )
+
+
 def plane_code(model: Model, job: str) -> str:
     """Returns the hash of the code that a job on the plane depends on, a map or a trace."""
     return code_hash(

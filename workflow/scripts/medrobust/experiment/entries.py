@@ -8,6 +8,7 @@ from typing import Any
 from medrobust.evaluation.outcomes import FILE
 from medrobust.evaluation.plane import is_plane
 from medrobust.evaluation.residuals import FILE as RESIDUALS
+from medrobust.evaluation.segmentation import PIXEL_ARRAYS, PIXEL_RECORDS, PIXEL_SUMMARY
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import Cell
@@ -30,6 +31,8 @@ _INPUTS = {
     "margins": "margins",
     "plane": "planes",
     "search": "searches",
+    "pixel_records": "pixel_records",
+    "pixel_arrays": "pixel_arrays",
     "state": "states",
 }
 
@@ -100,6 +103,8 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         },
         "kept_records": {attack: f"{folder}/records.parquet" for attack, folder in kept.items()},
         "residuals": _residuals(graph, cell, name, kept),
+        "pixel_records": {a: f"{folder}/{PIXEL_RECORDS}" for a, folder in folders.items()},
+        "pixel_arrays": {a: f"{folder}/{PIXEL_ARRAYS}" for a, folder in kept.items()},
         **_knowledge(graph, cell, name),
     }
     return {
@@ -111,11 +116,18 @@ def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str,
         "training_points": use.training_points,
         "epochs": model.method.get("max_epochs"),
         "points": point_kind(graph.registry[cell.dataset].shape),
-        "state": graph.evaluation(cell, name, "clean.json"),
+        "state": _state(graph, cell, name, folders),
         # Said where it is so alone: most studies name no weights.
         **({"random_init": True} if name in graph.random_init(cell.study) else {}),
         **{need: files[need] for need in artefact.needs if need in files},
     }
+
+
+def _state(graph: Graph, cell: Cell, name: str, folders: Mapping[str, str]) -> str:
+    """Returns the file that tells whether a training failed; "" where there is none."""
+    if not graph.of_volumes(cell.dataset):
+        return graph.evaluation(cell, name, "clean.json")
+    return next((f"{folder}/{PIXEL_SUMMARY}" for folder in folders.values()), "")
 
 
 def _folders(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str, str]:

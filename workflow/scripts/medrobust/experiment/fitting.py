@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from medrobust.attacks.contract import attack_of
 from medrobust.core.errors import InputError
 from medrobust.data.registry import DatasetEntry
 from medrobust.experiment.config import (
@@ -41,6 +42,7 @@ def check_fit(resolved: Resolved) -> None:
         file = resolved.files[name]
         for dataset, use in study.datasets.items():
             entry = resolved.registry[dataset]
+            _check_forms(study, dataset, entry, file)
             if entry.form != "arrays":
                 continue
             for model_name, model in trained_on(study, dataset).items():
@@ -48,6 +50,29 @@ def check_fit(resolved: Resolved) -> None:
             for attack_name in study.attacks:
                 for attack in attack_variants(study, attack_name, dataset).values():
                     _check_attack(attack_name, attack, dataset, use, entry, file)
+
+
+def _check_forms(study: Study, dataset: str, entry: DatasetEntry, file: str) -> None:
+    """Refuses models and attacks of pixels on data of points, and those of points on volumes."""
+    volumes = entry.form == "volumes"
+    what = "volumes, whose pixels are" if volumes else "points, each of which is"
+    for name, model in trained_on(study, dataset).items():
+        if architecture_of(model.architecture["name"]).of_pixels != volumes:
+            raise InputError(
+                f"{dataset} has {what} classified, and the architecture "
+                f"{model.architecture['name']!r} is not for that.",
+                where=f"{file}, key models.{name}",
+                remedy="choose another architecture and method, or other data sets (`datasets`).",
+            )
+        for attack_name, attack in study.attacks.items():
+            aimed = attack.models is None or name in attack.models
+            if aimed and attack_of(attack.name).of_pixels != volumes:
+                raise InputError(
+                    f"{dataset} has {what} classified, and the attack {attack.name!r} is not for "
+                    "that.",
+                    where=f"{file}, key attacks.{attack_name}",
+                    remedy="choose another attack, or name the models that it is for (`models`).",
+                )
 
 
 def fitted(model: Model, entry: DatasetEntry) -> Model:

@@ -25,6 +25,7 @@ from medrobust.training import trains_on_gpu
 #: Jobs that compute on a GPU where the model or its training has a use for one.
 ON_GPU = frozenset(
     {"train_members", "evaluate_clean", "map_plane", "attack_chunk", "map_residuals"}
+    | {"train_pixels", "attack_pixels"}
 )
 
 

@@ -97,6 +97,10 @@ class Graph:
             if model.replicates is None or cell.replicate < model.replicates
         }
 
+    def of_volumes(self, dataset: str) -> bool:
+        """Tells whether a data set is one of volumes, whose slices are segmented."""
+        return self.registry[dataset].form == "volumes"
+
     def training_rows(self, study: str, dataset: str) -> int:
         """Returns how many points models are trained on (val included where it has no place)."""
         rows = self.rows(dataset, "train")

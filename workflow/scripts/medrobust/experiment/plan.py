@@ -41,6 +41,11 @@ SECONDS_PER_JOB = 4.0  # start of Python, imports, reading the data
 GPU_SPEEDUP = 20.0
 SHORTEST_MEASURED = 20.0  # CPU seconds of a job that tells what a unit costs
 BYTES_PER_RECORD, BYTES_PER_FIGURE = 400, 600_000
+#: Patches and batches that version 1 of nnU-Net planned for the hippocampus; slices that contain
+#: every class and are for testing, of each case of the release (245 of 200 cases, a part of it).
+PLANNED_PATCH, PLANNED_BATCH, TEST_SLICES_PER_CASE = (56, 40), 366, 1.3
+#: Jobs whose hours count; others take little more than their start.
+TIMED = ("train_members", "evaluate_clean", "attack_chunk", "train_pixels", "attack_pixels")
 
 
 @dataclass(frozen=True)
@@ -221,7 +226,32 @@ def work_seconds(
     if job == "attack_chunk":
         points = _chunk_points(graph, work)
         return attack_seconds(graph, Cell.of(work), work["model"], work["attack"], points, measured)
+    if job in ("train_pixels", "attack_pixels"):
+        return pixel_seconds(graph, job, work)
     return 0.0
+
+
+def pixel_seconds(graph: Graph, job: str, work: Mapping[str, Any]) -> float:
+    """Returns the predicted seconds of a job on slices, on one core.
+
+    Where sizes are left to nnU-Net, or hang on the volumes, those of the hippocampus count.
+    """
+    study, name = graph.study(work["study"]), work["model"]
+    model, dataset = study.models[name], work["dataset"]
+    sides = model.architecture.get("patch_size") or PLANNED_PATCH
+    plain = math.prod(sides) * (architecture_of(model.architecture["name"]).step_value_seconds or 0)
+    if job == "train_pixels":
+        spec = parse_spec("method", model.method, file="settings of the model", prefix="method")
+        patches = spec.batches_per_epoch * (spec.batch_size or PLANNED_BATCH)
+        return (
+            plain * patches * planned_passes(model.method, len(graph.registry[dataset].classes), 0)
+        )
+    attack = graph.attack(work["study"], dataset, name, work["attack"])
+    cases = sum(graph.registry[dataset].counts.official.get("all", {}).values())
+    slices = attack.points or cases * TEST_SLICES_PER_CASE
+    # A gradient with respect to the points is two thirds of a plain step.
+    queries = graph.queries_per_point(work["study"], dataset, name, work["attack"])
+    return plain * slices * queries * 2 / 3
 
 
 def job_seconds(
@@ -331,7 +361,7 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
         cell, name = Cell.of(work), work["model"]
         if job == "train_members":
             disk += _members(work) * _member_bytes(graph, cell, name)
-        if job in ("train_members", "evaluate_clean", "attack_chunk"):
+        if job in TIMED:
             seconds, gpu = job_seconds(graph, job, work, measured)
             hours["gpu" if gpu else "cpu"] += seconds / 3600
             longest = max(longest, seconds / 3600)

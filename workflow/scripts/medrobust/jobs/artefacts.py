@@ -106,7 +106,16 @@ def compare(
     stem = str(Path(out).with_suffix(""))
     told = parts_of(study).remark
     remark = function_of(told) if told else no_remark
-    build_comparison(study, published, tables, stem, run_context(run, study), sources, remark)
+    build_comparison(
+        study,
+        published,
+        tables,
+        stem,
+        run_context(run, study),
+        sources,
+        remark,
+        published_study=parts_of(study).published_study,
+    )
 
 
 def check_published(*, study: str, published: str, out: str, run: Mapping[str, Any]) -> None:

@@ -80,6 +80,8 @@ class Architecture(Contract):
         channels_last: whether kernels of convolutions in two dimensions, arrays of four axes of a
             member, lie with input channels side by side on a CPU while gradients are taken: with
             many channels PyTorch then spares itself another order in every pass.
+        build: ``(plans, channels, n_classes, seed) -> module`` of networks that give every pixel a
+            class, which have none of the functions above: :mod:`medrobust.models.nnunet`.
         step_seconds: for the plan: seconds that a plain training step of one member takes for a
             point, on one core, by any method that has not measured its own.
         step_value_seconds: what each further value of a point adds to that, of points larger than
@@ -90,8 +92,8 @@ class Architecture(Contract):
 
     scores: Scores
     uses_gpu: bool
-    concatenate: Function
-    member_scores: Function
+    concatenate: Function | None = None
+    member_scores: Function | None = None
     label_block: int | None = None
     gpu_block: int | None = None
     bulk_block: int | None = None
@@ -117,6 +119,8 @@ class Architecture(Contract):
     gradient_block: int | None = None
     channels_last: bool = False
 
+    build: Function | None = None
+
     fits: Function | None = field(default=None, metadata=NO_RESULT)
     first_pooling: Function | None = field(default=None, metadata=NO_RESULT)
     pooled_features: Function | None = field(default=None, metadata=NO_RESULT)
@@ -127,6 +131,9 @@ class Architecture(Contract):
     def check(self) -> None:
         """Refuses functions without those that they belong to."""
         self.require(self.scores in get_args(Scores), f"scores must be one of {get_args(Scores)}")
+        if self.build is not None:
+            self._check_pixels()
+            return
         self.require_functions("concatenate", "member_scores")
         self.require_functions("fits", "member_bytes", optional=True)
         stack = ("initial_parameters", "forward")
@@ -163,6 +170,17 @@ class Architecture(Contract):
             self.step_value_seconds is None or self.step_seconds is not None,
             "step_value_seconds adds to step_seconds, which is not given",
         )
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether it gives every pixel a class, not every point."""
+        return self.build is not None
+
+    def _check_pixels(self) -> None:
+        """Refuses functions that answer rows, of a network that answers pixels."""
+        self.require_functions("build")
+        for name in ("concatenate", "member_scores", "initial_parameters", "forward", "logits"):
+            self.require(getattr(self, name) is None, f"build leaves no place for {name}")
 
     def _require_together(self, *names: str) -> None:
         there = [name for name in names if getattr(self, name) is not None]

@@ -27,6 +27,8 @@ Need = Literal[
     "margins",
     "plane",
     "search",
+    "pixel_records",
+    "pixel_arrays",
 ]
 
 PointKind = Literal["signals", "images"]
@@ -95,12 +97,15 @@ class StudyParts:
             :data:`medrobust.reporting.comparison.Remark`.
         printed_averages: the function that writes which averages of the paper do not follow from
             the terms printed beside them; empty where it prints none.
+        published_study: the study under which its numbers stand in the published file, of which
+            its tables then have a part; empty: its own name, and all.
         front: name of the figure that a report shows first; empty: any.
     """
 
     artefacts: Mapping[str, Artefact]
     remark: str = ""
     printed_averages: str = ""
+    published_study: str = ""
     front: str = ""
 
 

@@ -342,6 +342,8 @@ def build_comparison(
     context: RunContext,
     sources: Mapping[str, str],
     remark: Remark = no_remark,
+    *,
+    published_study: str = "",
 ) -> pd.DataFrame:
     """Writes ``<out_stem>.csv``, ``.html``, ``.md`` and ``.provenance.json``.
 
@@ -353,6 +355,8 @@ def build_comparison(
         context: the run.
         sources: data set (as printed) to source name.
         remark: told with every judged number.
+        published_study: the study in that file, where it has another name; then only numbers of
+            tables that the study has are compared.
 
     Returns:
         The comparison (:func:`compare`).
@@ -363,8 +367,11 @@ def build_comparison(
     import pandas as pd
 
     artefacts.check_sources(sources)
-    numbers = read_published(published, study)
+    numbers = read_published(published, published_study or study)
     frames = [read_reproduced(Path(table)) for table in tables]
+    if published_study:
+        there = {name for frame in frames for name in frame["table"]}
+        numbers = numbers[numbers["table"].isin(there)].reset_index(drop=True)
     empty = pd.DataFrame(columns=list(_REPRODUCED_COLUMNS))
     reproduced = pd.concat(frames, ignore_index=True) if frames else empty
     frame = compare(numbers, reproduced, context, remark)

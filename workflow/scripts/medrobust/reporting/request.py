@@ -36,7 +36,10 @@ class Entry:
         margins: ``margins.safetensors``, of models whose training estimates margins.
         plane: ``plane.safetensors``, of models of two-dimensional data.
         search: ``search.safetensors``, of models of two-dimensional data trained by ``ima``.
-        state: ``clean.json``, which tells whether the training failed; "": it did not.
+        pixel_records: name of an attack on segmentation to its ``slices.parquet``.
+        pixel_arrays: name of such an attack that keeps slices to its ``slices.safetensors``.
+        state: ``clean.json``, of segmentation ``slices.json``, which tells whether the training
+            failed; "": it did not.
         training_points: at most so many training points were drawn; None: all were used.
         random_init: whether it began at random values although the study names weights that others
             trained.
@@ -61,6 +64,8 @@ class Entry:
     margins: str = ""
     plane: str = ""
     search: str = ""
+    pixel_records: Mapping[str, str] = field(default_factory=dict)
+    pixel_arrays: Mapping[str, str] = field(default_factory=dict)
     state: str = ""
     fold: int = 0
     training_points: int | None = None

@@ -4,8 +4,8 @@ The paper prints accuracies of six networks in seven kinds of training, on four 
 seven to nine noise levels: Tables 8 to 13, and for settings of IMA Tables B1, B2 and C4 to C7.
 Each table has all of its rows and columns, whatever was run; what was not says so. A number is
 compared in the reading ``attack``, the worse of two runs of PGD with one loss each, which is the
-paper's (:mod:`medrobust.evaluation.tally`). Tables 14 to 19, on segmentation, are not part of this
-study: the comparison lists them as not run.
+paper's (:mod:`medrobust.evaluation.tally`). Tables 14 to 19, on segmentation, are those of
+the study ima_segmentation: the comparison here lists them as not run.
 """
 
 from __future__ import annotations

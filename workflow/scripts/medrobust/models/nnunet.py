@@ -1,0 +1,113 @@
+"""The 2-D U-Net that nnU-Net (Isensee et al. 2021) plans for a data set.
+
+A U-Net of plain convolutions with instance normalisation and leaky ReLU, which gives logits at each
+resolution of its decoder, finest first (deep supervision). Depth, width and strides come from the
+plans of :mod:`medrobust.data.prepared.nnunet`; layers and first values are those of
+``dynamic_network_architectures``, which nnU-Net builds its networks from. Ima (section "Experiments
+on Segmentation") trains it on slices; its paper names the sizes of patches, which version 1 of
+nnU-Net planned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings
+from medrobust.models.contract import Architecture
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIGURATION = "2d"
+
+
+class Spec(Settings):
+    """Settings of nnU-Net's 2-D network."""
+
+    patch_size: list[int] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="height and width of the patches that it sees; null: as nnU-Net plans",
+    )
+
+
+def planned(plans: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what nnU-Net planned for slices."""
+    return plans["configurations"][CONFIGURATION]
+
+
+def patch_size(spec: Spec, plans: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns height and width of a patch.
+
+    Raises:
+        InputError: the network halves a side more often than it can be.
+    """
+    height, width = spec.patch_size or planned(plans)["patch_size"]
+    strides = planned(plans)["architecture"]["arch_kwargs"]["strides"]
+    for axis, side in enumerate((height, width)):
+        smallest = math.prod(stride[axis] for stride in strides)
+        if side % smallest:
+            raise InputError(
+                f"A patch of {height} x {width} pixels does not fit the network that nnU-Net "
+                f"planned: each side must be a multiple of {smallest}.",
+                where="key architecture.patch_size",
+                remedy="give other sides, or null for nnU-Net's own.",
+            )
+    return int(height), int(width)
+
+
+def build(plans: Mapping[str, Any], channels: int, n_classes: int, seed: int) -> torch.nn.Module:
+    """Returns the network with its first values, drawn from a seed.
+
+    Args:
+        plans: of nnU-Net.
+        channels: of an image.
+        n_classes: background included.
+        seed: of the first values.
+    """
+    import torch
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    architecture = planned(plans)["architecture"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            channels,
+            n_classes,
+            allow_init=True,
+            deep_supervision=True,
+        )
+
+
+def arrays_of(network: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Returns copies of a network's parameters by name, float32."""
+    return {name: t.detach().cpu().numpy().copy() for name, t in network.state_dict().items()}
+
+
+def with_arrays(network: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> torch.nn.Module:
+    """Returns the network with the values of ``arrays``; names and shapes must be its own."""
+    import torch
+
+    network.load_state_dict({n: torch.from_numpy(a.copy()) for n, a in arrays.items()})
+    return network
+
+
+ARCHITECTURE = Architecture(
+    spec=Spec,
+    scores="logits",
+    uses_gpu=True,
+    build=build,
+    # Of a pixel of a patch, a plain step: batches of 28 patches of 56 x 40 pixels.
+    step_seconds=0.04,
+    step_value_seconds=1.9e-5,
+)
