@@ -234,14 +234,21 @@ def _logits(
     """Returns one member's logits ``[n, c]`` for x ``[n, d]``."""
     from torch.nn.functional import batch_norm, linear
 
+    from medrobust.models.engine import convolutions
+    from medrobust.models.engine.batch_statistics import Normalised
+
     means, variances = _averages(network, moving)
+    # The way back to the points is gone once more where it is part of what a network learns by.
+    twice = training and x.requires_grad and x.device.type == "cpu"
 
     def normalised(name: str, maps: torch.Tensor) -> torch.Tensor:
         values = means[name], variances[name], member[f"scale{name}"], member[f"shift{name}"]
+        if twice and convolutions.by_channel(maps):
+            return Normalised.apply(maps, *values[2:], *values[:2], MOMENTUM, EPSILON)
         return batch_norm(maps, *values, training, MOMENTUM, EPSILON)
 
     x = _scaled(network, images.square(member, x))
-    x = residual.features(network.blocks, network.stem, member, x, normalised)
+    x = residual.features(network.blocks, network.stem, member, x, normalised, twice=twice)
     return linear(x, member["w_output"], member["b_output"])
 
 

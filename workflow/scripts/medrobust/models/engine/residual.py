@@ -178,6 +178,8 @@ def features(
     member: dict[str, torch.Tensor],
     x: torch.Tensor,
     normalise: Normalise,
+    *,
+    twice: bool = False,
 ) -> torch.Tensor:
     """Returns what one member's last stage says of images, ``[n, features]``.
 
@@ -187,15 +189,17 @@ def features(
         member: its tensors by name.
         x: ``[n, channels, side, side]``.
         normalise: called for the maps of every convolution.
+        twice: whether the way back to ``x`` will be gone twice.
     """
     import torch.nn.functional as functional
 
+    from medrobust.models.engine.convolutions import convolution
+
     def convolved(layer: Layer, x: torch.Tensor) -> torch.Tensor:
         kernels, bias = member[f"w{layer.name}"], member.get(f"b{layer.name}")
-        x = functional.conv2d(x, kernels, bias, stride=layer.stride, padding=layer.width // 2)
-        return normalise(layer.name, x)
+        return normalise(layer.name, convolution(x, kernels, bias, layer.stride, twice=twice))
 
-    x = functional.conv2d(x, member["w1"], stride=stem.stride, padding=stem.width // 2)
+    x = convolution(x, member["w1"], None, stem.stride, twice=twice)
     x = pooled(stem, functional.relu(normalise("1", x), inplace=True))
     for block in blocks:
         inside = x
