@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -14,7 +15,8 @@ import pytest
 import yaml
 from medrobust.data.registry import load_registry
 from medrobust.evaluation.records import LATER, SCHEMA
-from medrobust.experiment.catalogue import artefacts_of, studies_with_parts
+from medrobust.experiment.artefacts_reference import artefacts_reference, best_evidence
+from medrobust.experiment.catalogue import artefacts_of, parts_of, studies_with_parts
 from medrobust.experiment.config import Config
 from medrobust.experiment.data_reference import data_reference
 from medrobust.experiment.evidence import DRAWN_FOLDERS, KEPT_SUFFIXES
@@ -194,6 +196,40 @@ def test_page_of_data_sets_is_what_the_configuration_generates() -> None:
     assert written == data_reference(ROOT), (
         "run: PYTHONPATH=workflow/scripts python -m medrobust data-reference > docs/data-sets.md"
     )
+
+
+def test_page_of_tables_and_figures_is_what_the_catalogues_and_the_evidence_generate() -> None:
+    written = (ROOT / "docs/artefacts.md").read_text(encoding="utf-8")
+    assert written == artefacts_reference(ROOT), (
+        "run: PYTHONPATH=workflow/scripts python -m medrobust artefacts-reference "
+        "> docs/artefacts.md"
+    )
+    for study in studies_with_parts():
+        for name, artefact in parts_of(study).artefacts.items():
+            asked = artefact.alias or f"{study}_{name}"
+            assert f"| {artefact.label} | {artefact.what} | `{asked}` |" in written
+
+
+def test_the_best_evidence_is_of_the_largest_scale_then_of_most_numbers(tmp_path) -> None:
+    def run(name: str, scale: str, rows: int, *, synthetic: bool = False) -> None:
+        folder = tmp_path / "docs/evidence/nsr" / name / "tables"
+        folder.mkdir(parents=True)
+        lines = ["reproduced"] + [".5"] * rows + ['""'] * (4 - rows)
+        (folder / "table1.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        facts: dict = {"synthetic": synthetic, "sources": {"MIT-BIH": "kaggle"}}
+        facts["run"] = {"run": name, "scale": scale}
+        (folder / "table1.provenance.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    assert best_evidence(tmp_path, "nsr", "table1") is None
+    run("paper-a", "paper", 0)
+    run("generated", "paper", 4, synthetic=True)
+    assert best_evidence(tmp_path, "nsr", "table1") is None
+    run("laptop-a", "laptop", 3)
+    run("laptop-b", "laptop", 4)
+    assert best_evidence(tmp_path, "nsr", "table1").run == "laptop-b"
+    run("paper-b", "paper", 1)
+    found = best_evidence(tmp_path, "nsr", "table1")
+    assert found.run == "paper-b" and found.numbers == (1, 4)
 
 
 def test_page_of_data_sets_says_who_uses_them_and_when(tmp_path: Path) -> None:

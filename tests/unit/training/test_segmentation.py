@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.attacks.engine.pixel_network import PixelNetwork, loss_slopes, well_segmented
 from medrobust.core.errors import InputError
+from medrobust.data.standins.slices import plans, slice_set
 from medrobust.models import nnunet
 from medrobust.runtime.journal import Checkpoint
 from medrobust.training import segmentation, segmentation_adversarial, segmentation_ima
@@ -17,7 +18,7 @@ from medrobust.training.engine.boundary_search import BoundarySearch, search
 from medrobust.training.engine.slice_batches import SliceBatches
 from medrobust.training.engine.slice_descent import EVERYWHERE, SliceWork
 
-from tests.unit.slice_files import needs_nnunet, slice_set
+from tests.unit.slice_files import needs_nnunet
 
 
 @given(
@@ -166,16 +167,15 @@ def test_a_slice_is_the_one_that_its_patch_shows():
 
 @needs_nnunet
 def test_networks_hang_on_their_seed():
-    plans = slice_set().plans
-    first, again, other = (nnunet.arrays_of(nnunet.build(plans, 1, 3, s)) for s in (1, 1, 2))
+    known = plans()
+    first, again, other = (nnunet.arrays_of(nnunet.build(known, 1, 3, s)) for s in (1, 1, 2))
     assert all((first[name] == again[name]).all() for name in first)
     assert any((first[name] != other[name]).any() for name in first)
-    copy = nnunet.with_arrays(nnunet.build(plans, 1, 3, 2), first)
+    copy = nnunet.with_arrays(nnunet.build(known, 1, 3, 2), first)
     assert all((first[n] == v).all() for n, v in nnunet.arrays_of(copy).items())
 
 
 def test_patches_that_the_network_cannot_halve_are_refused():
-    plans = slice_set().plans
-    assert nnunet.patch_size(nnunet.Spec(), plans) == (16, 16)
+    assert nnunet.patch_size(nnunet.Spec(), plans()) == (16, 16)
     with pytest.raises(InputError, match="multiple of 4"):
-        nnunet.patch_size(nnunet.Spec(patch_size=[16, 18]), plans)
+        nnunet.patch_size(nnunet.Spec(patch_size=[16, 18]), plans())

@@ -45,7 +45,7 @@ def _run_command(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
     try:
         graph = None
-        if options.command not in ("config-reference", "data-reference"):
+        if options.command not in ("config-reference", "data-reference", "artefacts-reference"):
             graph = sources.build_graph(_settings(options), ROOT, Path())
             if options.command not in ("plan", "preflight", "picture", "overview"):
                 sources.refuse_without_data(graph)
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("overview", _overview, "write results/overview.html: what was found, over all runs there")
     add("config-reference", _config_reference, "print the text of config/README.md")
     add("data-reference", _data_reference, "print the text of docs/data-sets.md")
+    add("artefacts-reference", _artefacts_reference, "print the text of docs/artefacts.md")
     add("fetch", _fetch, "find or download raw files of any data set", "dataset")
     add("prepare", _prepare, "turn raw files into arrays, split and card (after fetch)", "dataset")
     train = add("train", _train, "train members of a model", "study", "model")
@@ -242,6 +243,12 @@ def _data_reference(options: argparse.Namespace, graph: None) -> str:
     from medrobust.experiment.data_reference import data_reference
 
     return data_reference(ROOT).removesuffix("\n")
+
+
+def _artefacts_reference(options: argparse.Namespace, graph: None) -> str:
+    from medrobust.experiment.artefacts_reference import artefacts_reference
+
+    return artefacts_reference(ROOT).removesuffix("\n")
 
 
 def _run(graph: Graph, job: str, **wildcards: Any) -> None:

@@ -1,0 +1,183 @@
+"""Segmentation from volumes to records, on small generated volumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from medrobust.core import io
+from medrobust.core.errors import InputError
+from medrobust.data.prepared import nnunet
+from medrobust.data.prepared.prepare_volumes import prepare_volumes
+from medrobust.data.prepared.slices import FOLDER, PLANS, SLICES, load_slices
+from medrobust.data.prepared.volumes import load_volumes
+from medrobust.data.registry import load_registry
+from medrobust.jobs.segmentation import attack_pixels, slice_volumes, train_pixels
+
+from tests.unit.slice_files import needs_nnunet
+
+ROOT = Path(__file__).resolve().parents[3]
+ARCHITECTURE = {"name": "nnunet", "patch_size": [32, 32]}
+METHOD = {
+    "name": "segmentation_ima", "margin_step": 1.0, "largest_margin": 4.0, "steps": 2,
+    "bisections": 2, "batch_size": 4, "max_epochs": 1, "batches_per_epoch": 3,
+}  # fmt: skip
+ATTACK = {
+    "name": "pixel_pgd", "num_steps": 3, "batch_size": 3, "grid": {"epsilon": [0, 2, 8]},
+    "keep_arrays": 2, "points": 5,
+}  # fmt: skip
+WORK = {"seed": 1, "device": "cpu", "compute_threads": 1, "code": "c"}
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "msd_hippocampus@standin"
+    entry = load_registry(ROOT / "config/datasets.yaml")["msd_hippocampus"]
+    prepare_volumes("msd_hippocampus", "msd", entry.options, "standin", None, folder, 1, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(volumes) -> str:
+    files = {"slices": str(volumes / FOLDER / SLICES), "plans": str(volumes / FOLDER / PLANS)}
+    slice_volumes(data=str(volumes), compute_threads=1, **files)
+    return str(volumes)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    files = {name: str(folder / f"network.{name}") for name in ("out", "card", "timing", "extras")}
+    train_pixels(
+        data=data, model={"architecture": ARCHITECTURE, "method": METHOD}, names=["s", "m"],
+        progress_dir=str(folder / "p"), **files, **WORK,
+    )  # fmt: skip
+    return folder
+
+
+def attacked(data: str, trained: Path, out: Path, **changes) -> pd.DataFrame:
+    names = {"records": "parquet", "arrays": "safetensors", "summary": "json", "timing": "t.json"}
+    files = {name: str(out / f"slices.{suffix}") for name, suffix in names.items()}
+    attack_pixels(
+        data=data, network=str(trained / "network.out"), trained=str(trained / "network.card"),
+        model={"architecture": ARCHITECTURE}, attack=ATTACK | changes, names=["s", "m", "a"],
+        progress_dir=str(out / "p"), **files, **WORK,
+    )  # fmt: skip
+    return pd.read_parquet(files["records"])
+
+
+@needs_nnunet
+def test_slices_are_standardised_and_fit_their_masks(data, volumes):
+    slices, known = load_slices(data), load_volumes(volumes)
+    assert slices.cases == known.cases and slices.channels == 1 and slices.n_classes == 3
+    for row, case in enumerate(slices.cases):
+        image, mask = slices.images[row], slices.masks[row]
+        assert image.shape[1:] == mask.shape, case
+        assert image.mean() == pytest.approx(0, abs=1e-3) and image.std() == pytest.approx(1, 1e-3)
+        # nnU-Net reads axes the other way round; of one spacing, nothing is resampled.
+        assert (np.bincount(np.maximum(mask, 0).ravel(), minlength=3)
+                == np.bincount(known.label(row).ravel(), minlength=3)).all()  # fmt: skip
+    assert slices.plans["configurations"]["2d"]["architecture"]["network_class_name"]
+    written = {path.suffix for path in (volumes / FOLDER).iterdir()}
+    assert written == {".safetensors", ".json"}  # no pickle
+
+
+@needs_nnunet
+def test_a_network_is_trained_and_its_margins_are_kept(data, trained):
+    card = json.loads((trained / "network.card").read_text())
+    assert card["history"]["epochs"] == 1 and "failed" not in card
+    margins = io.read_tensors(trained / "network.extras")["margin"]
+    assert margins.shape == (1, load_slices(data).first[-1])
+    assert json.loads((trained / "network.timing").read_text())["units"] == 3
+
+
+@needs_nnunet
+def test_records_hold_every_slice_level_and_class(data, trained, tmp_path):
+    frame, slices = attacked(data, trained, tmp_path), load_slices(data)
+    assert len(frame) == 5 * 3 * 2 and frame["number"].nunique() == 5
+    every = set(slices.with_all_classes(slices.test).tolist())
+    assert set(frame["number"]) <= every
+    places = {(case, place) for case, place in zip(frame["case"], frame["slice"], strict=True)}
+    rows = {slices.place(number) for number in set(frame["number"])}
+    assert places == {(slices.cases[row], place) for row, place in rows}
+    assert np.allclose(frame["l2"], frame["epsilon"], atol=1e-3)  # each start is on the sphere
+    kept = io.read_tensors(tmp_path / "slices.safetensors")
+    assert kept["noisy"].shape == (2, 3, 1, 32, 32) and kept["epsilon"].tolist() == [0, 2, 8]
+    assert (kept["noisy"][:, 0] == kept["image"]).all()
+    for k, number in enumerate(kept["number"]):
+        for level, epsilon in enumerate(kept["epsilon"]):
+            own = frame[(frame["number"] == number) & (frame["epsilon"] == epsilon)]
+            said, there = kept["labels"][k, level], kept["target"][k]
+            for row in own.to_dict("records"):
+                hit = (said == row["class"]) & (there == row["class"])
+                assert row["tp"] == hit.sum()
+                assert row["tp"] + row["fp"] == (said == row["class"]).sum()
+                assert row["tp"] + row["fn"] == (there == row["class"]).sum()
+
+
+@needs_nnunet
+def test_an_attack_goes_on_with_finished_batches(data, trained, tmp_path, monkeypatch):
+    from medrobust.jobs import segmentation
+
+    whole = attacked(data, trained, tmp_path / "whole")
+    done = []
+    original = segmentation._Attacked.batch
+
+    def dies(self, *arguments):
+        done.append(arguments)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr(segmentation._Attacked, "batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        attacked(data, trained, tmp_path / "again")
+    found = attacked(data, trained, tmp_path / "again")
+    assert len(done) == 3  # the first batch once, the second twice
+    pd.testing.assert_frame_equal(found, whole)
+
+
+@needs_nnunet
+def test_a_failed_training_is_not_attacked(data, trained, tmp_path):
+    card = json.loads((trained / "network.card").read_text()) | {"failed": "loss not finite"}
+    io.write_json(tmp_path / "network.card", card)
+    (tmp_path / "network.out").write_bytes((trained / "network.out").read_bytes())
+    frame = attacked(data, tmp_path, tmp_path)
+    assert frame.empty and "tp" in frame
+    assert json.loads((tmp_path / "slices.json").read_text())["failed"] == "loss not finite"
+
+
+def test_slices_of_other_cases_are_refused(volumes):
+    folder = volumes / FOLDER
+    folder.mkdir(exist_ok=True)
+    file = folder / SLICES
+    before = file.read_bytes() if file.exists() else None
+    io.write_tensors(file, {"image/x": np.zeros(1, np.float32)})
+    with pytest.raises(InputError, match="not the slices of the volumes"):
+        load_slices(volumes)
+    file.unlink()
+    if before is not None:
+        file.write_bytes(before)
+
+
+@pytest.mark.parametrize("code", nnunet.REFUSED)
+def test_headers_that_contradict_themselves_stop_before_nnunet(volumes, code):
+    from medrobust.data.prepared.volume_audit import _TEXTS
+
+    assert code.removeprefix("volume_") in _TEXTS  # a finding that there is
+    known = load_volumes(volumes)
+    known.card["audit"].append({"code": code, "level": "warning", "text": "two sizes of a voxel"})
+    with pytest.raises(InputError, match="two sizes of a voxel"):
+        nnunet.refuse_contradictions(known)
+
+
+def test_without_nnunet_the_message_says_what_to_install(monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError) as caught:
+        nnunet.require_nnunet()
+    assert "requirements-segmentation.txt" in caught.value.remedy
