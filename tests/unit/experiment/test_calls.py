@@ -18,7 +18,7 @@ from medrobust.jobs import JOBS, job_named
 OTHERS = {"for_models": {"cnn": {"restarts": 1}}, "for_datasets": {"ptbdb": {"start": "outward"}}}
 SETTINGS = {
     "scale": "smoke",
-    "studies": ["signnet", "nsr", "ima"],
+    "studies": ["signnet", "nsr", "ima", "ima_segmentation"],
     "include_extras": ["extended"],  # the one attack on points drawn at random
     "overrides": {"signnet": {"attacks": {"hopskipjump": OTHERS}}},
 }
@@ -28,7 +28,7 @@ SEEN_BY_SNAKEMAKE_ALONE = {
     "x", "y", "split", "card", "about", "definition", "code", "html", "text", "latex", "provenance",
     "summaries", "predictions", "records", "arrays", "tallies", "attack_arrays", "margins",
     "residuals", "planes", "searches", "states", "keep_arrays", "md", "csv", "tex",
-    "provenance_json", "pdf", "svg",
+    "provenance_json", "pdf", "svg", "ids", "plans", "slices", "pixel_records", "pixel_arrays",
 }  # fmt: skip
 
 
@@ -104,6 +104,8 @@ def test_a_job_has_no_parameter_that_nobody_gives(name):
         "predictions",
         "chunks",
         "arrays",
+        "network",
+        "trained",
     }
     inputs |= {"card", "text", "preview", "timings", "published", "tables", "manifest", "out"}
     assert needed <= known | inputs
@@ -118,7 +120,7 @@ def test_both_callers_hand_over_the_same(graph, snakemake_jobs):
         seen[name] += 1
         wildcards = dict(job.wildcards.items())
         if name == "build_artefact":
-            study, artefact = job.rule.name.split("_", 1)
+            study, artefact = (job.params.call[key] for key in ("study", "artefact"))
             wildcards = {"study": study, "artefact": artefact, "run": graph.resolved.run}
         call = calls.call_of(graph, name, **wildcards)
         expected = {**call.inputs, **call.outputs, **call.params}

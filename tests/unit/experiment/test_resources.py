@@ -30,6 +30,7 @@ LOCAL = {
 SUBMITTED = {
     *("prepare", "prepare_5_folds", "prepare_volumes"),
     *("train", "evaluate_clean", "attack", "map_plane", "trace_search", "map_residuals"),
+    *("slice_volumes", "train_pixels", "attack_pixels"),
 }
 
 

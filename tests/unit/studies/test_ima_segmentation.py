@@ -191,8 +191,10 @@ def test_claims_on_print_hold_where_print_says_so():
     for claim in claims.claims(printed):
         told[claim.name] = verdict_of(claim.printed(claim.datasets[0]))
     assert len(told) == 13
-    # Of the words, these do not follow from the numbers.
-    assert {name for name, verdict in told.items() if verdict != "holds"} == set()
+    # Rounded numbers leave open whether .44 is above .44, and .80 "less than 80%".
+    open_ones = {"ima_best_average_dice_on_heart", "adv15_costly_on_hippocampus"}
+    assert {name for name, verdict in told.items() if verdict == "cannot tell"} == open_ones
+    assert set(told.values()) == {"holds", "cannot tell"}
 
 
 def test_an_order_is_told_with_enough_cases_and_not_with_few(tmp_path):

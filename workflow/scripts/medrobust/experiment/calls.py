@@ -410,8 +410,8 @@ def _map_residuals(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str,
 
 def _slice_volumes(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, Any]]:
     folder = DATA.format(dataset=work.dataset, source=work.source)
-    files = ("card.json", "ids.csv", "split_fold0.csv")
-    return {name.split(".")[0]: f"{folder}/{name}" for name in files}, {
+    files = {"card": "card.json", "ids": "ids.csv", "split": "split_fold0.csv"}
+    return {name: f"{folder}/{file}" for name, file in files.items()}, {
         "data": folder,
         "compute_threads": graph.resolved.config.compute_threads,
         "code": codes.slicing_code(),

@@ -51,9 +51,9 @@ COLUMNS = ("Data", "Models", "Attacks", "Results")
 PUBLISHED = Box("Published numbers", (), 0, 2, "resources/published/<study>.csv")
 BOXES = (
     Box("Raw files", ("fetch", "fetch_weights"), 0, 0),
-    Box("Arrays, splits, card", ("prepare", "show_card"), 0, 1, "x.npy  ids.csv  card.html"),
+    Box("Arrays, splits, card", ("prepare", "slice_volumes", "show_card"), 0, 1, "x.npy  ids.csv  card.html"),
     PUBLISHED,
-    Box("Trained members", ("train_members",), 1, 0),
+    Box("Trained members", ("train_members", "train_pixels"), 1, 0),
     Box("Clean predictions", ("evaluate_clean",), 1, 1),
     Box(
         "Margins and planes",
@@ -63,7 +63,7 @@ BOXES = (
         "{margins,plane,search}.safetensors",
     ),
     Box("Points to attack", ("choose_cohort", "draw_points", "select_points"), 2, 0),
-    Box("Attack runs", ("attack_chunk",), 2, 1),
+    Box("Attack runs", ("attack_chunk", "attack_pixels"), 2, 1),
     Box(
         "Records, tallies, maps",
         ("gather_records", "tally_attack", "map_residuals"),

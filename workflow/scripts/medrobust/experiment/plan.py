@@ -246,12 +246,17 @@ def pixel_seconds(graph: Graph, job: str, work: Mapping[str, Any]) -> float:
         return (
             plain * patches * planned_passes(model.method, len(graph.registry[dataset].classes), 0)
         )
-    attack = graph.attack(work["study"], dataset, name, work["attack"])
-    cases = sum(graph.registry[dataset].counts.official.get("all", {}).values())
-    slices = attack.points or cases * TEST_SLICES_PER_CASE
     # A gradient with respect to the points is two thirds of a plain step.
-    queries = graph.queries_per_point(work["study"], dataset, name, work["attack"])
-    return plain * slices * queries * 2 / 3
+    return plain * pixel_queries(graph, work) * 2 / 3
+
+
+def pixel_queries(graph: Graph, work: Mapping[str, Any]) -> int:
+    """Returns about how many passes, forward or backward, an attack on slices takes of each."""
+    study, dataset = work["study"], work["dataset"]
+    attack = graph.attack(study, dataset, work["model"], work["attack"])
+    cases = sum(graph.registry[dataset].counts.official.get("all", {}).values())
+    slices = attack.points or round(cases * TEST_SLICES_PER_CASE)
+    return slices * graph.queries_per_point(study, dataset, work["model"], work["attack"])
 
 
 def job_seconds(
@@ -367,6 +372,8 @@ def _plan_study(graph: Graph, study: str, measured: Mapping[str, float]) -> Stud
             longest = max(longest, seconds / 3600)
         if job == "evaluate_clean":
             jobs += knowledge_jobs(graph, cell, name)  # margins, maps
+        elif job == "attack_pixels":
+            queries += pixel_queries(graph, work)
         elif job == "attack_chunk":
             points = _chunk_points(graph, work)
             queries += points * graph.queries_per_point(study, cell.dataset, name, work["attack"])

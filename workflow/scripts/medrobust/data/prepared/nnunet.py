@@ -7,7 +7,7 @@ none are written here, since ``run_case`` hands a prepared case over.
 
 What of it was seen to matter (nnunetv2 2.8.1, its source):
 
-* folders come from the environment (``nnunetv2/paths.py``), and are looked up when they are used;
+* folders come from the environment, and are looked up when they are used;
 * the number of threads that the planner sets comes from ``nnUNet_n_proc_DA``, which 0 breaks
   (``static_estimate_VRAM_usage``);
 * the fingerprint starts processes by ``spawn``, which would run a job's script anew in each; here

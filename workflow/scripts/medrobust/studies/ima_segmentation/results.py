@@ -143,6 +143,11 @@ class SegmentationResults:
             sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         )
 
+    def trainings(self, dataset: str) -> int | None:
+        """Returns the fewest trainings behind the models of a data set."""
+        counts = [len(parts) for (name, _), parts in self.records.items() if name == dataset]
+        return min(counts, default=None)
+
     def size_text(self, dataset: str) -> str:
         """Returns how many slices and cases were attacked, in words; "" if none were."""
         for (name, _), parts in self.records.items():
