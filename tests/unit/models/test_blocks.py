@@ -95,7 +95,7 @@ def test_an_ensemble_has_the_blocks_of_its_device(monkeypatch):
         return np.zeros((1, len(x), 2), dtype=np.float32)
 
     def gradient_rows(device):
-        monkeypatch.setattr(stacked, "tensors", lambda values, device, by_channel: values)
+        monkeypatch.setattr(stacked, "tensors", lambda values, device, **settings: values)
         ensemble = build_ensemble(
             "relu_mlp", spec, [parameters], vote="soft", input_shape=(4,), n_classes=2,
             input_range=(0.0, 1.0), device=device,
