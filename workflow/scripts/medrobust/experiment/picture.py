@@ -51,7 +51,13 @@ COLUMNS = ("Data", "Models", "Attacks", "Results")
 PUBLISHED = Box("Published numbers", (), 0, 2, "resources/published/<study>.csv")
 BOXES = (
     Box("Raw files", ("fetch", "fetch_weights"), 0, 0),
-    Box("Arrays, splits, card", ("prepare", "slice_volumes", "show_card"), 0, 1, "x.npy  ids.csv  card.html"),
+    Box(
+        "Arrays, splits, card",
+        ("prepare", "slice_volumes", "show_card"),
+        0,
+        1,
+        "x.npy  ids.csv  card.html",
+    ),
     PUBLISHED,
     Box("Trained members", ("train_members", "train_pixels"), 1, 0),
     Box("Clean predictions", ("evaluate_clean",), 1, 1),
