@@ -210,6 +210,13 @@ def test_page_of_tables_and_figures_is_what_the_catalogues_and_the_evidence_gene
             assert f"| {artefact.label} | {artefact.what} | `{asked}` |" in written
 
 
+def test_evidence_names_no_folder_of_a_machine() -> None:
+    told = re.compile(r"(?<![\w./:-])/(home|root|work|tmp|mnt|scratch|Users)/\w+")
+    texts = [f for f in (ROOT / "docs").rglob("*") if f.suffix in (".md", ".json", ".csv")]
+    assert len(texts) > 500
+    assert not [f for f in texts if told.search(f.read_text(encoding="utf-8"))]
+
+
 def test_the_best_evidence_is_of_the_largest_scale_then_of_most_numbers(tmp_path) -> None:
     def run(name: str, scale: str, rows: int, *, synthetic: bool = False) -> None:
         folder = tmp_path / "docs/evidence/nsr" / name / "tables"

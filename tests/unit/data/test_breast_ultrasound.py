@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from medrobust.core.errors import InputError
-from medrobust.data.fetching.fetch import locate_or_fetch
+from medrobust.data.fetching.fetch import describe_copies, locate_or_fetch
+from medrobust.data.fetching.locate import locate
 from medrobust.data.prepared.prepare import prepare
 from medrobust.data.prepared.store import load_dataset
 from medrobust.data.registry import get_dataset, load_registry
@@ -185,8 +186,10 @@ def test_of_two_copies_one_is_read_and_both_are_told(tmp_path: Path) -> None:
     assert len(manifest["files"]) == 18
     assert all("/busi/small/" in file["path"] for file in manifest["files"])
     (told,) = [text for text in manifest["warnings"] if "more than one copy" in text]
-    assert f"{tmp_path}/raw/busi/small is read" in told
-    assert f"not {tmp_path}/raw/busi/original (3 files)" in told
+    # The manifest's words go into the card, and cards are committed: no path of the machine.
+    assert "busi/small is read, not busi/original (3 files)" in told and str(tmp_path) not in told
+    located = locate(entry, "kaggle", arguments[0])
+    assert f"not {tmp_path}/raw/busi/original (3 files)" in describe_copies(located)
     # A copy in the raw folder itself that is the fuller one is read instead, whole.
     write_files(tmp_path / "raw" / "busi", busi(30, 30))
     manifest = locate_or_fetch(entry, "kaggle", *arguments, allow_subset=True)

@@ -9,6 +9,7 @@ imports nothing heavy, because it runs whenever the Snakefile is parsed.
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -464,22 +465,32 @@ def _still_missing(
     )
 
 
-def describe_copies(located: Located) -> str:
-    """Returns in words which of several copies of a release is read."""
+def describe_copies(located: Located, *, whole_paths: bool = True) -> str:
+    """Returns in words which of several copies of a release is read.
+
+    Args:
+        located: what is there.
+        whole_paths: name folders as they were found; else from the folder on that holds all copies:
+            what goes into a card, and with it into a repository, tells nothing of the machine.
+    """
     read = sorted({_top(p, name) for name, paths in located.trees.items() for p in paths})
+    shown = {folder: folder.as_posix() for folder in (*read, *located.passed_over)}
+    if not whole_paths:
+        above = Path(os.path.commonpath([folder.absolute() for folder in shown])).parent
+        shown = {folder: folder.absolute().relative_to(above).as_posix() for folder in shown}
     others = [
-        f"{folder.as_posix()} ({counted(n, 'file', 'files')})"
+        f"{shown[folder]} ({counted(n, 'file', 'files')})"
         for folder, n in located.passed_over.items()
     ]
     return (
-        f"more than one copy is there: {' and '.join(read)} is read, not "
-        f"{' and '.join(others)}; leave the one that you want in the raw folder"
+        f"more than one copy is there: {' and '.join(shown[folder] for folder in read)} is read, "
+        f"not {' and '.join(others)}; leave the one that you want in the raw folder"
     )
 
 
-def _top(path: Path, pattern: str) -> str:
+def _top(path: Path, pattern: str) -> Path:
     """Returns the folder that holds a file of a tree, without the parts that the pattern names."""
-    return path.parents[pattern.count("/")].as_posix()
+    return path.parents[pattern.count("/")]
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -586,7 +597,7 @@ def _manifest(
     if missing:
         warnings.append(f"incomplete (allow_subset): without {_shortened(missing)}")
     if located and located.passed_over:
-        warnings.append(describe_copies(located))
+        warnings.append(describe_copies(located, whole_paths=False))
     for warning in warnings:
         logger.warning("%s: %s", dataset.name, warning)
     return {
