@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.attacks.engine.pixel_network import PixelNetwork, loss_slopes, well_segmented
+from medrobust.attacks.pixel_pgd import EVERYWHERE
 from medrobust.core.errors import InputError
 from medrobust.data.standins.slices import plans, slice_set
 from medrobust.models import nnunet
@@ -16,7 +17,7 @@ from medrobust.training import segmentation, segmentation_adversarial, segmentat
 from medrobust.training.engine import slice_descent
 from medrobust.training.engine.boundary_search import BoundarySearch, search
 from medrobust.training.engine.slice_batches import SliceBatches
-from medrobust.training.engine.slice_descent import EVERYWHERE, SliceWork
+from medrobust.training.engine.slice_descent import SliceWork
 
 from tests.unit.slice_files import needs_nnunet
 

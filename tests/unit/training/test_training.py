@@ -303,7 +303,7 @@ def test_a_state_that_takes_long_to_save_is_saved_less_often(monkeypatch):
             now[0] += 1.0
             return np.zeros(1), np.ones(1)
 
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     work = Work(np.zeros((2, 1), np.float32), np.zeros(2, np.int64), 2, [0], [1], checkpoint=Slow())
     start = {"w": np.zeros((1, 1), np.float32)}
     rule = loop.StoppingRule(260)

@@ -26,6 +26,7 @@ from medrobust.core.seeds import derive_seed
 if TYPE_CHECKING:
     import torch
 
+#: Values of standardised images have no bounds.
 EVERYWHERE = (-float("inf"), float("inf"))
 
 

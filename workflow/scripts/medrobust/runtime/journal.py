@@ -20,7 +20,8 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
@@ -246,6 +247,32 @@ class Checkpoint(_Locked):
             return None
         arrays, metadata = _unpack(frames[1])
         return arrays, json.loads(metadata["state"])
+
+
+#: A save that takes longer than this is made less often: the state of a large network, hundreds of
+#: megabytes, would else fill a third of its training's time.
+QUICK_SAVE_SECONDS = 0.15
+
+
+class Pace:
+    """Tells when a checkpoint is due, so that saving costs little.
+
+    Args:
+        seconds: from one save to the next, where saves are quick; longer ones are as much rarer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._due = seconds, time.monotonic() + seconds
+
+    def save_if_due(self, save: Callable[[], None]) -> None:
+        """Calls ``save``, if it is time to."""
+        begun = time.monotonic()
+        if begun < self._due:
+            return
+        save()
+        ended = time.monotonic()
+        slow = max(1.0, (ended - begun) / QUICK_SAVE_SECONDS)
+        self._due = ended + self._seconds * slow
 
 
 def _header(key: str) -> bytes:

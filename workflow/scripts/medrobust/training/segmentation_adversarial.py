@@ -16,17 +16,12 @@ from pydantic import Field
 from medrobust.attacks.engine.gradient_ascent import ascend
 from medrobust.attacks.engine.norm_balls import Balls, uniform_start
 from medrobust.attacks.engine.pixel_network import loss_slopes
+from medrobust.attacks.pixel_pgd import EVERYWHERE
 from medrobust.models import nnunet
 from medrobust.models.engine.pixel_losses import pixel_losses
 from medrobust.training.contract import Method
 from medrobust.training.engine.robust_descent import ascent_passes
-from medrobust.training.engine.slice_descent import (
-    EVERYWHERE,
-    SliceSettings,
-    SliceWork,
-    Step,
-    descend,
-)
+from medrobust.training.engine.slice_descent import SliceSettings, SliceWork, Step, descend
 from medrobust.training.engine.work import Trained
 
 if TYPE_CHECKING:

@@ -25,18 +25,13 @@ from pydantic import Field, model_validator
 
 from medrobust.attacks.engine.norm_balls import lengths, uniform_start
 from medrobust.attacks.engine.pixel_network import loss_slopes, well_segmented
+from medrobust.attacks.pixel_pgd import EVERYWHERE
 from medrobust.models import nnunet
 from medrobust.models.engine.pixel_losses import pixel_losses
 from medrobust.training.contract import Method
 from medrobust.training.engine.boundary_search import BoundarySearch, search
 from medrobust.training.engine.robust_descent import ascent_passes
-from medrobust.training.engine.slice_descent import (
-    EVERYWHERE,
-    SliceSettings,
-    SliceWork,
-    Step,
-    descend,
-)
+from medrobust.training.engine.slice_descent import SliceSettings, SliceWork, Step, descend
 from medrobust.training.engine.work import Trained
 
 if TYPE_CHECKING:

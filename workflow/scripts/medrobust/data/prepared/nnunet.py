@@ -33,8 +33,8 @@ from medrobust.core.errors import InputError
 from medrobust.core.logs import Progress
 from medrobust.data.prepared.slices import FOLDER, PLANS, SLICES
 from medrobust.data.prepared.volumes import VolumeDataset, image_name, label_name, load_volumes
+from medrobust.models.nnunet import CONFIGURATION
 
-CONFIGURATION = "2d"
 #: Findings of the audit that nnU-Net would stumble over, or read in its own way.
 REFUSED = ("volume_grid", "volume_voxel_size", "volume_position")
 
@@ -128,6 +128,7 @@ def _prepared(volumes: VolumeDataset, plans: Mapping[str, Any]) -> dict[str, np.
     configuration = manager.get_configuration(CONFIGURATION)
     preprocessor = configuration.preprocessor_class(verbose=False)
     channels = range(len(volumes.card["channels"]))
+    told = io.read_json(volumes.raw / "dataset.json")
     progress = Progress("preparing slices", len(volumes.cases), unit="cases")
     tensors: dict[str, np.ndarray] = {}
     for done, case in enumerate(volumes.cases, start=1):
@@ -136,7 +137,7 @@ def _prepared(volumes: VolumeDataset, plans: Mapping[str, Any]) -> dict[str, np.
             str(volumes.raw / "labelsTr" / label_name(case)),
             manager,
             configuration,
-            io.read_json(volumes.raw / "dataset.json"),
+            told,
         )
         tensors[f"image/{case}"] = np.ascontiguousarray(image, dtype=np.float32)
         tensors[f"mask/{case}"] = np.ascontiguousarray(mask[0], dtype=np.int8)

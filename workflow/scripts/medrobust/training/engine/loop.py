@@ -8,7 +8,6 @@ did: a member stops once its training loss has not fallen by more than ``toleran
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,13 +19,11 @@ from medrobust.core.logs import Progress
 from medrobust.core.seeds import generator
 from medrobust.models.engine.stacked import tensors
 from medrobust.runtime.devices import one_blas_thread
+from medrobust.runtime.journal import Pace
 from medrobust.training.engine.work import Work
 
 # A checkpoint costs a write and an fsync: worth it for epochs of seconds, not of milliseconds.
 CHECKPOINT_SECONDS = 5.0
-#: A save that takes longer than this is made less often: the state of a large network, hundreds of
-#: megabytes, would else fill a third of its training's time.
-QUICK_SAVE_SECONDS = 0.15
 
 # A product of a stack of one takes another path than that of two or more and differs in the last
 # bits. So a lone member is trained beside a ghost, and depends on its own seed alone.
@@ -168,11 +165,17 @@ def run_epochs(
     state = _resume(work) or _start(work, initial, ghosts=ghosts)
     progress = Progress(what, stopping.max_epochs, unit="epochs", done=state.epoch)
     steps.load(state)
-    saver = _Saver(work, state)
+    pace = Pace(CHECKPOINT_SECONDS)
 
     def pulse(share: float, note: str, store: Callable[[], None]) -> None:
         progress.update(state.epoch + share, note)
-        saver.save_if_due(store)
+
+        def save() -> None:
+            store()
+            _save(work, state)
+
+        if work.checkpoint is not None:
+            pace.save_if_due(save)
 
     while _members(state) and state.epoch < stopping.max_epochs:
         losses, accuracies = steps.epoch(state, pulse)
@@ -188,32 +191,13 @@ def run_epochs(
             state.epoch,
             f"{outcome}, {_members(state)} of {len(work.members)} training",
         )
-        saver.save_if_due()
+        if work.checkpoint is not None:
+            pace.save_if_due(lambda: _save(work, state))
     if _members(state):
         everyone = np.zeros(len(state.active), dtype=bool)
         _retire(work, state, state.last_loss, everyone, "max_epochs", ghosts=ghosts)
     order = np.argsort([entry["member"] for entry in state.history])
     return state.finished, [state.history[i] for i in order]
-
-
-class _Saver:
-    """Saves a training's state from time to time, so rarely that it costs little."""
-
-    def __init__(self, work: Work, state: State) -> None:
-        self._work, self._state = work, state
-        self._due = time.monotonic() + CHECKPOINT_SECONDS
-
-    def save_if_due(self, store: Callable[[], None] | None = None) -> None:
-        """Saves the state, which ``store`` brings up to date first, if it is time to."""
-        begun = time.monotonic()
-        if self._work.checkpoint is None or begun < self._due:
-            return
-        if store is not None:
-            store()
-        _save(self._work, self._state)
-        ended = time.monotonic()
-        slow = max(1.0, (ended - begun) / QUICK_SAVE_SECONDS)
-        self._due = ended + CHECKPOINT_SECONDS * slow
 
 
 class Steps(Protocol):

@@ -10,7 +10,6 @@ where they made noisy samples.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from medrobust.core.schema import Settings
 from medrobust.core.seeds import derive_seed
 from medrobust.data.prepared.slices import SliceSet
 from medrobust.models import nnunet
-from medrobust.runtime.journal import Checkpoint
+from medrobust.runtime.journal import Checkpoint, Pace
 from medrobust.training.engine.slice_batches import Batch, SliceBatches
 from medrobust.training.engine.work import Trained
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 #: As nnU-Net 2.8.1 has them (``nnUNetTrainer``).
 MOMENTUM, WEIGHT_DECAY, LONGEST_GRADIENT, RATE_POWER = 0.99, 3e-5, 12.0, 0.9
 CHECKPOINT_SECONDS = 30.0
-#: Values of standardised images have no bounds.
-EVERYWHERE = (-float("inf"), float("inf"))
 
 
 class SliceSettings(Settings):
@@ -190,7 +187,7 @@ class _Descent:
             weight_decay=WEIGHT_DECAY,
             nesterov=True,
         )
-        self._due = time.monotonic() + CHECKPOINT_SECONDS
+        self._pace = Pace(CHECKPOINT_SECONDS)
 
     def set_rate(self, epoch: int) -> None:
         """Sets the step size of an epoch."""
@@ -210,8 +207,10 @@ class _Descent:
 
     def save_if_due(self, begun: Begun) -> None:
         """Saves a checkpoint, if it is time to."""
-        if self._checkpoint is None or time.monotonic() < self._due:
-            return
+        if self._checkpoint is not None:
+            self._pace.save_if_due(lambda: self._save(begun))
+
+    def _save(self, begun: Begun) -> None:
         moved = {name: self._optimizer.state[p] for name, p in self._module.named_parameters()}
         arrays = {f"network:{n}": v for n, v in nnunet.arrays_of(self._module).items()}
         arrays |= {
@@ -221,7 +220,7 @@ class _Descent:
         }
         arrays |= {f"kept:{name}": value for name, value in self._kept.items()}
         self._checkpoint.save(arrays, vars(begun))
-        self._due = time.monotonic() + CHECKPOINT_SECONDS
+        self._pace = Pace(CHECKPOINT_SECONDS)
 
     def resume(self) -> Begun:
         """Goes back to the last checkpoint; returns where the training goes on."""
