@@ -51,7 +51,7 @@ def test_its_python_is_one_that_the_project_allows(root, steps):
         (python,) = [
             line.split(" ")[1]
             for line in yaml.safe_load(file.read_text(encoding="utf-8"))["dependencies"]
-            if line.startswith("python ")
+            if isinstance(line, str) and line.startswith("python ")
         ]
         assert version in SpecifierSet(python)
 
