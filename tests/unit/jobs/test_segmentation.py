@@ -50,12 +50,16 @@ def data(volumes) -> str:
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
+    train(data, folder)
+    return folder
+
+
+def train(data: str, folder: Path, **settings) -> None:
     files = {name: str(folder / f"network.{name}") for name in ("out", "card", "timing", "extras")}
     train_pixels(
         data=data, model={"architecture": ARCHITECTURE, "method": METHOD}, names=["s", "m"],
-        progress_dir=str(folder / "p"), **files, **WORK,
+        progress_dir=str(folder / "p"), **files, **WORK, **settings,
     )  # fmt: skip
-    return folder
 
 
 def attacked(data: str, trained: Path, out: Path, **changes) -> pd.DataFrame:
@@ -83,6 +87,17 @@ def test_slices_are_standardised_and_fit_their_masks(data, volumes):
     assert slices.plans["configurations"]["2d"]["architecture"]["network_class_name"]
     written = {path.suffix for path in (volumes / FOLDER).iterdir()}
     assert written == {".safetensors", ".json"}  # no pickle
+
+
+@needs_nnunet
+def test_a_training_on_some_cases_sees_no_slice_of_the_others(data, tmp_path):
+    train(data, tmp_path, training_points=2)
+    slices, card = load_slices(data), json.loads((tmp_path / "network.card").read_text())
+    margins = io.read_tensors(tmp_path / "network.extras")["margin"][0]
+    cases = {slices.place(number)[0] for number in np.flatnonzero(margins)}
+    assert len(cases) == 2 < len(slices.train) and cases < set(slices.train.tolist())
+    assert card["cases"]["train"] == 2
+    assert card["slices"] == sum(len(slices.masks[row]) for row in cases)
 
 
 @needs_nnunet

@@ -429,6 +429,7 @@ def _train_pixels(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str, 
     return _slices_of(work), {
         "data": DATA.format(dataset=work.dataset, source=work.source),
         "model": training_params(model),
+        "training_points": _study(graph, work).datasets[work.dataset].training_points,
         "names": [*_cell(work).names, work.model],
         "seed": graph.resolved.config.seed,
         "compute_threads": graph.resolved.config.compute_threads,
@@ -641,7 +642,10 @@ KINDS: dict[str, Kind] = {
             "timing": f"{MODEL}/network.timing.json",
             "extras": f"{MODEL}/network.extras.safetensors",
         },
-        ("data", "model", "names", "seed", "compute_threads", "code", "progress_dir"),
+        (
+            *("data", "model", "training_points", "names", "seed"),
+            *("compute_threads", "code", "progress_dir"),
+        ),
         _train_pixels,
     ),
     "attack_pixels": Kind(

@@ -80,7 +80,8 @@ def _amounts(graph: Graph, study: str, dataset: str) -> str:
     if first is not None:
         parts.append(f"n = {graph.attack_points(study, dataset, first)} attacked points")
     if graph.study(study).datasets[dataset].training_points is not None:
-        parts.append(f"{graph.training_rows(study, dataset)} training points")
+        what = "cases" if graph.of_volumes(dataset) else "points"
+        parts.append(f"{graph.training_rows(study, dataset)} training {what}")
     return ", ".join(parts)
 
 

@@ -152,8 +152,8 @@ class StudyDataset(Settings):
     training_points: int | None = Field(
         default=None,
         ge=10,
-        description="train on so many points only, drawn at random, the same for every model and "
-        "replicate; null: all",
+        description="train on so many points only (of volumes: cases), drawn at random, the same "
+        "for every model and replicate; null: all",
     )
     replicates: int | None = Field(
         default=None, ge=1, description="repetitions of its trainings; null: the study's"

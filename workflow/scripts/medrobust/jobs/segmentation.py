@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ def train_pixels(
     compute_threads: int,
     code: str,
     progress_dir: str,
+    training_points: int | None = None,
 ) -> None:
     """Trains one network that gives every pixel of a slice a class.
 
@@ -80,11 +82,13 @@ def train_pixels(
         compute_threads: threads of the numerical libraries.
         code: hash of the code, part of the progress key.
         progress_dir: folder of checkpoints.
+        training_points: train on so many cases only, drawn at random; every model and replicate of
+            a data set gets the same. None: on all.
     """
     fix_threads(compute_threads)
     from medrobust.data.prepared.nnunet import require_nnunet
     from medrobust.data.prepared.slices import load_slices
-    from medrobust.jobs.shared import Stopwatch, journal_file
+    from medrobust.jobs.shared import Stopwatch, journal_file, training_rows
     from medrobust.training.contract import method_of
     from medrobust.training.engine.slice_descent import SliceWork
 
@@ -95,11 +99,13 @@ def train_pixels(
         for kind in ("architecture", "method")
     )
     slices = load_slices(data)
+    slices = replace(slices, train=training_rows(slices.train, training_points, seed, names))
     own = derive_seed(seed, "train", *names, 0)
     kind = choose_device(device, uses_gpu=True)
     key = progress_key(
         {"model": dict(model), "seed": own, "threads": compute_threads}
-        | {"device": kind, "versions": versions()},
+        | {"device": kind, "versions": versions()}
+        | ({} if training_points is None else {"training_points": training_points}),
         {"slices": slices.sha256},
         code,
     )

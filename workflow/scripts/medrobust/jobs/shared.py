@@ -7,11 +7,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medrobust.core import io
 from medrobust.core.errors import InputError
 from medrobust.core.registry import parse_spec
+from medrobust.core.seeds import generator
 from medrobust.data.prepared.store import Dataset
 from medrobust.models.ensembles import Ensemble, build_ensemble
+
+
+def training_rows(
+    train: np.ndarray, points: int | None, seed: int, names: Sequence[object]
+) -> np.ndarray:
+    """Returns the rows to train on: those of the split, or a draw of them in the same order.
+
+    Args:
+        train: rows of the training split: points, or cases of volumes.
+        points: how many to draw; None: all.
+        seed: root seed.
+        names: of the piece of work: study, data set, fold, replicate, model. The first three count,
+            so all models and replicates of a data set train on the same.
+    """
+    if points is None or points >= len(train):
+        return train
+    chosen = generator(seed, "training points", *names[:3]).choice(len(train), points, False)
+    return train[np.sort(chosen)]
 
 
 def load_ensemble(

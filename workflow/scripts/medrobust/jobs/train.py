@@ -15,7 +15,7 @@ from medrobust.core.errors import InputError, NotFiniteError
 from medrobust.core.logs import logger
 from medrobust.core.machine import hardware, versions
 from medrobust.core.registry import parse_spec
-from medrobust.core.seeds import derive_seed, generator
+from medrobust.core.seeds import derive_seed
 from medrobust.models import failures
 from medrobust.runtime.devices import choose_device, fix_threads, gpu_slot
 from medrobust.runtime.journal import Checkpoint, Journal, mark_done, progress_key
@@ -70,7 +70,7 @@ def train_members(
     """
     fix_threads(compute_threads)
     from medrobust.data.prepared.store import load_dataset
-    from medrobust.jobs.shared import Stopwatch, journal_file
+    from medrobust.jobs.shared import Stopwatch, journal_file, training_rows
     from medrobust.training import planned_passes, trains_on_gpu
     from medrobust.training.contract import method_of
     from medrobust.training.engine.work import Work
@@ -81,7 +81,7 @@ def train_members(
         for kind in ("architecture", "method")
     )
     dataset = load_dataset(data, fold)
-    rows = _training_rows(dataset.train_index, training_points, seed, names)
+    rows = training_rows(dataset.train_index, training_points, seed, names)
     numbers = list(range(members[0], members[1] + 1))
     seeds = [derive_seed(seed, "train", *names, number) for number in numbers]
     architecture_name, method_name = model["architecture"]["name"], model["method"]["name"]
@@ -182,17 +182,6 @@ def _pretrained(manifest: str, architecture: str, spec: Any) -> Any:
 
 def _about(pretrained: Any) -> dict[str, str]:
     return {"sha256": pretrained.sha256, "layout": pretrained.layout}
-
-
-def _training_rows(
-    train: np.ndarray, points: int | None, seed: int, names: Sequence[object]
-) -> np.ndarray:
-    """Returns the rows to train on: those of the split, or a draw of them in the same order."""
-    if points is None or points >= len(train):
-        return train
-    # The names are study, data set, fold, replicate and model.
-    chosen = generator(seed, "training points", *names[:3]).choice(len(train), points, False)
-    return train[np.sort(chosen)]
 
 
 def _member_accuracies(
