@@ -18,7 +18,7 @@ define install
 	  [ $$status -eq 0 ] || { tail -n 20 $(VENV)/pip.log; exit $$status; }
 endef
 
-.PHONY: demo smoke test lint bench report faults
+.PHONY: demo smoke test lint bench report faults reference
 
 # What runs the studies.
 $(VENV)/.installed: requirements.txt
@@ -55,6 +55,12 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What is generated of the documentation; tests hold it in step.
+reference: $(VENV)/.installed
+	@for page in config:config/README.md data:docs/data-sets.md artefacts:docs/artefacts.md readme:README.md; do \
+	  PYTHONPATH=workflow/scripts $(BIN)/python -m medrobust $${page%%:*}-reference > .reference && mv .reference $${page#*:} || exit 1; \
+	done
 
 bench: $(VENV)/.installed-dev
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -15,7 +15,11 @@ import pytest
 import yaml
 from medrobust.data.registry import load_registry
 from medrobust.evaluation.records import LATER, SCHEMA
-from medrobust.experiment.artefacts_reference import artefacts_reference, best_evidence
+from medrobust.experiment.artefacts_reference import (
+    artefacts_reference,
+    best_evidence,
+    with_state,
+)
 from medrobust.experiment.catalogue import artefacts_of, parts_of, studies_with_parts
 from medrobust.experiment.config import Config
 from medrobust.experiment.data_reference import data_reference
@@ -210,6 +214,17 @@ def test_page_of_tables_and_figures_is_what_the_catalogues_and_the_evidence_gene
             assert f"| {artefact.label} | {artefact.what} | `{asked}` |" in written
 
 
+def test_state_in_the_readme_is_that_of_the_page_of_tables_and_figures() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == with_state(readme, ROOT), "run: make reference"
+    page = (ROOT / "docs/artefacts.md").read_text(encoding="utf-8")
+    for study in page.split("\n## ")[1:]:
+        rows = [line.split(" | ") for line in study.splitlines() if line.startswith("| ")][1:]
+        scales = [row[4].split(";")[0].strip(" |") for row in rows]
+        counts = len(rows), scales.count("paper"), scales.count("laptop"), scales.count("")
+        assert f"| *{study.split()[0]}* | {' | '.join(map(str, counts))} |" in readme
+
+
 def test_evidence_names_no_folder_of_a_machine() -> None:
     told = re.compile(r"(?<![\w./:-])/(home|root|work|tmp|mnt|scratch|Users)/\w+")
     texts = [f for f in (ROOT / "docs").rglob("*") if f.suffix in (".md", ".json", ".csv")]
@@ -286,7 +301,7 @@ def test_version_is_the_same_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"({__version__}, " in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"State of version {__version__}." in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_citation_has_a_date_once_released_and_names_the_studies() -> None:

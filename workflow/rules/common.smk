@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import gc
 import inspect
-import os
 import sys
 
 # What Snakemake knows of 1,000 jobs stays until the end: to look through it for garbage again and
@@ -23,14 +22,11 @@ from medrobust.experiment import (
     calls,
     layout,
     names,
-    resources as needs,
     sources,
     telling,
     terminal,
 )
 from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label
-from medrobust.experiment.gpus import claims, gpus_of_run
-from medrobust.runtime.gpus import HANDED_OVER
 from medrobust.runtime.journal import clear as clear_journals
 
 # As a module of another workflow, or included by it: not every name and setting is ours.
@@ -78,23 +74,6 @@ DATA = layout.DATA
 MODEL = layout.MODEL
 FOLD = f"{layout.EVALUATIONS}/{layout.FOLD}"
 CELL = f"{layout.EVALUATIONS}/{layout.CELL}"
-VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
-
-
-def datasets_by_folds():
-    # Number of folds to a pattern of names. Any name that no other rule prepares, a misspelt one too,
-    # is taken for arrays of one fold: preparing them says what is wrong.
-    several = {}
-    for name, entry in GRAPH.registry.items():
-        if entry.folds > 1:
-            several.setdefault(entry.folds, []).append(name)
-    others = "|".join([VOLUMES, *(name for names in several.values() for name in names)])
-    return {1: rf"(?!(?:{others})@)[a-z0-9_]+"} | {
-        folds: "|".join(names) for folds, names in several.items()
-    }
-
-
-DATASETS_BY_FOLDS = datasets_by_folds()
 
 
 wildcard_constraints:
@@ -158,42 +137,6 @@ def params_of(job, call=call_of):
     if "about" in calls.KINDS[job].params:
         params["about"] = inspected(lambda wildcards: call(job, wildcards).params["about"])
     return params
-
-
-def memory_of(job):
-    def memory(wildcards, attempt):
-        return needs.memory_mb(GRAPH, job, dict(wildcards.items()), attempt)
-
-    return inspected(memory)
-
-
-def minutes_of(job):
-    def minutes(wildcards, attempt):
-        return needs.minutes(GRAPH, job, dict(wildcards.items()), attempt)
-
-    return inspected(minutes)
-
-
-# Where jobs run on this machine, those beyond its GPUs wait unstarted, not in a lock.
-CLAIM_GPUS = CONFIG.device == "cuda"  # in the process of a job that was handed over
-if workflow.is_main_process:
-    CLAIM_GPUS, gpus_at_once = gpus_of_run(GRAPH).claimed, gpus_of_run(GRAPH).at_once
-    if gpus_at_once and "gpu" not in workflow.global_resources:
-        workflow.global_resources["gpu"] = gpus_at_once
-# The only job of a submission may have been given GPUs of its own.
-if workflow.remote_exec and len(HANDED_JOBS) == 1:
-    os.environ[HANDED_OVER] = "1"
-
-
-def gpus_of(job):
-    if not CLAIM_GPUS:
-        return 0  # nothing to ask for each job
-    return inspected(lambda wildcards: claims(GRAPH, job, dict(wildcards.items())))
-
-
-def more_each_time(amount):
-    # Where retries are allowed, as in profiles/slurm.
-    return inspected(lambda wildcards, attempt: amount * attempt)
 
 
 def data_cards():

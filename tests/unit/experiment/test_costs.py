@@ -68,12 +68,19 @@ def test_points_per_job_by_architecture():
     assert chunk_size(Attack(name="hopskipjump", points_per_job=7), model_of("bnn"), 1, 100) == 7
 
 
+def test_every_level_of_a_grid_counts_with_its_own_queries():
+    options = {"num_steps": 100, "step_share": 0.05}
+    grid = {"epsilon": [0, 5, 15]}
+    attack = Attack(name="pixel_pgd", select="test", options=options, grid=grid)
+    assert queries_per_point(attack) == 1 + 100 + 100
+
+
 def test_few_jobs_at_the_amounts_of_the_papers(root):
     """Snakemake takes milliseconds for each: benchmarks/bench_dry_run.py."""
     many = {"signnet": {"datasets": {"mitbih": {"points": 10_000}}}}
     plans = make_plan(build_graph({"overrides": many}, root))
-    assert [plan.study for plan in plans] == ["signnet", "nsr", "ima"]
-    assert sum(plan.jobs for plan in plans) <= 1_700
+    assert {"signnet", "nsr", "ima", "ima_segmentation", "mirst"} == {p.study for p in plans}
+    assert sum(plan.jobs for plan in plans) <= 2_400
     graph = build_graph({}, root)
     jobs = [
         graph.chunks("signnet", "ptbdb", model, "hopskipjump")

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from medrobust.core import machine
 from medrobust.core.machine import snakemake_command
-from medrobust.data.registry import default_registry_path, load_registry
+from medrobust.data.registry import STANDIN, default_registry_path, load_registry
 from medrobust.experiment import preflight as module
 from medrobust.experiment.preflight import (
     PACKAGES,
     PACKAGES_OF_SOURCE,
+    format_missing,
     format_preflight,
     preflight,
     runnable,
@@ -182,6 +183,28 @@ def test_packages(tmp_path: Path, monkeypatch) -> None:
     assert _level(_run(tmp_path, studies), "packages") == ["action"]
     monkeypatch.setattr(machine.shutil, "which", {"conda": "/opt/conda/bin/conda"}.get)
     assert _level(_run(tmp_path, studies), "packages") == ["note"]
+
+
+def test_segmentation_needs_a_package_that_other_studies_do_not(
+    tmp_path: Path, monkeypatch
+) -> None:
+    real = importlib.metadata.version
+
+    def without_nnunet(name: str) -> str:
+        if name == "nnunetv2":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_nnunet)
+    volumes, beats = [("msd_heart", STANDIN)], [("mitbih", "physionet")]
+    studies = {"ima_segmentation": volumes, "signnet": beats, "msd_heart": volumes}
+    findings = _run(tmp_path, studies, conda=False)
+    assert runnable(findings, list(studies)) == ["signnet", "msd_heart"]
+    (action,) = [f for f in findings if f.level == "action"]
+    assert "nnunetv2" in action.text and "requirements-segmentation.txt" in action.remedy
+    (line,) = format_missing(findings)
+    assert line.startswith("NOT THERE: ima_segmentation: packages: not installed: nnunetv2")
+    assert runnable(_run(tmp_path, studies, conda=True), list(studies)) == list(studies)
 
 
 def test_the_packages_looked_for_are_those_the_project_declares() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from medrobust.core import logs
 from medrobust.experiment import terminal
-from medrobust.experiment.plan import make_plan
+from medrobust.experiment.plan import TIMED, make_plan
 from medrobust.experiment.progress import RunProgress
 from medrobust.experiment.sources import build_graph
 from medrobust.experiment.terminal import PlannedJob, dry_run_text, install, last_progress
@@ -132,14 +132,24 @@ def test_dry_run_counts_and_adds_up_hours_as_the_plan_does(graph) -> None:
     assert "\ndevice auto: " in text and len(text.splitlines()) == 9
 
 
-def test_hours_of_a_dry_run_are_those_of_the_plan() -> None:
+def test_every_rule_that_the_plan_knows_a_cost_of_has_it_in_the_dry_run() -> None:
+    text = "\n".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
+    rules = re.findall(r"^rule (\w+):(.*?)(?=^rule |\Z)", text, re.DOTALL | re.MULTILINE)
+    kinds = {rule: re.findall(r'params_of\("(\w+)"', body) for rule, body in rules}
+    timed = {rule: kind[0] for rule, kind in kinds.items() if kind and kind[0] in TIMED}
+    assert set(timed.values()) == set(TIMED)
+    assert {rule: terminal.KIND_OF_RULE[rule] for rule in timed} == timed
+
+
+@pytest.mark.parametrize("study", ["nsr", "ima_segmentation"])
+def test_hours_of_a_dry_run_are_those_of_the_plan(study) -> None:
     from medrobust.experiment.calls import work_of
 
-    graph = build_graph({"scale": "laptop", "studies": ["nsr"]}, ROOT)
+    graph = build_graph({"scale": "laptop", "studies": [study]}, ROOT)
     rules = {kind: rule for rule, kind in terminal.KIND_OF_RULE.items()}
     jobs = [
         PlannedJob(i, rules[job], {k: str(v) for k, v in work.items()}, log=True)
-        for i, (job, work) in enumerate(work_of(graph, "nsr"))
+        for i, (job, work) in enumerate(work_of(graph, study))
         if job in rules
     ]
     (plan,) = make_plan(graph)

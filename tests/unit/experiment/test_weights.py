@@ -98,7 +98,7 @@ def test_an_architecture_that_reads_none_is_told(study, tmp_path) -> None:
 
 
 def test_models_without_weights_keep_their_hashes() -> None:
-    graph = build_graph({"scale": "smoke"}, ROOT)
+    graph = build_graph({"scale": "smoke", "studies": ["signnet", "nsr", "ima"]}, ROOT)
     assert graph.resolved.weights == {} and graph.random_init("ima") == []
     settings = json.loads(graph.study("ima").model_dump_json())
     assert all(model["initial_weights"] is None for model in settings["models"].values())

@@ -45,7 +45,7 @@ def _run_command(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
     try:
         graph = None
-        if options.command not in ("config-reference", "data-reference", "artefacts-reference"):
+        if not options.command.endswith("-reference"):
             graph = sources.build_graph(_settings(options), ROOT, Path())
             if options.command not in ("plan", "preflight", "picture", "overview"):
                 sources.refuse_without_data(graph)
@@ -114,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     add("config-reference", _config_reference, "print the text of config/README.md")
     add("data-reference", _data_reference, "print the text of docs/data-sets.md")
     add("artefacts-reference", _artefacts_reference, "print the text of docs/artefacts.md")
+    add(
+        "readme-reference", _readme_reference, "print the text of README.md, its state as it is now"
+    )
     add("fetch", _fetch, "find or download raw files of any data set", "dataset")
     add("prepare", _prepare, "turn raw files into arrays, split and card (after fetch)", "dataset")
     train = add("train", _train, "train members of a model", "study", "model")
@@ -249,6 +252,13 @@ def _artefacts_reference(options: argparse.Namespace, graph: None) -> str:
     from medrobust.experiment.artefacts_reference import artefacts_reference
 
     return artefacts_reference(ROOT).removesuffix("\n")
+
+
+def _readme_reference(options: argparse.Namespace, graph: None) -> str:
+    from medrobust.experiment.artefacts_reference import with_state
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return with_state(readme, ROOT).removesuffix("\n")
 
 
 def _run(graph: Graph, job: str, **wildcards: Any) -> None:

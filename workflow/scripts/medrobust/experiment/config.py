@@ -53,7 +53,7 @@ class Config(Settings):
         default="code", description="what the authors' code did, or what the paper's text says"
     )
     studies: list[str] = Field(
-        default=["signnet", "nsr", "ima"],
+        default=["signnet", "nsr", "ima", "ima_segmentation", "mirst"],
         min_length=1,
         description="the studies to run: names of files in config/studies, or paths of such files "
         "that lie elsewhere (`my_folder/my_study.yaml`)",
@@ -585,14 +585,14 @@ def model_specs(model: Model, *, file: str = "", prefix: str = "") -> tuple[Sett
     return architecture, method
 
 
-def attack_spec(
+def attack_specs(
     attack: Attack, *, file: str = "", prefix: str = "", key: str = "options"
-) -> Settings:
-    """Returns the checked settings of an attack; with a grid, those of its first variant.
+) -> list[Settings]:
+    """Returns the checked settings of an attack, of each variant of its grid.
 
     ``key``: where below ``prefix`` its options stand, for the message.
     """
-    specs = [
+    return [
         parse_spec(
             "attack",
             {"name": attack.name, **attack.options, **variant},
@@ -601,7 +601,6 @@ def attack_spec(
         )
         for variant in grid_variants(attack.grid)
     ]
-    return specs[0]
 
 
 def named_datasets(names: bool | Sequence[str], registry: Mapping[str, DatasetEntry]) -> list[str]:
@@ -938,11 +937,11 @@ def _check_variants(attack: str, study: Study, file: str) -> None:
             if name not in names:
                 raise unknown_name(kind, name, names, where=f"{file}, key {place}.{key}")
     for name in chosen.for_models:
-        attack_spec(chosen.amended("", name), file=file, prefix=place, key=f"for_models.{name}")
+        attack_specs(chosen.amended("", name), file=file, prefix=place, key=f"for_models.{name}")
     for dataset in chosen.for_datasets:
         for name, variant in attack_variants(study, attack, dataset).items():
             key = f"for_datasets.{dataset}" + (f" with for_models.{name}" if name else "")
-            attack_spec(variant, file=file, prefix=place, key=key)
+            attack_specs(variant, file=file, prefix=place, key=key)
 
 
 def _check_names(
@@ -956,7 +955,7 @@ def _check_names(
                 raise unknown_name("data set", dataset, study.datasets, where=where)
     for attack_name, attack in study.attacks.items():
         place = f"attacks.{attack_name}"
-        attack_spec(attack, file=file, prefix=place)
+        attack_specs(attack, file=file, prefix=place)
         _check_division(attack, study, f"{file}, key {place}.points_per_job")
         for model_name in attack.models or []:
             if model_name not in study.models:

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 
 from medrobust.attacks.contract import attack_of
 from medrobust.core.contract import timing_kind
-from medrobust.core.grid import grid_variants
 from medrobust.experiment.config import (
     CHUNK_SECONDS,
     CHUNKS_PER_ATTACK,
     Attack,
     Model,
-    attack_spec,
+    attack_specs,
 )
 from medrobust.models.contract import architecture_of
 from medrobust.training.contract import method_of
@@ -87,7 +86,7 @@ def queries_per_point(attack: Attack) -> int:
 
     All restarts and all values of its grid together; early stops are not foreseen.
     """
-    return len(grid_variants(attack.grid)) * int(attack_spec(attack).expected_queries())
+    return sum(int(spec.expected_queries()) for spec in attack_specs(attack))
 
 
 def chunk_size(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from medrobust.attacks.contract import attack_of
 from medrobust.core.errors import InputError
+from medrobust.core.schema import Settings
 from medrobust.data.registry import DatasetEntry
 from medrobust.experiment.config import (
     Attack,
@@ -22,7 +23,7 @@ from medrobust.experiment.config import (
     Resolved,
     Study,
     StudyDataset,
-    attack_spec,
+    attack_specs,
     attack_variants,
     model_specs,
     trained_on,
@@ -151,7 +152,13 @@ def _check_model(
 def _check_attack(
     name: str, attack: Attack, dataset: str, use: StudyDataset, entry: DatasetEntry, file: str
 ) -> None:
-    place, spec = f"{file}, key attacks.{name}.options", attack_spec(attack)
+    for spec in attack_specs(attack):
+        _check_settings(name, spec, dataset, use, entry, f"{file}, key attacks.{name}.options")
+
+
+def _check_settings(
+    name: str, spec: Settings, dataset: str, use: StudyDataset, entry: DatasetEntry, place: str
+) -> None:
     target = getattr(spec, "target", None)
     # PGD aims at a class of each point's own, which it names in words.
     if isinstance(target, int) and target >= len(entry.classes):

@@ -73,6 +73,9 @@ PACKAGES = (
 )
 """What every study needs, by distribution name."""
 
+PACKAGES_OF_FORM = {"volumes": ("nnunetv2",)}
+"""What studies on data of a form need beside them (requirements-segmentation.txt)."""
+
 PACKAGES_OF_SOURCE = {
     "kaggle": ("kaggle", "requests"),
     "physionet": ("requests", "wfdb"),
@@ -152,13 +155,14 @@ def preflight(
         settings,
         points or {},
         seed,
+        conda_found() if conda is None else conda,
     )
     items = [item for study, pairs in studies.items() for item in inspection.study(study, pairs)]
     items += [item for named in weights for item in inspection.weights(named)]
     items += _unused_raw_dirs(raw_dirs, download_dir)
     if _only_standins(studies) and not inspection.downloads:
         return items
-    items += _packages(inspection.kinds, conda_found() if conda is None else conda)
+    items += _packages(inspection.kinds, inspection.conda)
     items += _disk(inspection, Path(download_dir), Path(results_dir), free)
     return items
 
@@ -211,6 +215,16 @@ def format_preflight(
     return "\n".join(lines) + "\n"
 
 
+def format_missing(items: Sequence[PreflightItem]) -> list[str]:
+    """Returns a line on each item that somebody has to act on."""
+    return [
+        f"NOT THERE: {item.study or 'all studies'}: {item.subject}: {item.text}"
+        f"{'; what to do: ' + item.remedy if item.remedy else ''}"
+        for item in items
+        if item.level == "action"
+    ]
+
+
 _MARKS: dict[Level, str] = {"ready": "ok", "download": "get", "note": "note", "action": "TO DO"}
 
 
@@ -234,8 +248,9 @@ class _Inspection:
         settings: TransferSettings | None,
         points: Mapping[tuple[str, str], int],
         seed: int,
+        conda: bool,
     ) -> None:
-        self.registry = registry
+        self.registry, self.conda = registry, conda
         self.folders = [*dict.fromkeys([*map(Path, raw_dirs), Path(download_dir)])]
         self.allow_subset, self.check_network = allow_subset, check_network
         self.check_files, self.manifests = check_files, manifests
@@ -258,6 +273,15 @@ class _Inspection:
                 yield from self._dataset(study, name, setting)
             except InputError as error:
                 yield _action(study, name, error)
+        if study not in self.registry:  # a data set by itself is only prepared
+            yield from self._further_packages(study, [name for name, _ in pairs])
+
+    def _further_packages(self, study: str, names: Sequence[str]) -> Iterator[PreflightItem]:
+        """Tells of packages that not every study needs, where they are not installed."""
+        forms = {self.registry[name].form for name in names if name in self.registry}
+        wanted = sorted({p for form in forms for p in PACKAGES_OF_FORM.get(form, ())})
+        if missing := [name for name in wanted if not _installed(name)]:
+            yield _not_installed(study, missing, self.conda, "requirements-segmentation.txt")
 
     def weights(self, named: NamedWeights) -> Iterator[PreflightItem]:
         """Tells what becomes of weights that models of a study name, and looks at the file."""
@@ -578,13 +602,17 @@ def _packages(kinds: set[str], conda: bool) -> Iterator[PreflightItem]:
     missing = sorted(name for name in wanted if not _installed(name))
     if not missing:
         yield PreflightItem("ready", "", "packages", f"all {len(wanted)} are installed")
-    elif conda:
-        text = f"not installed here: {', '.join(missing)}; --use-conda installs them"
-        yield PreflightItem("note", "", "packages", text)
     else:
-        text = f"not installed: {', '.join(missing)}"
-        remedy = "pip install -r requirements.txt (or install conda and run with --use-conda)"
-        yield PreflightItem("action", "", "packages", text, remedy)
+        yield _not_installed("", missing, conda, "requirements.txt")
+
+
+def _not_installed(study: str, missing: Sequence[str], conda: bool, file: str) -> PreflightItem:
+    if conda:
+        text = f"not installed here: {', '.join(missing)}; --use-conda installs them"
+        return PreflightItem("note", study, "packages", text)
+    text = f"not installed: {', '.join(missing)}"
+    remedy = f"pip install -r {file} (or install conda and run with --use-conda)"
+    return PreflightItem("action", study, "packages", text, remedy)
 
 
 def _installed(distribution: str) -> bool:

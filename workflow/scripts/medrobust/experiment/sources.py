@@ -335,6 +335,21 @@ def preflight_text(graph: Graph, datasets: Sequence[str] = (), *, thorough: bool
     return preflight_answer(graph, tuple(datasets), thorough=thorough)[0]
 
 
+def not_there(graph: Graph) -> list[str]:
+    """Returns a line on each thing that selected studies wait for, as far as is known offline.
+
+    Jobs that need it fail, others go on. Packages count where rules run with those of here.
+    """
+    resolved = graph.resolved
+    if resolved.config.records_from is not None:
+        return []
+    from medrobust.experiment.preflight import format_missing
+
+    wanted = _datasets_of_studies(resolved)
+    conda = not graph.same_packages
+    return format_missing(_preflight(resolved, wanted, graph.raw_dirs, thorough=False, conda=conda))
+
+
 def refuse_what_cannot_run(graph: Graph, targets: Collection[str]) -> None:
     """Raises an InputError where ``preflight`` was asked for and something cannot run.
 

@@ -11,13 +11,14 @@ from medrobust.core import io
 from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.plan import plan_text
-from medrobust.experiment.sources import preflight_text
+from medrobust.experiment.sources import not_there, preflight_text
 
 
 def opening_text(graph: Graph, targets: Collection[str]) -> str:
     """Returns what is said first.
 
-    A full run, and the target ``plan``, begin with the plan; ``preflight`` with what is missing.
+    A full run, and the target ``plan``, begin with the plan and what is not there; ``preflight``
+    with all that is missing.
     One figure takes a part of what the plan would tell.
     """
     texts = []
@@ -25,6 +26,8 @@ def opening_text(graph: Graph, targets: Collection[str]) -> str:
         texts.append(preflight_text(graph, thorough=True))
     if "plan" in targets or set(targets) <= {"all", *graph.resolved.studies}:
         texts += [plan_text(graph), *failed_trainings(graph)]
+        if "preflight" not in targets:
+            texts += not_there(graph)
     elif "preflight" not in targets:
         texts.append("A part of the plan is asked for; the same command with -n tells its jobs.")
         texts += [said] if (said := gpus_of_run(graph).said) else []

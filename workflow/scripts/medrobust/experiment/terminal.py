@@ -25,15 +25,15 @@ from pathlib import Path
 
 from medrobust.experiment.gpus import gpus_of_run
 from medrobust.experiment.graph import Graph
-from medrobust.experiment.plan import job_seconds, measured_unit_seconds
+from medrobust.experiment.plan import TIMED, job_seconds, measured_unit_seconds
 from medrobust.experiment.progress import RunProgress, span
 
 FULL_LISTING = "--quiet host"
 
 # Rules whose jobs the plan knows a cost of.
 KIND_OF_RULE = {
+    **{kind: kind for kind in TIMED},
     "train": "train_members",
-    "evaluate_clean": "evaluate_clean",
     "attack": "attack_chunk",
 }
 _OF_SINGLE_JOBS = {
