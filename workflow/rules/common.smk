@@ -21,9 +21,7 @@ from medrobust.core.yaml_files import read_yaml
 from medrobust.experiment import (
     calls,
     layout,
-    names,
     sources,
-    telling,
     terminal,
 )
 from medrobust.experiment.catalogue import artefacts_of, parts_of, report_label
@@ -74,6 +72,25 @@ DATA = layout.DATA
 MODEL = layout.MODEL
 FOLD = f"{layout.EVALUATIONS}/{layout.FOLD}"
 CELL = f"{layout.EVALUATIONS}/{layout.CELL}"
+
+
+VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
+
+
+def datasets_by_folds():
+    # Number of folds to a pattern of names. Any name that no other rule prepares, a misspelt one too,
+    # is taken for arrays of one fold: preparing them says what is wrong.
+    several = {}
+    for name, entry in GRAPH.registry.items():
+        if entry.folds > 1:
+            several.setdefault(entry.folds, []).append(name)
+    others = "|".join([VOLUMES, *(name for names in several.values() for name in names)])
+    return {1: rf"(?!(?:{others})@)[a-z0-9_]+"} | {
+        folds: "|".join(names) for folds, names in several.items()
+    }
+
+
+DATASETS_BY_FOLDS = datasets_by_folds()
 
 
 wildcard_constraints:
@@ -181,57 +198,6 @@ def study_files(*studies):
 
 def studies_with(artefact):
     return [name for name, study in GRAPH.resolved.studies.items() if artefact in study.artefacts]
-
-
-# `use rule * from medrobust as medrobust_*`; when jobs are looked for, it is no longer known.
-renamed = workflow.modifier.modify_rulename
-
-
-def titled(name, title):
-    # A docstring that is no literal, for `snakemake --list-target-rules`.
-    if workflow.is_rule(renamed(name)):
-        workflow.get_rule(renamed(name)).docstring = title
-
-
-# A second name of a rule is a rule too, and would stand in every list beside the first.
-LISTED = {"--list-rules", "--list", "-l", "--list-target-rules", "--lt"} & set(sys.argv)
-
-
-def refused(wildcards):
-    error = names.unknown_target(wildcards.target, GRAPH, renamed=renamed, alone=ALONE)
-    raise WorkflowError(str(error))
-
-
-def told(target):
-    # Snakemake heeds `onstart` of the main workflow alone.
-    @functools.cache
-    def tell():
-        print(telling.opening_text(GRAPH, [target]))
-        refuse_what_cannot_run([target])
-
-    def files(_):
-        if not ALONE:
-            tell()
-        return []
-
-    return files
-
-
-def own_targets():
-    # Under the names that they have here, also where another workflow renames the rules.
-    own = {renamed(name): name for name in ("all", "plan", "preflight", *GRAPH.resolved.studies)}
-    return {own.get(target, target) for target in workflow.dag_settings.targets}
-
-
-def opening_text():
-    return telling.opening_text(GRAPH, own_targets())
-
-
-def refuse_what_cannot_run(targets):
-    try:
-        sources.refuse_what_cannot_run(GRAPH, targets)
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def start_page(files):

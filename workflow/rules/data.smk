@@ -1,23 +1,4 @@
 # Raw files to arrays. Only data is shared between studies.
-VOLUMES = "|".join(name for name, entry in GRAPH.registry.items() if entry.form == "volumes")
-
-
-def datasets_by_folds():
-    # Number of folds to a pattern of names. Any name that no other rule prepares, a misspelt one too,
-    # is taken for arrays of one fold: preparing them says what is wrong.
-    several = {}
-    for name, entry in GRAPH.registry.items():
-        if entry.folds > 1:
-            several.setdefault(entry.folds, []).append(name)
-    others = "|".join([VOLUMES, *(name for names in several.values() for name in names)])
-    return {1: rf"(?!(?:{others})@)[a-z0-9_]+"} | {
-        folds: "|".join(names) for folds, names in several.items()
-    }
-
-
-DATASETS_BY_FOLDS = datasets_by_folds()
-
-
 # No input on purpose: see medrobust.experiment.calls.
 # After replacing raw files by hand, ask for `--forcerun fetch`.
 rule fetch:
