@@ -129,13 +129,12 @@ def slopes(
             for pixel in range(first, min(first + TOGETHER, pixels)):
                 values, given, result = maps[pixel], g[i, pixel], results[pixel]
                 for k in range(channels):
+                    away = values[k] - centre[k]
                     # As in the way there, to the last bit, so that signs are the same.
-                    value = (values[k] - centre[k]) * factor[k] + shift[k]
-                    result[k] = given[k] if value > ZERO else given[k] * slope
-                for k in range(channels):
+                    above = away * factor[k] + shift[k] > ZERO
+                    result[k] = given[k] if above else given[k] * slope
                     part[k] += result[k]
-                for k in range(channels):
-                    parts[k] += result[k] * (values[k] - centre[k])
+                    parts[k] += result[k] * away
             _add(part, total)
             _add(parts, totals)
         for k in range(channels):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from medrobust.models.engine import first_convolution
+from medrobust.models.engine.first_convolution import FirstConvolution
 from medrobust.models.engine.instance_norm import LeakyNormalised
 
 
@@ -75,13 +77,19 @@ def _outputs(module: nn.Module, images: Tensor) -> list[Tensor]:
 
 def _through(blocks: nn.Module, x: Tensor) -> Tensor:
     for block in blocks.convs:
-        x, norm = block.conv(x), block.norm
+        x, norm = _convolved(block.conv, x), block.norm
         if x.shape[2:].numel() == 1:
             x = block.nonlin(norm(x))  # PyTorch refuses maps of one pixel
         else:
             slope = block.nonlin.negative_slope
             x = LeakyNormalised.apply(x, norm.weight, norm.bias, norm.eps, slope)
     return x
+
+
+def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    if first_convolution.is_known(layer):
+        return FirstConvolution.apply(x, layer.weight, layer.bias)
+    return layer(x)
 
 
 def _side_by_side(images: Tensor) -> Tensor:
