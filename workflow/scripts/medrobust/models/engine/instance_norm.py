@@ -54,7 +54,7 @@ class LeakyNormalised(Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Returns slopes at maps, scale and shift."""
+        """Returns slopes at maps, scale and shift; None where they are not asked for."""
         x, scale, shift, mean, inverse = ctx.saved_tensors
         to_x = torch.empty_like(x, memory_format=torch.channels_last)
         sums = np.zeros((2, len(scale)))
@@ -63,7 +63,9 @@ class LeakyNormalised(Function):
             mean.numpy(), inverse.numpy(), _rows(to_x), *sums,
         )  # fmt: skip
         to_scale, to_shift = torch.from_numpy(sums).to(x.dtype)
-        return to_x, to_scale, to_shift, None, None
+        found = (to_x, to_scale, to_shift, None, None)
+        asked = zip(found, ctx.needs_input_grad, strict=True)
+        return tuple(value if wanted else None for value, wanted in asked)
 
 
 def _rows(maps: torch.Tensor) -> np.ndarray:

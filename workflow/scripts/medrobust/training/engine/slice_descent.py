@@ -115,8 +115,8 @@ def descend(
     module = nnunet.build(
         slices.plans, slices.channels, slices.n_classes, derive_seed(seed, "network")
     ).to(work.device)
-    descent = _Descent(spec, module, work.checkpoint, kept)
     network = PixelNetwork(nnunet.fast(module), (slices.channels, *size))
+    descent = _Descent(spec, module, work.checkpoint, kept)
     draws = torch.Generator(work.device)
     progress = Progress("training nnU-Net's network", spec.max_epochs, unit="epochs")
     begun = descent.resume()
