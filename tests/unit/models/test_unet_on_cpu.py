@@ -47,7 +47,7 @@ def made(n: int, channels: int, height: int, width: int, seed: int, offset: floa
 
 
 @given(
-    st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(2, 9),
+    st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(2, 13),
     st.integers(0, 2**32 - 1), st.booleans(), st.booleans(),
 )  # fmt: skip
 def test_values_and_slopes_are_those_of_normalisation_and_leaky_relu(

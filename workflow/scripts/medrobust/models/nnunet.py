@@ -120,5 +120,5 @@ ARCHITECTURE = Architecture(
     build=build,
     # Of a pixel of a patch, a plain step: batches of 28 patches of 56 x 40 pixels.
     step_seconds=0.04,
-    step_value_seconds=1.9e-5,
+    step_value_seconds=1.1e-5,
 )
