@@ -16,6 +16,7 @@ from medrobust.data.prepared.slices import FOLDER, PLANS, SLICES, load_slices
 from medrobust.data.prepared.volumes import load_volumes
 from medrobust.data.registry import load_registry
 from medrobust.jobs.segmentation import attack_pixels, slice_volumes, train_pixels
+from medrobust.models import nnunet as nnunet_network
 
 from tests.unit.slice_files import needs_nnunet
 
@@ -153,6 +154,14 @@ def test_an_attack_goes_on_with_finished_batches(data, trained, tmp_path, monkey
     found = attacked(data, trained, tmp_path / "again")
     assert len(done) == 3  # the first batch once, the second twice
     pd.testing.assert_frame_equal(found, whole)
+
+
+@needs_nnunet
+def test_it_is_the_fast_network_that_is_attacked(data, trained, tmp_path, monkeypatch):
+    made, fast = [], nnunet_network.fast
+    monkeypatch.setattr(nnunet_network, "fast", lambda own: made.append(own) or fast(own))
+    attacked(data, trained, tmp_path)
+    assert len(made) == 1 and fast(made[0]) is not made[0]
 
 
 @needs_nnunet

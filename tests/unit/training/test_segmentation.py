@@ -124,6 +124,14 @@ def test_a_training_resumes_with_the_same_bytes(name, tmp_path, monkeypatch):
 
 
 @needs_nnunet
+def test_it_is_the_fast_network_that_is_trained(monkeypatch):
+    made, fast = [], nnunet.fast
+    monkeypatch.setattr(nnunet, "fast", lambda module: made.append(module) or fast(module))
+    trained("plain", max_epochs=1, batches_per_epoch=1)
+    assert len(made) == 1 and fast(made[0]) is not made[0]
+
+
+@needs_nnunet
 def test_margins_are_of_training_slices_and_move():
     slices, found = slice_set(), trained("ima").extras["margin"]
     training = slices.numbers(slices.train)

@@ -271,7 +271,8 @@ def _network(slices: SliceSet, spec: Any, file: str, device: str) -> PixelNetwor
     module = nnunet.build(slices.plans, slices.channels, slices.n_classes, seed=0)
     module = nnunet.with_arrays(module, io.read_tensors(file)).to(device).eval()
     module.requires_grad_(False)
-    return PixelNetwork(module, (slices.channels, *nnunet.patch_size(spec, slices.plans)))
+    shape = (slices.channels, *nnunet.patch_size(spec, slices.plans))
+    return PixelNetwork(nnunet.fast(module), shape)
 
 
 class _Attacked:

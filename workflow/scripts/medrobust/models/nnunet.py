@@ -11,7 +11,7 @@ nnU-Net planned.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +89,17 @@ def build(plans: Mapping[str, Any], channels: int, n_classes: int, seed: int) ->
         )
 
 
+def fast(network: torch.nn.Module) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
+    """Returns what computes the network's outputs and slopes, on a CPU in less time.
+
+    Values are the network's own but for rounding. It reads the parameters at each call; see
+    :func:`medrobust.models.engine.unet_on_cpu.fast_on_cpu`.
+    """
+    from medrobust.models.engine.unet_on_cpu import fast_on_cpu
+
+    return fast_on_cpu(network)
+
+
 def arrays_of(network: torch.nn.Module) -> dict[str, np.ndarray]:
     """Returns copies of a network's parameters by name, float32."""
     return {name: t.detach().cpu().numpy().copy() for name, t in network.state_dict().items()}
@@ -109,5 +120,5 @@ ARCHITECTURE = Architecture(
     build=build,
     # Of a pixel of a patch, a plain step: batches of 28 patches of 56 x 40 pixels.
     step_seconds=0.04,
-    step_value_seconds=1.9e-5,
+    step_value_seconds=1.1e-5,
 )

@@ -115,8 +115,8 @@ def descend(
     module = nnunet.build(
         slices.plans, slices.channels, slices.n_classes, derive_seed(seed, "network")
     ).to(work.device)
+    network = PixelNetwork(nnunet.fast(module), (slices.channels, *size))
     descent = _Descent(spec, module, work.checkpoint, kept)
-    network = PixelNetwork(module, (slices.channels, *size))
     draws = torch.Generator(work.device)
     progress = Progress("training nnU-Net's network", spec.max_epochs, unit="epochs")
     begun = descent.resume()
@@ -237,7 +237,9 @@ class _Descent:
         nnunet.with_arrays(self._module, groups["network"])
         for name, parameter in self._module.named_parameters():
             if name in groups["momentum"]:
-                buffer = torch.from_numpy(groups["momentum"][name].copy()).to(parameter.device)
+                # In memory as the parameter lies: other loops may round otherwise.
+                buffer = torch.empty_like(parameter, requires_grad=False)
+                buffer.copy_(torch.from_numpy(groups["momentum"][name].copy()))
                 self._optimizer.state[parameter]["momentum_buffer"] = buffer
         for name, value in groups["kept"].items():
             self._kept[name][...] = value
