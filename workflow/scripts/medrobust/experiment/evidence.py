@@ -31,6 +31,8 @@ KEPT = (
     "evaluations/**/counted_with.json",
     "evaluations/**/outcomes.parquet",
     "models/**/members_*.json",
+    "models/**/network.json",
+    "models/**/network.extras.safetensors",  # margins of slices, where a method keeps them
     *(f"{folder}/*{suffix}" for folder in DRAWN_FOLDERS for suffix in KEPT_SUFFIXES),
 )
 CARDS = ("card.json", "card.md", "preview.png")
