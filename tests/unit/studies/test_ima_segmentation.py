@@ -170,6 +170,18 @@ def test_tables_and_figures_are_written(tmp_path):
     assert (outlines.loc[outlines["epsilon"] == 5, "dice"] == 0).all()
 
 
+@pytest.mark.parametrize("task", TASKS, ids=[task.organ for task in TASKS])
+def test_no_two_methods_of_a_figure_look_alike(task):
+    published = Path(__file__).resolve().parents[3] / "resources/published/ima.csv"
+    methods = results.read_printed(str(published)).methods(task.dataset)
+    found = figures.method_styles(methods, task.ima)
+    assert len(methods) == 5 == len({style["color"] for style in found.values()})
+    assert len({style["marker"] for style in found.values()}) == 5
+    radii = sorted((m for m in methods if m.startswith("adv")), key=lambda m: float(m[3:]))
+    light = [sum(bytes.fromhex(found[m]["color"][1:])) for m in radii]
+    assert light == sorted(light, reverse=True)  # darker with the radius
+
+
 def test_what_was_not_run_says_so(tmp_path):
     one = dataclasses.replace(request(tmp_path, {}), entries=[])
     files = tables.draw_table(one, dataset=TASK.dataset, score="TVDI")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ _TEXT = ("score", "origin", "dataset", "method")
 REPRODUCED, PUBLISHED = "reproduced", "published"
 #: Colours of true and predicted outlines.
 TRUE, SAID = "#FFD400", "#00C2FF"
+#: Models of classification whose looks adversarial training has here, by rising radius.
+ADVERSARIAL = ("adv0.1", "adv0.2", "adv0.3")
 
 
 def curve_points(
@@ -67,8 +70,9 @@ def draw_scores(request: Request, *, dataset: str) -> list[Path]:
     with plotting.style():
         figure = plotting.new_figure(plotting.DOUBLE_COLUMN, 3.9)
         panels = figure.subplots(1, 2, sharey=True)
+        styles = method_styles(list(drawn["method"].unique()), task.ima)
         for letter, axes, (score, name) in zip("ab", panels, SCORES.items(), strict=True):
-            _draw_panel(axes, drawn[drawn["score"] == score])
+            _draw_panel(axes, drawn[drawn["score"] == score], styles)
             axes.set_title(f"({letter}) {name[0].upper()}{name[1:]} ({score})")
         panels[0].set_ylabel("Dice")
         model_legend(figure, panels, printed.methods(dataset))
@@ -89,12 +93,30 @@ def draw_scores(request: Request, *, dataset: str) -> list[Path]:
         )
 
 
-def _draw_panel(axes: Any, drawn: pd.DataFrame) -> None:
+def method_styles(methods: Sequence[str], ima: str) -> dict[str, dict[str, Any]]:
+    """Returns how the curves of a data set's methods look: adversarial training in one hue.
+
+    It is darker with its radius, as in the figures on classification.
+
+    Args:
+        methods: as printed, or of the user's own.
+        ima: that which is increasing-margin training.
+    """
     from medrobust.reporting import plotting
 
+    radii = sorted((m for m in methods if re.fullmatch(r"adv\d+(\.\d+)?", m)), key=_radius)
+    alike = {"nnUnet": "ce", ima: "IMA"} | dict(zip(radii, ADVERSARIAL, strict=False))
+    return {method: plotting.model_style(alike.get(method, method)) for method in methods}
+
+
+def _radius(method: str) -> float:
+    return float(method.removeprefix("adv"))
+
+
+def _draw_panel(axes: Any, drawn: pd.DataFrame, styles: Mapping[str, dict[str, Any]]) -> None:
     ran = set(drawn.loc[drawn["origin"] == REPRODUCED, "method"])
     for (method, origin), curve in drawn.groupby(["method", "origin"], sort=False):
-        style = plotting.model_style(method)
+        style = styles[method]
         if origin == PUBLISHED:
             axes.plot(
                 curve["epsilon"],
