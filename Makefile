@@ -1,5 +1,7 @@
 # make demo   own virtual environment, signnet on stand-ins, one published figure of ima for real
+# make smoke  all studies on stand-ins, with nnU-Net
 # make test   own virtual environment with what tests need, lint and all tests
+# make reference  what is generated of the documentation
 # make faults 50 kills at random moments and other faults: nothing may be lost or changed
 VENV ?= .venv
 PYTHON ?= python3
@@ -38,7 +40,11 @@ demo: $(VENV)/.installed
 	$(SNAKEMAKE) --config scale=smoke studies=signnet 'leave_out=[ptbdb, chest_xray, kather]' --report report.html
 	@$(BIN)/python workflow/scripts/show_results.py
 
-smoke: $(VENV)/.installed
+$(VENV)/.installed-segmentation: requirements-segmentation.txt $(VENV)/.installed
+	$(call install,requirements-segmentation.txt)
+	@touch $@
+
+smoke: $(VENV)/.installed-segmentation
 	$(SNAKEMAKE) --config scale=smoke
 
 report: $(VENV)/.installed

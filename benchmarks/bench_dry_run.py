@@ -1,7 +1,7 @@
 """How long Snakemake takes before the first job: reading the workflow, and a dry run.
 
 Runs in a fresh copy of the project, so that finished results play no part. The dry run plans
-the default study at scale ``paper`` with many attacked points, at the default chunk sizes; the
+the default studies at scale ``paper`` with many attacked points, at the default chunk sizes; the
 time to read the workflow, which every job on a cluster pays again, is that of the cheapest
 target less the start of Python. Wall time is held against the bar; CPU time, which hardly
 depends on what else the machine does, stands beside it.

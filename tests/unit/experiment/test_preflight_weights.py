@@ -274,7 +274,7 @@ def test_the_plan_counts_the_files_of_large_networks(folder):
 
 
 def test_the_way_to_try_it_without_data_selects_the_study(tmp_path):
-    """A study that no default selects is not made by its name alone."""
+    """What is tried without data is the study that was selected, alone."""
     here = tmp_path / "empty"
     here.mkdir()
     graph = sources.build_graph({"scale": "paper", "studies": ["mirst"]}, ROOT, here)

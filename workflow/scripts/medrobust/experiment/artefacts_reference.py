@@ -19,14 +19,15 @@ _HEAD = """# Tables and figures
 
 Every table, figure and list of claims of the papers that can be made, what to ask Snakemake for,
 and the best run of it that is committed under [evidence](evidence): the largest scale first, then
-the most numbers. Data that are not whole releases are named. "None": it has not run on real data.
+the most numbers. Data that are not whole releases are named. "None": no committed run on real data
+has a number or a verdict of it.
 What a run has less than the published amounts stands in each caption. All of them:
 
     snakemake -n
 
 One, made anew, and one redrawn from its evidence:
 
-    snakemake --cores 2 ima_fig6 --config 'studies=[ima]'
+    snakemake --cores 2 ima_fig6
     snakemake --cores 2 ima_fig7 --config scale=laptop records_from=docs/evidence/ima
 """
 _COLUMNS = "| in print | what | ask for | best evidence | scale, data |\n|---|---|---|---|---|\n"
@@ -108,10 +109,10 @@ def state(root: Path) -> str:
 
 _STATE_COLUMNS = (
     "tables, figures, lists",
-    "run at the published amounts, some or all of it",
-    "run with less",
-    "not run on real data",
-    "of these data a part",
+    "published amounts, some or all of it",
+    "smaller amounts",
+    "no result on real data yet",
+    "from a part of these data",
 )
 
 

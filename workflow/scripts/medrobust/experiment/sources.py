@@ -313,7 +313,7 @@ def preflight_answer(
     settings = changed_settings(
         resolved.config, without=["also_prepare", "studies"] if datasets else []
     )
-    # A study that is not selected by itself has to be selected there too.
+    # The command selects the same studies.
     alike = {} if datasets else {"studies": resolved.config.studies}
     text = format_preflight(
         items,
