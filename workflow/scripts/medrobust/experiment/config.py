@@ -47,7 +47,8 @@ class Config(Settings):
 
     scale: Literal["paper", "laptop", "smoke"] = Field(
         default="paper",
-        description="how much: the published amounts, real data with smaller amounts, an hour to a day a study, or stand-ins",
+        description="how much: the published amounts, real data with smaller amounts (hours to a "
+        "day a study), or stand-ins",
     )
     protocol: Literal["code", "text"] = Field(
         default="code", description="what the authors' code did, or what the paper's text says"
