@@ -41,7 +41,10 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "margin_step": 0.5, "largest_margin": 3.0, "steps": 1, "bisections": 1, **TRAINING,
     },
 }  # fmt: skip
-ATTACKED: dict[str, dict[str, Any]] = {"pixel_pgd": {"epsilon": 1.5, "num_steps": 3}}
+#: Of steps so long that a level which saw another would end elsewhere.
+ATTACKED: dict[str, dict[str, Any]] = {
+    "pixel_pgd": {"epsilon": 1.5, "num_steps": 3, "step_share": 0.5}
+}
 LEVELS = (0.0, 0.5, 3.0)
 
 #: Kind, names, examples, of all that is here.
@@ -401,7 +404,7 @@ def test_equal_seeds_give_equal_bytes(name):
 def test_a_level_finds_what_it_finds_without_the_others(name):
     for k, level in enumerate(LEVELS):
         (alone,) = attacked(name, [level], seeds=[seeds_of(LEVELS)[k]])
-        torch.testing.assert_close(alone, noisy(name)[k], rtol=0, atol=1e-4)
+        torch.testing.assert_close(alone, noisy(name)[k], rtol=0, atol=1e-3)
 
 
 @needs_nnunet
