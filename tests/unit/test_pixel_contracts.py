@@ -281,7 +281,7 @@ def test_kept_arrays_make_the_same_network(name):
 
 @functools.cache
 def slices() -> SliceSet:
-    return slice_set(cases=4, slices=3, planned=plans((16, 12), features=(4, 5, 6)), seed=4)
+    return slice_set(cases=4, slices=3, planned=plans((16, 24), features=(4, 5, 6)), seed=4)
 
 
 def train(name: str, seed: int) -> Trained:
