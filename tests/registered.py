@@ -89,8 +89,8 @@ ATTACK_SETTINGS: dict[str, dict[str, Any]] = {
     "uniform_noise": {"epsilon": 0.2, "restarts": 3},
 }
 
-#: Networks that give every pixel a class, their methods and attacks: tests/unit/training/
-#: test_segmentation.py and its kin.
+#: Networks that give every pixel a class, their methods and attacks:
+#: tests/unit/test_pixel_contracts.py.
 PIXELS = {"nnunet", "segmentation", "segmentation_adversarial", "segmentation_ima", "pixel_pgd"}
 
 

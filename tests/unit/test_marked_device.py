@@ -172,7 +172,7 @@ def attack(name, model, shape, **changes):
     settings = {"clip_min": 0.0, "clip_max": 1.0, **ATTACKED[name], **changes}
     spec = parsed("attack", name, settings)
     x, _ = points(shape, 2)
-    y = model.predict(x)  # points that are called right are attacked
+    y = model.predict(x)  # points that are classified correctly are attacked
     seeds = np.arange(2 * spec.restarts).reshape(2, -1)
     return run_attack(name, model, x, y, spec, seeds)
 

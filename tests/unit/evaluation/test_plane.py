@@ -276,7 +276,7 @@ def test_the_sweep_that_is_drawn_is_that_of_the_training(folder, found, made):
     np.testing.assert_allclose(swept.noisy[at], found["shrink_noisy"], atol=1e-6)
 
 
-def test_balls_are_of_points_called_right_and_hold_no_other_of_their_class(found, made):
+def test_balls_are_of_points_classified_correctly_and_hold_no_other_of_their_class(found, made):
     _, margins = made
     known = dict(zip(margins["point_id"].tolist(), margins["margin"][0].tolist(), strict=True))
     ids, x, radius = (found[f"balls_{name}"] for name in ("point_id", "x", "margin"))

@@ -161,6 +161,20 @@ def test_batches_hang_on_their_numbers_alone_and_tell_their_slices():
 
 
 @needs_nnunet
+def test_slices_larger_than_a_patch_stay_as_they_are():
+    """nnU-Net's transforms change what they are given in place."""
+    slices = slice_set(planned=plans((24, 24)))
+    before = [part.copy() for part in (*slices.images, *slices.masks)]
+    batches = SliceBatches(slices, (16, 16), 6, seed=3)
+    first = batches.draw(0, 0).images
+    for number in range(1, 10):
+        batches.draw(0, number)
+    assert torch.equal(batches.draw(0, 0).images, first)
+    for part, known in zip((*slices.images, *slices.masks), before, strict=True):
+        assert np.array_equal(part, known)
+
+
+@needs_nnunet
 def test_a_slice_is_the_one_that_its_patch_shows():
     slices = slice_set()
     batches = SliceBatches(slices, (16, 16), 6, seed=3)

@@ -1,9 +1,10 @@
 """Projected gradient descent in L2 on networks that give every pixel a class, levels side by side.
 
-Ima (section "Experiments on Segmentation", and its authors' code): 100 steps, each a twentieth of
-the noise level long, along the gradient divided by its length, from a random start on the sphere;
-the loss that rises is the one that trains, with Dice over all pixels of a batch, so slices of a
-batch shape each other's noise. Noise is not clipped: values of standardised images have no bounds.
+Ima (Ma and Liang 2021, section "Experiments on Segmentation", and its authors' code): 100 steps,
+each a twentieth of the noise level long, along the gradient divided by its length, from a random
+start on the sphere; the loss that rises is the one that trains, with Dice over all pixels of a
+batch, so slices of a batch shape each other's noise. Noise is not clipped: values of standardised
+images have no bounds.
 
 All noise levels of a batch go through the network together. Dice is taken within a level, so a
 level's result is the one that it would have alone, but for the last bits.

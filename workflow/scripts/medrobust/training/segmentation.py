@@ -1,6 +1,7 @@
 """Training of nnU-Net's network on clean slices ("nnUnet" in ima, section on segmentation).
 
-The loss is nnU-Net's, Dice over all pixels of a batch:
+The loss is that of nnU-Net (Isensee et al. 2021), Dice over all pixels of a batch, as in ima (Ma
+and Liang 2021, section "Experiments on Segmentation"):
 :func:`medrobust.models.engine.pixel_losses.pixel_losses`.
 """
 

@@ -1,6 +1,7 @@
 """Adversarial training of nnU-Net's network with a fixed radius ("adv e" in ima, segmentation).
 
-Half the loss of the patches and half that of noisy ones, which 20 steps of projected gradient
+Ima (Ma and Liang 2021, section "Experiments on Segmentation") trains nnU-Net (Isensee et al. 2021)
+on half the loss of the patches and half that of noisy ones, which 20 steps of projected gradient
 ascent from a random start in the L2 ball found, each 4 e / 20 long. The loss, whose rise the steps
 follow too, is nnU-Net's with Dice over all pixels of a batch; so the patches of a batch shape each
 other's noise, as in the authors' code. Noise is not clipped: values of standardised images have no

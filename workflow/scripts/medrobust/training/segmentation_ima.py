@@ -1,7 +1,8 @@
 """Increasing-margin training of nnU-Net's network (ima, section "Experiments on Segmentation").
 
-Each slice of a training case has a margin, the radius of an L2 ball; at first ``margin_step``. A
-patch trains together with a noisy one, sought in the ball of its slice's margin by BPGD
+As Ma and Liang 2021 train the network of Isensee et al. 2021. Each slice of a training case has a
+margin, the radius of an L2 ball; at first ``margin_step``. A patch trains together with a noisy
+one, sought in the ball of its slice's margin by BPGD
 (:mod:`medrobust.training.engine.boundary_search`): near the boundary, if there is one in the ball,
 else where the ascent ends. After an epoch the margins of the slices that it drew are updated
 (:func:`updated_margins`).

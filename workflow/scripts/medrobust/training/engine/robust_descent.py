@@ -73,8 +73,8 @@ def descend(
         architecture: registered name of the architecture.
         architecture_spec: its settings.
         work: data, members, seeds, device, input range and checkpoint.
-        loss: ``(member, x [b, d], y [b], generator) -> (loss, number of points called right)``, and
-            with ``per_point`` a fifth argument, a
+        loss: ``(member, x [b, d], y [b], generator) -> (loss, number of points classified
+            correctly)``, and with ``per_point`` a fifth argument, a
             :class:`medrobust.training.engine.point_values.PerPoint`.
         per_point: what is kept of each training point, by name, and what it is at first.
         sweep: over all points after each epoch.

@@ -12,7 +12,7 @@ gamma and mirroring (``nnUNetTrainer.get_training_transforms``).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -138,18 +138,33 @@ def _loader(slices: SliceSet, patch_size: tuple[int, int], batch_size: int) -> A
         configuration.patch_size,
         labels,
         oversample_foreground_percent=FOREGROUND_SHARE,
-        transforms=nnUNetTrainer.get_training_transforms(
-            configuration.patch_size,
-            rotation,
-            scales,
-            mirrored,
-            dummy,
-            use_mask_for_norm=configuration.use_mask_for_norm,
-            foreground_labels=labels.foreground_labels,
+        transforms=_of_copies(
+            nnUNetTrainer.get_training_transforms(
+                configuration.patch_size,
+                rotation,
+                scales,
+                mirrored,
+                dummy,
+                use_mask_for_norm=configuration.use_mask_for_norm,
+                foreground_labels=labels.foreground_labels,
+            )
         ),
     )
     loader.places = []
     return loader
+
+
+def _of_copies(transforms: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns transforms that leave the slices as they are.
+
+    Noise, brightness and the like change an image in place. nnU-Net reads each patch from a file;
+    here it is a part of its case, unless that is smaller and the patch is filled up.
+    """
+
+    def transformed(image: Tensor, segmentation: Tensor) -> Any:
+        return transforms(image=image.clone(), segmentation=segmentation)
+
+    return transformed
 
 
 def with_patches(plans: Mapping[str, Any], patch_size: tuple[int, int]) -> dict[str, Any]:
