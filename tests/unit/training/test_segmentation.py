@@ -200,5 +200,7 @@ def test_networks_hang_on_their_seed():
 
 def test_patches_that_the_network_cannot_halve_are_refused():
     assert nnunet.patch_size(nnunet.Spec(), plans()) == (16, 16)
-    with pytest.raises(InputError, match="multiple of 4"):
-        nnunet.patch_size(nnunet.Spec(patch_size=[16, 18]), plans())
+    assert nnunet.patch_size(nnunet.Spec(patch_size=[4, 8]), plans()) == (4, 8)
+    for sides in ([16, 18], [0, 0], [-4, 8], [4, 4]):
+        with pytest.raises(InputError, match="height must be a multiple of 4 and its width of 4"):
+            nnunet.patch_size(nnunet.Spec(patch_size=sides), plans())

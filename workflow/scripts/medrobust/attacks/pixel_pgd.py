@@ -36,7 +36,9 @@ class Spec(Settings):
 
     norm: Literal["l2"] = Field(default="l2", description="of the noise on a patch, all channels")
     epsilon: float = Field(
-        ge=0, description="noise level, in standard deviations of the image; 0: no noise"
+        ge=0,
+        allow_inf_nan=False,
+        description="noise level, in standard deviations of the image; 0: no noise",
     )
     num_steps: int = Field(default=100, ge=1, description="gradient steps")
     step_share: float = Field(default=0.05, gt=0, description="length of a step, in noise levels")

@@ -47,19 +47,20 @@ def patch_size(spec: Spec, plans: Mapping[str, Any]) -> tuple[int, int]:
     """Returns height and width of a patch.
 
     Raises:
-        InputError: the network halves a side more often than it can be.
+        InputError: the network halves a side more often than it can be, or down to one pixel.
     """
     height, width = spec.patch_size or planned(plans)["patch_size"]
     strides = planned(plans)["architecture"]["arch_kwargs"]["strides"]
-    for axis, side in enumerate((height, width)):
-        smallest = math.prod(stride[axis] for stride in strides)
-        if side % smallest:
-            raise InputError(
-                f"A patch of {height} x {width} pixels does not fit the network that nnU-Net "
-                f"planned: each side must be a multiple of {smallest}.",
-                where="key architecture.patch_size",
-                remedy="give other sides, or null for nnU-Net's own.",
-            )
+    smallest = [math.prod(stride[axis] for stride in strides) for axis in range(2)]
+    fits = height > 0 < width and height % smallest[0] == 0 == width % smallest[1]
+    if not fits or [height, width] == smallest:
+        raise InputError(
+            f"A patch of {height} x {width} pixels does not fit the network that nnU-Net planned: "
+            f"its height must be a multiple of {smallest[0]} and its width of {smallest[1]}, and "
+            "one of both twice as large or more.",
+            where="key architecture.patch_size",
+            remedy="give other sides, or null for nnU-Net's own.",
+        )
     return int(height), int(width)
 
 

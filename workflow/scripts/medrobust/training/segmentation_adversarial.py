@@ -35,7 +35,9 @@ class Spec(SliceSettings):
     """Settings of adversarial training for segmentation."""
 
     epsilon: float = Field(
-        gt=0, description="L2 norm of the noise on a patch, all channels, in standard deviations"
+        gt=0,
+        allow_inf_nan=False,
+        description="L2 norm of the noise on a patch, all channels, in standard deviations",
     )
     steps: int = Field(default=20, ge=1, description="gradient steps")
     reach: float = Field(

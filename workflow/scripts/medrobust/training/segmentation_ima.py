@@ -47,7 +47,9 @@ class Spec(SliceSettings):
     margin_step: float = Field(
         gt=0, description="first margin, and by how much margins grow (delta epsilon)"
     )
-    largest_margin: float = Field(gt=0, description="bound of the margins (epsilon max)")
+    largest_margin: float = Field(
+        gt=0, allow_inf_nan=False, description="bound of the margins (epsilon max)"
+    )
     threshold: float = Field(
         default=0.6, ge=0, le=1, description="Dice from which on a patch counts as correct"
     )

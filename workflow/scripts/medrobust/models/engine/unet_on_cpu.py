@@ -16,6 +16,10 @@ from medrobust.models.engine import first_convolution
 from medrobust.models.engine.first_convolution import FirstConvolution
 from medrobust.models.engine.instance_norm import LeakyNormalised
 
+_PACKAGE = "dynamic_network_architectures"
+NETWORK = f"{_PACKAGE}.architectures.unet.PlainConvUNet"
+BLOCK = f"{_PACKAGE}.building_blocks.simple_conv_blocks.ConvDropoutNormReLU"
+
 
 def fast_on_cpu(module: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
     """Returns what computes a network's outputs, and their slopes, fast on a CPU.
@@ -39,16 +43,18 @@ def fast_on_cpu(module: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
 
 def _is_known(module: nn.Module) -> bool:
     """Tells whether :func:`_outputs` computes what the module does."""
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
-    from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
-
-    if type(module) is not PlainConvUNet or not module.decoder.deep_supervision:
+    if _class_of(module) != NETWORK or not module.decoder.deep_supervision:
         return False
     if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in module.parameters()):
         return False
     stages = [part for stage in module.encoder.stages for part in stage] + [*module.decoder.stages]
     blocks = [block for stage in stages for block in getattr(stage, "convs", [stage])]
-    return all(type(block) is ConvDropoutNormReLU and _is_known_block(block) for block in blocks)
+    return all(_class_of(block) == BLOCK and _is_known_block(block) for block in blocks)
+
+
+def _class_of(module: nn.Module) -> str:
+    # By name: the package comes with nnU-Net, and is not imported where that is not.
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def _is_known_block(block: nn.Module) -> bool:
