@@ -182,7 +182,13 @@ def at_most(evidence: Evidence, quantity: LevelQuantity, most: float) -> Stateme
 
 
 def above_over_folds(
-    label: str, differences: Sequence[float], test_per_train: float, decimals: int = 3
+    label: str,
+    differences: Sequence[float],
+    test_per_train: float,
+    *,
+    least: float = 0.0,
+    limits: tuple[float, float] = (-1.0, 1.0),
+    decimals: int = 3,
 ) -> Statement:
     """Tests whether one model is above another, by their differences fold by fold.
 
@@ -190,16 +196,16 @@ def above_over_folds(
 
     Args:
         label: the statement in words.
-        differences: one per fold, in [-1, 1].
+        differences: one per fold.
         test_per_train: test points per training point.
+        least: by how much it is to be above.
+        limits: the smallest and the largest difference that there can be.
         decimals: to print the mean difference with.
     """
-    found = folds.resampled_estimate(
-        differences, test_per_train=test_per_train, n=0, limits=(-1.0, 1.0)
-    )
+    found = folds.resampled_estimate(differences, test_per_train=test_per_train, n=0, limits=limits)
     interval = with_interval(0.0, found.ci_low, found.ci_high, decimals).partition(" ")[2]
     shown = f"difference {signed(float(np.mean(differences)), decimals)} {interval}".strip()
-    p = folds.resampled_t_p(differences, test_per_train)
+    p = folds.resampled_t_p(np.subtract(differences, least).tolist(), test_per_train)
     return _by_t(label, shown, p, len(differences), "difference")
 
 
@@ -209,6 +215,7 @@ def value_over_folds(
     test_per_train: float,
     low: float = -np.inf,
     high: float = np.inf,
+    *,
     decimals: int = 3,
 ) -> Statement:
     """Tests whether a number, by its values fold by fold, is at least ``low`` or at most ``high``.
