@@ -392,12 +392,14 @@ class Finding:
         n: points behind it, None where there are none.
         replicates: trainings behind it, None where there are none.
         notes: what a reader must know beside the verdict.
+        folds: over which it was tested; the spread of several has in it what a training changes.
     """
 
     statement: Statement
     n: int | None = None
     replicates: int | None = None
     notes: tuple[str, ...] = ()
+    folds: int = 1
 
 
 @dataclass(frozen=True)
@@ -557,7 +559,7 @@ def _listed(statements: Sequence[Statement]) -> str:
 
 def _limits(finding: Finding, dataset: str, source: str, remark: Remark) -> list[str]:
     limits = []
-    if finding.replicates == 1:
+    if finding.replicates == 1 and finding.folds == 1:
         limits.append("one training of each model: what another would change is not in the test")
     if "subset" in source.split("+"):
         limits.append("the data are a subset of the release")

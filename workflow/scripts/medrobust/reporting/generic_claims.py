@@ -420,7 +420,8 @@ class Stated:
 
 def _test(stated: Stated, evidence: Evidence, dataset: str) -> Statement:
     """Returns what a sentence says on a data set: at each level, as the evidence tells."""
-    return all_of(_test_one(stated, evidence, one) for one in stated.quantities(dataset))
+    found = [_test_one(stated, evidence, one) for one in stated.quantities(dataset)]
+    return found[0] if len(found) == 1 else all_of(found)
 
 
 def _test_one(stated: Stated, evidence: Evidence, quantity: Quantity) -> Statement:
@@ -442,13 +443,14 @@ def _in_print(stated: Stated, evidence: PrintEvidence, dataset: str) -> Statemen
 def _judge(stated: Stated, results: ClaimResults, dataset: str) -> Finding:
     mine = [stated.quantities(dataset, model)[0] for model in (stated.model, *stated.than)]
     trainings = min(results.trainings(one) for one in mine)
-    several = len(results.folds.get(dataset, ())) > 1
+    folds = len(results.folds.get(dataset, ()))
     # Draws of accuracies have the spread of so many trainings in them.
     told = intervals.MIN_REPLICATES if mine[0].metric == METRIC else np.inf
-    untold = not several and 1 < trainings < told
+    untold = folds == 1 and 1 < trainings < told
     notes = ("what another training would change is not in the test",) if untold else ()
     statement = _test(stated, RunEvidence(results), dataset)
-    return Finding(statement, results.points(mine[0]) or None, trainings or None, notes)
+    points = results.points(mine[0])
+    return Finding(statement, points or None, trainings or None, notes, folds=folds)
 
 
 def stated_claims(request: Request, printed: Printed) -> list[Claim]:
