@@ -101,6 +101,8 @@ def table(made, name: str) -> pd.DataFrame:
 def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, tmp_path):
     text = block_of(root, "`my_studies/two_trainings.yaml`", "yaml")
     assert len(text.splitlines()) <= 30 and "published" not in text
+    text = text.replace("artefacts: [", "artefacts: [claims, ")
+    text += block_of(root, "may also have, under `claims`", "yaml")
     made = run_study(project, tmp_path, "two_trainings", text, FAST)
     assert not (made / "comparison").exists()
     (cell,) = made.glob("evaluations/moons@*/fold0/rep0")
@@ -159,6 +161,23 @@ def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, t
                 assert row["ci_high"] < smallest.mean() + 4 * (high - smallest.mean())
     # Adversarial examples are as near as the attack within a ball says.
     assert distances["n"].eq(8).all() and distances["censored"].eq(0).all()
+
+    # Sentences are told from these numbers; of stand-ins nothing is.
+    said = pd.read_csv(made / "claims/claims.csv", keep_default_na=False).set_index("claim")
+    assert list(said.index) == ["more_robust", "costs_little", "farther", "still_right"]
+    assert set(said["verdict"]) == {"cannot tell"} and set(said["in_print"]) == {""}
+    assert said["reason"].str.contains("stand-in").all()
+    apart = shown["reproduced"].loc["adversarial"] - shown["reproduced"].loc["plain"]
+    for epsilon in (0.1, 0.2):
+        label = f"adversarial above plain (moons, accuracy, pgd, ε {epsilon}): "
+        (figures,) = [one for one in said.loc["more_robust", "figures"].split("; ") if label in one]
+        found = figures.removeprefix(label).partition(" ")[0].replace("−", "-")
+        assert float(found) == pytest.approx(apart[epsilon], abs=6e-4)
+    mean = {model: distances.loc[(model, "mean_distance")] for model in ("plain", "adversarial")}
+    difference = mean["adversarial"]["reproduced"] - mean["plain"]["reproduced"]
+    found = re.search(r"difference (\S+)", said.loc["farther", "figures"])[1]
+    assert float(found.replace("−", "-")) == pytest.approx(difference, abs=6e-4)
+    assert said.loc["farther", "n"] == 8 and said.loc["still_right", "n"] == 40
 
     # Pages say what the intervals cover.
     for name in ("accuracy", "robust_accuracy", "distances"):
