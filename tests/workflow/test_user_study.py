@@ -45,7 +45,11 @@ attacks:
     points_per_job: 100
     options: {restarts: 1}
     grid: {epsilon: [0.1, 0.3]}
-artefacts: [accuracy, robust_accuracy]
+claims:
+  bears_noise:
+    sentence: It bears noise
+    at_least: {model: small, attack: noise, epsilon: 0.1, value: 0.1}
+artefacts: [accuracy, robust_accuracy, claims]
 """
 
 #: FGSM, and the loss of Carlini and Wagner, on a network that tells two classes apart.
@@ -226,6 +230,9 @@ def test_folds_are_averaged_with_an_interval_over_them(project, tmp_path):
     check(robust.loc[0.0], shares)
     for epsilon, under_attack in attacked.items():
         check(robust.loc[epsilon], under_attack)
+    claim = pd.read_csv(made / "claims/claims.csv").iloc[0]
+    assert f": {np.mean(attacked[0.1]):.3f}" in claim["figures"] and claim["replicates"] == 1
+    assert claim["n"] == sum(n for _, n in clean) and claim["verdict"] == "cannot tell"
     page = (made / "tables/robust_accuracy.html").read_text(encoding="utf-8")
     assert "t over 3 folds" in page and "Bengio and Grandvalet 2004" in page
     assert re.search(r"3 folds, in turn of \d+ test points", page)

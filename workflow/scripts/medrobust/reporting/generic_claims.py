@@ -406,16 +406,20 @@ class Stated:
         """Returns what is tested, in words."""
         first = self.quantities("")[0]
         number = "mean distance" if first.metric == DISTANCE else "accuracy"
-        levels = ", ".join(map(level_text, self.levels))
-        each = f", at each of ε {levels}" if len(self.levels) > 1 else f", ε {levels}"
-        under = f" under {self.attack}{each if levels else ''}"
-        subject = f"the {number} of {self.model}"
-        subject += " without attack" if self.attack == NO_ATTACK else under
+        subject = f"the {number} of {self.model} {self._under()}"
         if self.test != "more":
-            return f"{subject}, is {self.test.replace('_', ' ')} {self.value:g}."
-        rivals = " and that of ".join(self.than)
-        by = f", by at least {self.value:g}" if self.value else ""
-        return f"{subject}, is above that of {rivals}{by}."
+            return f"{subject} is {self.test.replace('_', ' ')} {self.value:g}."
+        if self.value:
+            return f"{subject} less that of {' or '.join(self.than)} is at least {self.value:g}."
+        return f"{subject} is above that of {' and that of '.join(self.than)}."
+
+    def _under(self) -> str:
+        """Returns the attack and its levels, in words."""
+        if self.attack == NO_ATTACK:
+            return "without attack"
+        levels = ", ".join(map(level_text, self.levels))
+        each = "each of " if len(self.levels) > 1 else ""
+        return f"under {self.attack} at {each}ε {levels}" if levels else f"under {self.attack}"
 
 
 def _test(stated: Stated, evidence: Evidence, dataset: str) -> Statement:
