@@ -122,6 +122,8 @@ def _run_above(results: MirstResults, dataset: str, first: Quantity, second: Qua
         return open_statement(label, "the two have no fold in common where it is defined")
     differences = [one - other for one, other in pairs.values()]
     statement = above_over_folds(label, differences, binary.shared(*keys))
+    if statement.undecided:
+        return statement
     return _unless_random(statement, results, (first.model, second.model))
 
 
