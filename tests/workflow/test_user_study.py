@@ -45,7 +45,11 @@ attacks:
     points_per_job: 100
     options: {restarts: 1}
     grid: {epsilon: [0.1, 0.3]}
-artefacts: [accuracy, robust_accuracy]
+claims:
+  bears_noise:
+    sentence: It bears noise
+    at_least: {model: small, attack: noise, epsilon: 0.1, value: 0.1}
+artefacts: [accuracy, robust_accuracy, claims]
 """
 
 #: FGSM, and the loss of Carlini and Wagner, on a network that tells two classes apart.
@@ -101,6 +105,8 @@ def table(made, name: str) -> pd.DataFrame:
 def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, tmp_path):
     text = block_of(root, "`my_studies/two_trainings.yaml`", "yaml")
     assert len(text.splitlines()) <= 30 and "published" not in text
+    text = text.replace("artefacts: [", "artefacts: [claims, ")
+    text += block_of(root, "may also have, under `claims`", "yaml")
     made = run_study(project, tmp_path, "two_trainings", text, FAST)
     assert not (made / "comparison").exists()
     (cell,) = made.glob("evaluations/moons@*/fold0/rep0")
@@ -160,6 +166,23 @@ def test_a_study_in_yaml_gets_tables_with_intervals_and_a_curve(root, project, t
     # Adversarial examples are as near as the attack within a ball says.
     assert distances["n"].eq(8).all() and distances["censored"].eq(0).all()
 
+    # Sentences are told from these numbers; of stand-ins nothing is.
+    said = pd.read_csv(made / "claims/claims.csv", keep_default_na=False).set_index("claim")
+    assert list(said.index) == ["more_robust", "costs_little", "farther", "still_right"]
+    assert set(said["verdict"]) == {"cannot tell"} and set(said["in_print"]) == {""}
+    assert said["reason"].str.contains("stand-in").all()
+    apart = shown["reproduced"].loc["adversarial"] - shown["reproduced"].loc["plain"]
+    for epsilon in (0.1, 0.2):
+        label = f"adversarial above plain (moons, accuracy, pgd, ε {epsilon}): "
+        (figures,) = [one for one in said.loc["more_robust", "figures"].split("; ") if label in one]
+        found = figures.removeprefix(label).partition(" ")[0].replace("−", "-")
+        assert float(found) == pytest.approx(apart[epsilon], abs=6e-4)
+    mean = {model: distances.loc[(model, "mean_distance")] for model in ("plain", "adversarial")}
+    difference = mean["adversarial"]["reproduced"] - mean["plain"]["reproduced"]
+    found = re.search(r"difference (\S+)", said.loc["farther", "figures"])[1]
+    assert float(found.replace("−", "-")) == pytest.approx(difference, abs=6e-4)
+    assert said.loc["farther", "n"] == 8 and said.loc["still_right", "n"] == 40
+
     # Pages say what the intervals cover.
     for name in ("accuracy", "robust_accuracy", "distances"):
         page = (made / f"tables/{name}.html").read_text(encoding="utf-8")
@@ -207,6 +230,9 @@ def test_folds_are_averaged_with_an_interval_over_them(project, tmp_path):
     check(robust.loc[0.0], shares)
     for epsilon, under_attack in attacked.items():
         check(robust.loc[epsilon], under_attack)
+    claim = pd.read_csv(made / "claims/claims.csv").iloc[0]
+    assert f": {np.mean(attacked[0.1]):.3f}" in claim["figures"] and claim["replicates"] == 1
+    assert claim["n"] == sum(n for _, n in clean) and claim["verdict"] == "cannot tell"
     page = (made / "tables/robust_accuracy.html").read_text(encoding="utf-8")
     assert "t over 3 folds" in page and "Bengio and Grandvalet 2004" in page
     assert re.search(r"3 folds, in turn of \d+ test points", page)

@@ -157,6 +157,128 @@ def test_entries_of_folds_are_told_apart(root, tmp_path, graph_of):
     assert len({entry["summary"] for entry in entries}) == 2
 
 
+MORE = {"model": "other", "than": "plain", "attack": "pgd", "epsilon": 0.1}
+OTHER = {
+    "label": "another",
+    "published_name": "Other",
+    "architecture": {"name": "layer_norm_mlp"},
+    "method": {"name": "composed_loss", "loss": "cross_entropy", "max_epochs": 1},
+}
+
+
+@pytest.fixture
+def claiming(graph_of):
+    """A function that makes the graph of a study with one sentence."""
+
+    def make(test: str = "more", said: dict = MORE, models=None, attacks=None, **more):
+        attacks = {"pgd": PGD, "near": NEAREST} | (attacks or {})
+        sentence = {"sentence": "It is so", test: said} | more.pop("sentence", {})
+        more = COHORT | {"claims": {"mine": sentence}} | more
+        return graph_of(attacks, more_models={"other": OTHER} | (models or {}), **more)
+
+    return make
+
+
+def test_a_study_with_sentences_gets_them_judged(claiming):
+    graph = claiming()
+    assert graph.study("mine").artefacts == [*UNASKED, "claims"]
+    call = call_of(graph, "build_artefact", study="mine", run="smoke-code", artefact="claims")
+    assert call.params["claims"] == {
+        "mine": {
+            "sentence": "It is so",
+            "where": "the study's file",
+            "datasets": ["moons"],
+            "test": "more",
+            "model": "Other",
+            "than": ["plain"],
+            "attack": "pgd",
+            "levels": [0.1],
+            "value": 0.0,
+        }
+    }
+    place = "results/smoke-code/mine/evaluations/moons@standin/fold0/rep0"
+    assert f"{place}/other/pgd/tally.csv" in call.inputs["tallies"]
+    table = call_of(graph, "build_artefact", study="mine", run="smoke-code", artefact="accuracy")
+    assert table.params["claims"] == {}
+    assert graph.artefact("mine", "claims") == "results/smoke-code/mine/claims/claims.html"
+    assert compared_tables("mine", graph.study("mine")) == UNASKED[:2] + UNASKED[3:]
+
+
+def test_sentences_change_no_records(claiming, graph_of):
+    with_one, without = claiming(), claiming(claims={})
+    assert without.study("mine").artefacts == UNASKED
+    names = without.run_facts("mine")["study"]
+    assert "claims" not in names and with_one.study_hash("mine") != without.study_hash("mine")
+
+
+@pytest.mark.parametrize(
+    ("test", "changes", "message", "key"),
+    [
+        ("more", {"model": "othr"}, "model 'othr'. Did you mean 'other'", "more.model"),
+        ("more", {"than": "third"}, "model 'third'", "more.than"),
+        ("more", {"than": "other"}, "compared with others", "more.than"),
+        ("more", {"than": []}, "compared with others", "more.than"),
+        ("more", {"attack": "pdg"}, "attack 'pdg'", "more.attack"),
+        ("more", {"epsilon": 0.3}, "noise level 0.3", "more.epsilon"),
+        ("more", {"epsilon": [0.1, 0.1]}, "each once", "more.epsilon"),
+        ("more", {"epsilon": None}, "is to be said", "more.epsilon"),
+        ("more", {"attack": None}, "without an attack", "more.epsilon"),
+        ("more", {"attack": "near"}, "has no epsilon", "more.epsilon"),
+        ("more", {"attack": "few"}, "no accuracy is counted", "more.attack"),
+        ("more", {"attack": "aimed"}, "not made on the model 'other'", "more.attack"),
+        ("more", {"by": 3.0}, "share of points", "more.by"),
+        ("at_least", {"value": 50.0}, "share of points", "at_least.value"),
+        ("at_most", {"value": -0.1}, "share of points", "at_most.value"),
+        ("more", {"vaule": 0.5}, "unknown key 'vaule'", "more"),
+        ("at_least", {}, "this key is required", "at_least.value"),
+    ],
+)
+def test_sentences_that_the_study_cannot_tell_are_refused(claiming, test, changes, message, key):
+    said = {name: value for name, value in MORE.items() if test == "more" or name != "than"}
+    more = {"few": {**PGD, "points": 7}, "aimed": {**PGD, "models": ["plain"]}}
+    with pytest.raises(InputError) as caught:
+        claiming(test, said | changes, attacks=more)
+    assert message in str(caught.value)
+    assert f"mine.yaml, key claims.mine.{key}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "message", "key"),
+    [
+        ({"sentence": {"datasets": ["mons"]}}, "data set 'mons'", "claims.mine.datasets"),
+        ({"sentence": {"at_most": {"model": "plain", "value": 1}}}, "found 2", "claims.mine"),
+        ({"artefacts": ["accuracy"]}, "`claims` is not among the artefacts", "artefacts"),
+        ({"claims": {}, "artefacts": ["claims"]}, "Nothing fills 'claims'", "artefacts"),
+        (
+            {"datasets": {"moons": {"points": 5, "without": ["other"]}}},
+            "No data set is one of all its models",
+            "claims.mine",
+        ),
+    ],
+)
+def test_sentences_that_nothing_judges_are_refused(claiming, more, message, key):
+    with pytest.raises(InputError) as caught:
+        claiming(**more)
+    assert message in str(caught.value) and f"mine.yaml, key {key}" in str(caught.value)
+
+
+def test_a_study_with_claims_in_python_has_them_there(monkeypatch, claiming):
+    parts = StudyParts(artefacts={"claims": Artefact("Own", "own", "m:f", "claims", ())})
+    monkeypatch.setattr(catalogue, "parts_of", lambda study: parts)
+    with pytest.raises(InputError, match="The claims of mine are in Python") as caught:
+        claiming(artefacts=["claims"])
+    assert "mine.yaml, key claims" in caught.value.where
+
+
+def test_what_a_run_leaves_out_stays_in_the_sentence(root, tmp_path, claiming):
+    claiming()  # writes the file
+    values = {"scale": "smoke", "studies": [str(tmp_path / "mine.yaml")], "leave_out": ["other"]}
+    graph = build_graph(values, root)
+    call = call_of(graph, "build_artefact", study="mine", run="smoke-code", artefact="claims")
+    found = call.params["claims"]["mine"]
+    assert (found["model"], found["than"], found["datasets"]) == ("other", ["plain"], ["moons"])
+
+
 def test_a_studys_own_artefact_wins(monkeypatch):
     own = Artefact("Own", "own", "m:f", "figure", ())
     parts = StudyParts(artefacts={"accuracy": own})

@@ -349,15 +349,15 @@ def test_the_matrix_has_every_number_on_classification(tmp_path, published, entr
 
 def test_a_share_has_a_width_at_its_ends(published, tmp_path):
     random = np.random.default_rng(0)
-    draws = ima_results.share_draws([(0, 400)], random, 20000)
+    draws = intervals.share_draws([(0, 400)], random, 20000)
     assert draws.min() >= 0 and 0.001 < np.quantile(draws, 0.975) < 0.01
-    half = ima_results.share_draws([(200, 400)], random, 20000)
+    half = intervals.share_draws([(200, 400)], random, 20000)
     assert np.quantile(half, (0.025, 0.975)) == pytest.approx(
         intervals.share_interval(200, 400), abs=0.003
     )
     # From three trainings on their spread is added, by Student's t of two degrees of freedom.
     shares = [0.45, 0.5, 0.55]
-    three = ima_results.share_draws([(4e6 * s, 4_000_000) for s in shares], random, 20000)
+    three = intervals.share_draws([(4e6 * s, 4_000_000) for s in shares], random, 20000)
     half = 4.303 * 0.05 / np.sqrt(3)
     assert np.quantile(three, (0.025, 0.975)) == pytest.approx((0.5 - half, 0.5 + half), abs=0.01)
     assert three.min() >= 0 and three.max() <= 1

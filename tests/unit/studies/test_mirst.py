@@ -147,6 +147,20 @@ def test_models_that_began_at_random_tell_nothing_but_their_numbers(tmp_path, ma
     )
 
 
+def test_the_same_difference_in_every_fold_is_no_test_however_they_began(tmp_path, made):
+    none = dict.fromkeys(ATTACKS, np.zeros(N, dtype=bool))
+    entries = [
+        training(
+            tmp_path, "BUSI+BUSIS", model, fold, right_first(0.9, fold), none, random_init=True
+        )
+        for model in ("RST", "RST with drop-max") for fold in range(FOLDS)
+    ]  # fmt: skip
+    frame = shown_claims(tmp_path, entries)
+    reason = frame["reason"]["drop_max_improves_rst"]
+    assert "the same difference in every fold is no test" in reason
+    assert "RANDOM INIT" not in reason
+
+
 def test_one_release_alone_is_judged_as_such_and_stand_ins_never(tmp_path, made):
     frame = shown_claims(tmp_path, study(made, dataset="busi"))
     assert "one of its two releases" in frame["reason"]["drop_max_improves_rst"]

@@ -310,6 +310,30 @@ def training_draws(
     return draws + error * generator.standard_t(k - 1, size=np.shape(draws))
 
 
+def share_draws(
+    counts: Sequence[tuple[float, int]],
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """Returns draws of a share's mean over trainings, float64 ``[resamples]`` in [0, 1].
+
+    They come from Jeffreys' posterior at the mean count (Brown, Cai and DasGupta 2001), which has a
+    width at 0 and 1 too, where a bootstrap has none; from :data:`MIN_REPLICATES` on the spread
+    between trainings is added.
+
+    Args:
+        counts: successes and trials of each training, at least one.
+        generator: randomness.
+        resamples: number of draws.
+    """
+    right = np.array([one for one, _ in counts], dtype=np.float64)
+    n = np.array([one for _, one in counts], dtype=np.float64)
+    draws = generator.beta(right.mean() + 0.5, n.mean() - right.mean() + 0.5, size=resamples)
+    if len(counts) < MIN_REPLICATES:
+        return draws
+    return training_draws(draws, right / n, generator).clip(0, 1)
+
+
 def _normal(level: float) -> float:
     """Returns how many standard deviations a two-sided normal interval reaches."""
     from scipy.special import ndtri

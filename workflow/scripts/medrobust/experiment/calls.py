@@ -493,6 +493,7 @@ def _build_artefact(graph: Graph, work: Any) -> tuple[dict[str, Files], dict[str
         "entries": entries,
         "attack": captions.first_attack(graph, study, artefact),
         "attacks": captions.attacks(graph, study, artefact),
+        "claims": captions.claims(graph, study, name),
         "cohort_rule": captions.cohort_rule(graph, study, artefact),
         "class_names": captions.class_names(graph, study, artefact),
         "run": captions.run_facts(graph, study),
@@ -670,8 +671,8 @@ KINDS: dict[str, Kind] = {
     "build_artefact": Kind(
         {},  # by the kind of artefact: artefact_outputs
         (
-            *("study", "artefact", "entries", "attack", "attacks", "cohort_rule", "class_names"),
-            *("run", "about", "code"),
+            *("study", "artefact", "entries", "attack", "attacks", "claims", "cohort_rule"),
+            *("class_names", "run", "about", "code"),
         ),
         _build_artefact,
     ),

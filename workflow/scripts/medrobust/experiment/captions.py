@@ -7,13 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from medrobust.data.registry import STANDIN
+from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import Model, Study, choosers, trained_on
 from medrobust.experiment.entries import cells_of_artefact
 from medrobust.experiment.fitting import lowered_text
 from medrobust.experiment.graph import Graph
+from medrobust.experiment.sentences import facts_of
 from medrobust.experiment.sources import NOT_IN_CAPTIONS, changed_settings
 from medrobust.reporting import artefacts
 from medrobust.reporting.catalogue import Artefact
+from medrobust.reporting.generic import GENERIC
 
 
 @functools.lru_cache(maxsize=64)
@@ -184,6 +187,20 @@ def attacks(
         name: {"name": attack.name, **_options(graph, study, name, shown), "grid": attack.grid}
         | {"points_per_class": attack.points_per_class}
         for name, attack in graph.study(study).attacks.items()
+    }
+
+
+def claims(graph: Graph, study: str, name: str) -> dict[str, dict[str, Any]]:
+    """Returns the sentences of a study's file for the artefact that judges them, else none."""
+    if artefacts_of(study)[name] is not GENERIC.get("claims"):
+        return {}
+    settings = graph.study(study)
+    datasets = {key: one.published_name or key for key, one in settings.datasets.items()}
+    models = {key: one.published_name or one.label for key, one in settings.models.items()}
+    trained = {dataset: list(trained_on(settings, dataset)) for dataset in settings.datasets}
+    return {
+        key: facts_of(sentence, trained, datasets, models)
+        for key, sentence in settings.claims.items()
     }
 
 

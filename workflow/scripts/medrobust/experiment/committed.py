@@ -66,7 +66,8 @@ def check_committed(graph: Graph, study: str) -> None:
     committed["study"] = checked(Study, committed["study"], file=str(file)).model_dump(mode="json")
     for facts in (committed, current):
         # What is drawn from records does not shape them, nor does their division into jobs.
-        facts["study"].pop("artefacts", None)
+        for key in ("artefacts", "claims"):
+            facts["study"].pop(key, None)
         for attack in facts["study"]["attacks"].values():
             attack.pop("points_per_job", None)
         _say_data_sets_alike(facts["study"])

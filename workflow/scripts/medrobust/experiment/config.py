@@ -28,12 +28,15 @@ from medrobust.data.weights import RANDOM, Weights, load_weights
 from medrobust.experiment.amounts import TRAINED_OTHERWISE, differences, trained_otherwise
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.layout import project_file
+from medrobust.experiment.sentences import Sentence, check_sentence
 from medrobust.models.contract import architecture_of
 from medrobust.reporting.generic import GENERIC
 from medrobust.training.contract import method_of
 
 SCALES = ("paper", "laptop", "smoke")
 STUDIES_FOLDER = "config/studies"
+#: The artefact of a study's sentences.
+CLAIMS = "claims"
 #: Names of targets that no study can have.
 TARGETS = frozenset({"all", "data", "cards", "plan", "preflight", "comparison", "claims"})
 #: Options of an attack that say what is measured, which numbers in one table have in common.
@@ -346,11 +349,17 @@ class Study(Settings):
         description="keep the probability of each class beside predictions and in attack records, "
         "for `binary_scores` (area under the curve, calibration)",
     )
+    claims: dict[str, Sentence] = Field(
+        default={},
+        description="sentences to hold against the results, by names of their own, for the "
+        "artefact `claims` (docs/extending.md)",
+    )
     artefacts: list[str] = Field(
         default=[],
         description="tables, figures and lists to make; none named: of the generic ones "
         "`accuracy`, `robust_accuracy`, `robust_curves`, `distances` those that its attacks can "
-        "fill; `binary_metrics` and `binary_scores` (data sets of two classes) are to be named",
+        "fill, and `claims` where it has some; `binary_metrics` and `binary_scores` (data sets of "
+        "two classes) are to be named",
     )
 
 
@@ -700,11 +709,17 @@ def _resolve_study(
         file += f" (with {' and '.join(laid_over)})"
     study = checked(Study, values, file=file)
     if not study.artefacts:
-        there = _results_of(study)
-        filled = [k for k, one in GENERIC.items() if not one.classes and set(one.needs) <= there]
+        filled = [k for k, one in GENERIC.items() if not one.classes and _fills(study, k)]
         study = study.model_copy(update={"artefacts": filled})
     _check_names(name, study, file, registry, scale)
     return study
+
+
+def _fills(study: Study, generic: str) -> bool:
+    """Tells whether a study has something to draw a generic artefact from."""
+    if generic == CLAIMS:  # of whatever results its sentences are about
+        return bool(study.claims)
+    return set(GENERIC[generic].needs) <= _results_of(study)
 
 
 def _results_of(study: Study) -> set[str]:
@@ -724,6 +739,7 @@ _NAMED_PARTS: dict[str, type[Settings]] = {
     "datasets": StudyDataset,
     "models": Model,
     "attacks": Attack,
+    "claims": Sentence,
 }
 
 
@@ -969,13 +985,14 @@ def _check_names(
         if artefact not in known:
             raise unknown_name("artefact", artefact, known, where=f"{file}, key artefacts")
         chosen = known[artefact]
-        if chosen is GENERIC.get(artefact) and not set(chosen.needs) <= _results_of(study):
+        if chosen is GENERIC.get(artefact) and not _fills(study, artefact):
             raise InputError(
                 f"Nothing fills {artefact!r}: {chosen.what}.",
                 where=f"{file}, key artefacts",
                 remedy=_FILLED_BY[artefact],
             )
         _check_classes(artefact, chosen.classes, study, registry, file)
+    _check_claims(name, study, registry, file)
     for dataset, use in study.datasets.items():
         for model_name in use.without:
             if model_name not in study.models:
@@ -986,6 +1003,31 @@ def _check_names(
         test = scale.standin.test if scale.standin else registry[dataset].official_rows("test")
         if use.points is not None:
             check_points(dataset, use.points, test, f"{file}, key datasets.{dataset}.points")
+
+
+def _check_claims(name: str, study: Study, registry: Mapping[str, DatasetEntry], file: str) -> None:
+    """Refuses sentences that nothing tests, or that the study cannot tell anything of."""
+    if study.claims and artefacts_of(name)[CLAIMS] is not GENERIC[CLAIMS]:
+        raise InputError(
+            f"The claims of {name} are in Python, medrobust/studies/{name}.",
+            where=f"{file}, key claims",
+            remedy="add the sentences there.",
+        )
+    if study.claims and CLAIMS not in study.artefacts:
+        raise InputError(
+            "These sentences would not be judged: `claims` is not among the artefacts.",
+            where=f"{file}, key artefacts",
+            remedy="add `claims` to artefacts, or leave the sentences out.",
+        )
+    # Of volumes there are no accuracies.
+    trained = {
+        dataset: list(trained_on(study, dataset))
+        for dataset in study.datasets
+        if dataset in registry and registry[dataset].form != "volumes"
+    }
+    for key, sentence in study.claims.items():
+        place = f"{file}, key claims.{key}"
+        check_sentence(sentence, trained, list(study.models), study.attacks, place)
 
 
 def _check_classes(
@@ -1003,6 +1045,7 @@ def _check_classes(
 
 
 _FILLED_BY = {
+    CLAIMS: "describe sentences under `claims`, or leave the artefact out.",
     "binary_scores": "set `keep_probabilities: true` and add an attack with `select: test` and an "
     "epsilon, without `points`, or leave the artefact out.",
     **dict.fromkeys(

@@ -248,14 +248,15 @@ class Graph:
         return {
             "run": self.resolved.run,
             "seed": self.resolved.config.seed,
-            "study": self.study(study).model_dump(mode="json"),
+            # What is said of results does not shape them.
+            "study": self.study(study).model_dump(mode="json", exclude={"claims"}),
         }
 
     def study_hash(self, study: str) -> str:
         """Returns the hash of a study's settings, protocol and scale applied."""
         settings = self.study(study).model_dump()
         # Keys that came later: where nothing of them is used, a hash is what it was.
-        later = [(settings, "keep_probabilities")]
+        later = [(settings, "keep_probabilities"), (settings, "claims")]
         later += [(use, "without") for use in settings["datasets"].values()]
         later += [(model, "initial_weights") for model in settings["models"].values()]
         for attack in settings["attacks"].values():

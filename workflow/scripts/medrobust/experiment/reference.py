@@ -9,7 +9,7 @@ from typing import Any
 from medrobust.core.registry import ADAPTERS, ARCHITECTURES, ATTACKS, METHODS, entry_of
 from medrobust.core.schema import Settings, settings_in
 from medrobust.data.weights import Weights
-from medrobust.experiment import config
+from medrobust.experiment import config, sentences
 
 _HEAD = """# Configuration
 
@@ -39,6 +39,9 @@ _SECTIONS: tuple[tuple[str, type[Settings]], ...] = (
     ("config/studies/<study>.yaml: models.<name>", config.Model),
     ("config/studies/<study>.yaml: attacks.<name>", config.Attack),
     ("config/studies/<study>.yaml: cohort", config.Cohort),
+    ("config/studies/<study>.yaml: claims.<name>", sentences.Sentence),
+    ("config/studies/<study>.yaml: claims.<name>.more", sentences.More),
+    ("config/studies/<study>.yaml: claims.<name>.at_least, at_most", sentences.Bound),
 )
 
 

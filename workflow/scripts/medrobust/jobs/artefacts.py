@@ -26,6 +26,7 @@ def build_artefact(
     class_names: Sequence[str],
     cohort_rule: str,
     attacks: Mapping[str, Mapping[str, Any]],
+    claims: Mapping[str, Mapping[str, Any]],
     published: str = "",
     cohort: str = "",
 ) -> None:
@@ -45,6 +46,8 @@ def build_artefact(
         cohort_rule: which points were attacked, in words.
         attacks: every attack of the study, as :class:`medrobust.reporting.request.Request` has
             them.
+        claims: sentences of the study's file, as :class:`medrobust.reporting.request.Request` has
+            them.
     """
     there, failed = without_failed([Entry(**entry) for entry in entries])
     request = Request(
@@ -59,6 +62,7 @@ def build_artefact(
         class_names=class_names,
         cohort_rule=cohort_rule,
         attacks=attacks,
+        claims=claims,
     )
     chosen = artefacts_of(study)[artefact]
     function_of(chosen.draw)(request, **chosen.settings)

@@ -27,13 +27,12 @@ from medrobust.evaluation.statistics import Estimate
 from medrobust.evaluation.tally import TEST_SET
 from medrobust.reporting.artefacts import TRAINING_FAILED, FailedTraining
 from medrobust.reporting.generic_results import (
-    ByFold,
     RobustResults,
     by_fold,
     read_robust_results,
+    test_per_train,
 )
-from medrobust.reporting.request import Entry, Request
-from medrobust.reporting.rows import read_clean_summary
+from medrobust.reporting.request import Request
 
 #: Stands for the attack of a number without attack.
 NO_ATTACK = "none"
@@ -222,24 +221,11 @@ def read_binary_results(request: Request, positive: int = 1) -> BinaryResults:
     return BinaryResults(
         robust=robust,
         probabilities=probabilities,
-        test_per_train={key: _test_per_train(folds) for key, folds in groups.items()},
+        test_per_train={key: test_per_train(folds) for key, folds in groups.items()},
         failed=request.context.failed,
         positive=positive,
         files=[*robust.files, *files, *(one.summary for one in request.entries)],
     )
-
-
-def _test_per_train(folds: ByFold) -> float:
-    """Returns test points per point that a model was trained on, the mean over folds."""
-    return float(np.mean([_ratio(entries[0]) for entries in folds.values()]))
-
-
-def _ratio(entry: Entry) -> float:
-    summary = read_clean_summary(entry.summary)
-    trained = summary.get("n_train")
-    if not isinstance(trained, int) or trained < 1:
-        raise InputError("The clean results lack 'n_train'.", where=entry.summary)
-    return summary["n_test"] / min(trained, entry.training_points or trained)
 
 
 def _check_two_classes(robust: RobustResults, class_names: Sequence[str]) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.evaluation import balanced
+from medrobust.evaluation import balanced, folds
+from medrobust.reporting.artefacts import with_interval
 from medrobust.reporting.claims import (
     Claim,
     Finding,
@@ -28,9 +29,11 @@ from medrobust.reporting.claims import (
     against_rivals,
     exact,
     open_statement,
+    p_text,
     printed_against_rivals,
 )
 from medrobust.reporting.levels import LevelResults
+from medrobust.reporting.rows import signed
 
 Draws = tuple[float, np.ndarray]
 """An estimate, and its draws, float64 ``[resamples]``."""
@@ -173,6 +176,71 @@ def at_most(evidence: Evidence, quantity: LevelQuantity, most: float) -> Stateme
     """Tests whether a number is at most ``most``."""
     label = f"{quantity.method} at most {most:g} ({quantity.place})"
     return evidence.test(label, quantity, (), -np.inf, most)
+
+
+# --- over folds -------------------------------------------------------------------------
+
+
+def above_over_folds(
+    label: str,
+    differences: Sequence[float],
+    test_per_train: float,
+    *,
+    least: float = 0.0,
+    limits: tuple[float, float] = (-1.0, 1.0),
+    decimals: int = 3,
+) -> Statement:
+    """Tests whether one model is above another, by their differences fold by fold.
+
+    The test is the corrected resampled t (:func:`medrobust.evaluation.folds.resampled_t_p`).
+
+    Args:
+        label: the statement in words.
+        differences: one per fold.
+        test_per_train: test points per training point.
+        least: by how much it is to be above.
+        limits: the smallest and the largest difference that there can be.
+        decimals: to print the mean difference with.
+    """
+    found = folds.resampled_estimate(differences, test_per_train=test_per_train, n=0, limits=limits)
+    interval = with_interval(0.0, found.ci_low, found.ci_high, decimals).partition(" ")[2]
+    shown = f"difference {signed(float(np.mean(differences)), decimals)} {interval}".strip()
+    p = folds.resampled_t_p(np.subtract(differences, least).tolist(), test_per_train)
+    return _by_t(label, shown, p, len(differences), "difference")
+
+
+def value_over_folds(
+    label: str,
+    values: Sequence[float],
+    test_per_train: float,
+    low: float = -np.inf,
+    high: float = np.inf,
+    *,
+    decimals: int = 3,
+) -> Statement:
+    """Tests whether a number, by its values fold by fold, is at least ``low`` or at most ``high``.
+
+    Args:
+        label, test_per_train, decimals: as for :func:`above_over_folds`.
+        values: one per fold, at least 0.
+        low, high: the bounds, one of them infinite.
+    """
+    limits = (0.0, np.inf)
+    found = folds.resampled_estimate(values, test_per_train=test_per_train, n=0, limits=limits)
+    shown = with_interval(found.value, found.ci_low, found.ci_high, decimals)
+    apart = np.subtract(values, low) if np.isfinite(low) else np.subtract(high, values)
+    p = folds.resampled_t_p(apart.tolist(), test_per_train)
+    return _by_t(label, shown, p, len(values), "number")
+
+
+def _by_t(
+    label: str, shown: str, p: tuple[float, float] | None, count: int, what: str
+) -> Statement:
+    figures = f"{label}: {shown}"
+    if p is None:
+        why = "one fold" if count == 1 else f"the same {what} in every fold"
+        return Statement(label, figures=f"{figures}, {why}", undecided=f"{why} is no test")
+    return Statement(label, *p, figures=f"{figures}, {p_text(min(p))}")
 
 
 # --- tests of other kinds ---------------------------------------------------------------

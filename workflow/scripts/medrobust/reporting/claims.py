@@ -158,8 +158,9 @@ def mean_above_zero(
     *,
     decimals: int,
     alpha: float = ALPHA,
+    least: float = 0.0,
 ) -> Statement:
-    """Tests whether the mean of paired differences is above 0.
+    """Tests whether the mean of paired differences is above 0, or at least ``least``.
 
     It is told to be above (below) only if two say so: the signed-rank test, whose p is taken,
     and the bootstrap interval of the mean, which must not contain 0. The first does not trust a
@@ -171,6 +172,7 @@ def mean_above_zero(
         generator: randomness of the bootstrap.
         decimals: to print the difference with.
         alpha: 1 - ``alpha`` is the interval's level.
+        least: what the mean is held against in place of 0.
     """
     differences = np.asarray(differences, dtype=np.float64)
     censored = int((~np.isfinite(differences)).sum())
@@ -181,7 +183,7 @@ def mean_above_zero(
     low, high = intervals.mean_interval(differences, generator=generator, level=1 - alpha)
     if low is None or high is None:  # the same at every point: the signed-rank test alone decides
         low = high = mean
-    p, pairs = statistics.signed_rank_p(differences)
+    p, pairs = statistics.signed_rank_p(differences - least)
     shown = _with_interval(mean, low, high, decimals, alone=differences.size < 2)
     figures = f"{label}: difference {shown}, {p_text(p)}"
     if statistics.smallest_p(pairs) > alpha:
@@ -189,8 +191,8 @@ def mean_above_zero(
         return Statement(label, figures=figures, undecided=few)
     return Statement(
         label,
-        p_for=p if low > 0 else 1.0,
-        p_against=p if high < 0 else 1.0,
+        p_for=p if low > least else 1.0,
+        p_against=p if high < least else 1.0,
         figures=figures,
     )
 
@@ -390,12 +392,14 @@ class Finding:
         n: points behind it, None where there are none.
         replicates: trainings behind it, None where there are none.
         notes: what a reader must know beside the verdict.
+        folds: over which it was tested; the spread of several has in it what a training changes.
     """
 
     statement: Statement
     n: int | None = None
     replicates: int | None = None
     notes: tuple[str, ...] = ()
+    folds: int = 1
 
 
 @dataclass(frozen=True)
@@ -412,8 +416,9 @@ class Claim:
         datasets: those that the sentence speaks of, as printed; :data:`COMBINED` stands for
             the mean of the others. Empty: the claim needs no data.
         printed: (data set) -> the same test of the printed numbers; None if the paper prints
-            none that could tell.
+            none that could tell, on this data set or at all.
         combines: data sets whose mean :data:`COMBINED` is, where the sentence speaks of it alone.
+        of_paper: whether it is a paper's, whose amounts a smaller scale falls short of.
     """
 
     name: str
@@ -422,8 +427,9 @@ class Claim:
     tested: str
     judge: Callable[[Any, str], Finding]
     datasets: tuple[str, ...] = ()
-    printed: Callable[[str], Statement] | None = None
+    printed: Callable[[str], Statement | None] | None = None
     combines: tuple[str, ...] = ()
+    of_paper: bool = True
 
 
 def judge_claims(
@@ -467,8 +473,9 @@ def _row(
     remark: Remark,
 ) -> dict[str, Any]:
     row = _blank(claim, dataset, context)
-    if claim.printed is not None:
-        row["in_print"] = verdict_of(claim.printed(dataset))
+    in_print = None if claim.printed is None else claim.printed(dataset)
+    if in_print is not None:
+        row["in_print"] = verdict_of(in_print)
     needed = [name for name in (*claim.datasets, *claim.combines) if name != COMBINED]
     needed = [dataset] if dataset in needed else needed if dataset == COMBINED else []
     missing = [name for name in needed if name not in sources]
@@ -483,7 +490,7 @@ def _row(
     if artefacts.is_synthetic(source):
         verdict, reasons = CANNOT_TELL, ["stand-in data, evidence of nothing"]
     elif needed:
-        reasons += _limits(finding, dataset, source, context, remark)
+        reasons += [*_limits(finding, dataset, source, remark), _less(claim, context)]
     if verdict == CANNOT_TELL:
         reasons.append(_failed(context, needed))
     return row | {
@@ -550,18 +557,21 @@ def _listed(statements: Sequence[Statement]) -> str:
     )
 
 
-def _limits(
-    finding: Finding, dataset: str, source: str, context: RunContext, remark: Remark
-) -> list[str]:
+def _limits(finding: Finding, dataset: str, source: str, remark: Remark) -> list[str]:
     limits = []
-    if finding.replicates == 1:
+    if finding.replicates == 1 and finding.folds == 1:
         limits.append("one training of each model: what another would change is not in the test")
     if "subset" in source.split("+"):
         limits.append("the data are a subset of the release")
     limits.append(remark(dataset, source))
-    if context.scale != "paper":
-        limits.append(f"scale {context.scale}, not the published amounts")
     return limits
+
+
+def _less(claim: Claim, context: RunContext) -> str:
+    """Returns that a paper's amounts were not run, "" if they were or there are none."""
+    if not claim.of_paper or context.scale == "paper":
+        return ""
+    return f"scale {context.scale}, not the published amounts"
 
 
 def _overall(claim: Claim, rows: Sequence[Mapping[str, Any]], context: RunContext) -> dict:
@@ -571,12 +581,10 @@ def _overall(claim: Claim, rows: Sequence[Mapping[str, Any]], context: RunContex
             return DOES_NOT_HOLD
         return found[0] if len(set(found)) == 1 else CANNOT_TELL
 
-    reasons = [f"{row['dataset']}: {row['verdict']}" for row in rows]
-    if context.scale != "paper":
-        reasons.append(f"scale {context.scale}, not the published amounts")
+    reasons = [*(f"{row['dataset']}: {row['verdict']}" for row in rows), _less(claim, context)]
     return _blank(claim, OVERALL, context) | {
         "verdict": joined("verdict"),
-        "reason": "; ".join(reasons),
+        "reason": "; ".join(filter(None, reasons)),
         "in_print": joined("in_print"),
         "source": "+".join(dict.fromkeys(row["source"] for row in rows if row["source"])),
     }
@@ -627,7 +635,8 @@ def build_claims(
     stated = artefacts.full_caption(explained, context, sources, n, budget)
     title = f"What {context.study} claims, and what this run says"
     io.write_table(files[0], frame)
-    io.write_text(files[1], _render_html(frame, title, stated, sources))
+    said = "the paper says" if all(claim.of_paper for claim in claims) else "the study says"
+    io.write_text(files[1], _render_html(frame, title, stated, sources, said))
     io.write_text(files[2], _render_markdown(frame, title, stated, sources))
     provenance = artefacts.write_provenance(
         stem,
@@ -694,16 +703,18 @@ def _render_markdown(
 CLASSES = {HOLDS: "within", DOES_NOT_HOLD: "outside", CANNOT_TELL: "cannot", "–": "notrun"}
 
 
-def _render_html(frame: pd.DataFrame, title: str, stated: str, sources: Mapping[str, str]) -> str:
+def _render_html(
+    frame: pd.DataFrame, title: str, stated: str, sources: Mapping[str, str], said: str
+) -> str:
     by_claim = _by_claim(frame)
     sections = "\n".join(_html_claim(number, rows) for number, rows in enumerate(by_claim))
-    overview = _html_overview([rows[-1] for rows in by_claim])
+    overview = _html_overview([rows[-1] for rows in by_claim], said)
     banner = artefacts.SYNTHETIC_NOTE if artefacts.is_synthetic(sources) else ""
     body = f"<p>{html.escape(stated)}</p>\n<p><b>{_summary(frame)}</b></p>\n{overview}\n{sections}"
     return webpage.page(title, body, banner=banner)
 
 
-def _html_overview(last: Sequence[Mapping[str, Any]]) -> str:
+def _html_overview(last: Sequence[Mapping[str, Any]], said: str) -> str:
     rows = []
     for number, row in enumerate(last):
         shown = _shown(row)
@@ -717,7 +728,7 @@ def _html_overview(last: Sequence[Mapping[str, Any]]) -> str:
         )
     body = "\n".join(rows)
     return (
-        '<div class="scroll"><table class="sortable">\n<thead><tr><th scope="col">the paper says'
+        f'<div class="scroll"><table class="sortable">\n<thead><tr><th scope="col">{said}'
         '</th><th scope="col">where</th><th scope="col">verdict</th><th scope="col">in print</th>'
         f"</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )

@@ -65,4 +65,12 @@ GENERIC: Mapping[str, Artefact] = {
         caption="binary_scores",
         classes=2,
     ),
+    "claims": Artefact(
+        "Claims",
+        "sentences of the study's file, tested on this run",
+        f"{_HERE}.generic_claims:draw_claims",
+        "claims",
+        ("summary", "tallies", "attack_records"),
+        caption="stated_claims",
+    ),
 }

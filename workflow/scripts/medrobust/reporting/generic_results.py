@@ -20,7 +20,7 @@ from medrobust.evaluation import intervals, statistics
 from medrobust.evaluation.statistics import Estimate
 from medrobust.evaluation.tally import ATTACK, Tally
 from medrobust.reporting.levels import points_text, read_tallies
-from medrobust.reporting.rows import common_size
+from medrobust.reporting.rows import common_size, read_clean_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +79,26 @@ def norm_of(facts: Mapping[str, Any], default: str) -> str:
         default: of an attack without a setting ``norm``, or with one of another kind.
     """
     return _NORMS.get(str(facts.get("norm", "")).lower(), default)
+
+
+def test_per_train(folds: ByFold) -> float:
+    """Returns test points per point that a model was trained on, the mean over folds.
+
+    Args:
+        folds: number of the fold to its entries, with summaries.
+
+    Raises:
+        InputError: a summary is missing, wrong, or lacks the number of training points.
+    """
+    return float(np.mean([_ratio(entries[0]) for entries in folds.values()]))
+
+
+def _ratio(entry: Entry) -> float:
+    summary = read_clean_summary(entry.summary)
+    trained = summary.get("n_train")
+    if not isinstance(trained, int) or trained < 1:
+        raise InputError("The clean results lack 'n_train'.", where=entry.summary)
+    return summary["n_test"] / min(trained, entry.training_points or trained)
 
 
 # --- shares of points -------------------------------------------------------------------

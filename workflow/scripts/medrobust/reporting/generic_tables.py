@@ -142,7 +142,7 @@ def draw_distances(request: Request) -> list[Path]:
         context=request.context,
         sources=dataset_sources(request.entries, ()),
         n=_test_points(frame, "attacked points"),
-        budget=_with_rule(request, attacks_in_words(request, attacks)),
+        budget=with_rule(request, attacks_in_words(request, attacks)),
         notes=_censored_notes(frame),
         panels=[
             Panel(_distance_cells(part), title=_title(part, f"{dataset}, {attack}", part))
@@ -165,7 +165,8 @@ def attacks_in_words(request: Request, attacks: Sequence[str]) -> str:
     return "; ".join(texts) or NOT_RUN
 
 
-def _with_rule(request: Request, text: str) -> str:
+def with_rule(request: Request, text: str) -> str:
+    """Returns attacks in words with the rule by which their points were chosen, if there is one."""
     return f"{text}, {request.cohort_rule}" if request.cohort_rule and text != NOT_RUN else text
 
 

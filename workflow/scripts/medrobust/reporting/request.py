@@ -90,6 +90,9 @@ class Request:
         cohort_rule: which points were attacked, in words.
         attacks: every attack of the study by its name there: registered ``name``, options,
             ``grid`` (setting to its values) and ``points_per_class`` (None: all points).
+        claims: the sentences of the study's file by their names: fields of
+            :class:`medrobust.reporting.generic_claims.Stated` but ``name`` and ``norm``, ``attack``
+            None for none.
     """
 
     entries: Sequence[Entry]
@@ -101,3 +104,4 @@ class Request:
     class_names: Sequence[str] = ()
     cohort_rule: str = ""
     attacks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    claims: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

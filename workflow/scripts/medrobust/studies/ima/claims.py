@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medrobust.evaluation import balanced
+from medrobust.evaluation.intervals import share_draws
 from medrobust.reporting.claim_tests import (
     DrawnEvidence,
     Draws,
@@ -65,7 +66,6 @@ from medrobust.studies.ima.results import (
     read_printed,
     read_results,
     remark,
-    share_draws,
     shown_sources,
 )
 

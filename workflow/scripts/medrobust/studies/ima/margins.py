@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medrobust.evaluation.intervals import share_draws
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import (
     NOT_RUN,
@@ -51,7 +52,6 @@ from medrobust.studies.ima.results import (
     read_printed,
     read_results,
     sample_text,
-    share_draws,
     shown_sources,
 )
 

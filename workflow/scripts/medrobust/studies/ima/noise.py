@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.evaluation import statistics
+from medrobust.evaluation.intervals import share_draws
 from medrobust.evaluation.tally import ATTACK, EACH_RUN
 from medrobust.reporting import artefacts
 from medrobust.reporting.artefacts import NOT_RUN, Panel, number, with_interval
@@ -33,7 +34,6 @@ from medrobust.studies.ima.results import (
     main_table,
     read_printed,
     read_results,
-    share_draws,
     shown_sources,
 )
 

@@ -54,7 +54,6 @@ PRINTED_EPOCHS = {MOONS: 30, FASHION: 60, SVHN: 60, COVID: 100}
 L2_MARK = "L2:"
 #: Settings of IMA that the tables of beta and of the largest margin share with the main ones.
 SAME_AS_IMA = ("beta=0.5", "emax=60dEps")
-RESAMPLES = intervals.RESAMPLES
 
 
 @dataclass(frozen=True)
@@ -299,7 +298,7 @@ class ImaResults(LevelResults):
             return None
         key = (dataset, model, attack, level_text(epsilon), reading)
         if key not in self._draws:
-            self._draws[key] = share_draws(counts, self.random("draws", *key))
+            self._draws[key] = intervals.share_draws(counts, self.random("draws", *key))
         return self._draws[key]
 
     def with_margins(self, dataset: str, model: str) -> ImaResults:
@@ -362,31 +361,6 @@ def count_levels(tally: Tally) -> dict[tuple[str, str], LevelCount]:
             **{name: int(rows[name].sum()) for name in sums},
         )
     return found
-
-
-def share_draws(
-    counts: Sequence[tuple[float, int]],
-    random: np.random.Generator,
-    resamples: int | None = None,
-) -> np.ndarray:
-    """Returns draws of a share's mean over replicates, float64 ``[resamples]`` in [0, 1].
-
-    They come from Jeffreys' posterior at the mean count (Brown, Cai and DasGupta 2001), which has a
-    width at 0 and 1 too, where a bootstrap has none; from
-    :data:`medrobust.evaluation.intervals.MIN_REPLICATES` on the spread between trainings is added.
-
-    Args:
-        counts: successes and trials of each replicate, at least one.
-        random: generator.
-        resamples: number of draws, :data:`RESAMPLES` by default.
-    """
-    resamples = resamples or RESAMPLES
-    right = np.array([one for one, _ in counts], dtype=np.float64)
-    n = np.array([one for _, one in counts], dtype=np.float64)
-    draws = random.beta(right.mean() + 0.5, n.mean() - right.mean() + 0.5, size=resamples)
-    if len(counts) < intervals.MIN_REPLICATES:
-        return draws
-    return intervals.training_draws(draws, right / n, random).clip(0, 1)
 
 
 def read_results(request: Request, attacks: Iterable[str] | None = None) -> ImaResults:

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.evaluation.folds import resampled_estimate, resampled_t_p
 from medrobust.reporting.artefacts import with_interval
 from medrobust.reporting.binary_results import NO_ATTACK, BinaryResults, read_binary_results
+from medrobust.reporting.claim_tests import above_over_folds
 from medrobust.reporting.claims import (
     Claim,
     Finding,
@@ -29,13 +29,12 @@ from medrobust.reporting.claims import (
     build_claims,
     exact,
     open_statement,
-    p_text,
     printed_against_rivals,
 )
 from medrobust.reporting.comparison import read_published
 from medrobust.reporting.generic_tables import attacks_in_words
 from medrobust.reporting.request import Request
-from medrobust.reporting.rows import dataset_sources, printed_values, signed
+from medrobust.reporting.rows import dataset_sources, printed_values
 from medrobust.studies.mirst.catalogue import PRINTED, PRINTED_ATTACKS
 
 DATASET = "BUSI+BUSIS"
@@ -121,15 +120,10 @@ def _run_above(results: MirstResults, dataset: str, first: Quantity, second: Qua
     pairs = binary.pairs(*keys, level, first.metric)
     if pairs is None:
         return open_statement(label, "the two have no fold in common where it is defined")
-    differences, shared = [one - other for one, other in pairs.values()], binary.shared(*keys)
-    found = resampled_estimate(differences, test_per_train=shared, n=0, limits=(-1.0, 1.0))
-    interval = with_interval(0.0, found.ci_low, found.ci_high, 3).partition(" ")[2]
-    figures = f"{label}: difference {signed(float(np.mean(differences)), 3)} {interval}".strip()
-    p = resampled_t_p(differences, shared)
-    if p is None:
-        why = "one fold" if len(differences) == 1 else "the same difference in every fold"
-        return Statement(label, figures=f"{figures}, {why}", undecided=f"{why} is no test")
-    statement = Statement(label, *p, figures=f"{figures}, {p_text(min(p))}")
+    differences = [one - other for one, other in pairs.values()]
+    statement = above_over_folds(label, differences, binary.shared(*keys))
+    if statement.undecided:
+        return statement
     return _unless_random(statement, results, (first.model, second.model))
 
 
