@@ -12,10 +12,11 @@ from medrobust.core.errors import InputError
 from medrobust.core.seeds import derive_seed
 from medrobust.data.prepared.store import Dataset
 from medrobust.experiment import entries
+from medrobust.experiment.calls import call_of
 from medrobust.experiment.catalogue import artefacts_of
 from medrobust.experiment.config import resolve
 from medrobust.experiment.entries import entries_of
-from medrobust.experiment.evidence import _of_selected_data, drawn_from, export_evidence
+from medrobust.experiment.evidence import CARDS, _of_selected_data, drawn_from, export_evidence
 from medrobust.experiment.plan import make_plan, training_seconds
 from medrobust.experiment.sources import build_graph
 from medrobust.jobs import evaluate, train
@@ -181,6 +182,25 @@ def test_evidence_leaves_out_what_is_redrawn_in_seconds(root, elsewhere):
     clean = "moons@generated/fold0/rep0/moons_ce/clean.json"
     assert {f"kept/paper-code/evaluations/{clean}"} <= made
     assert {f"kept/paper-code/data/moons@generated/{card.name}" for card in cards} <= made
+
+
+def test_evidence_of_segmentation_has_all_that_its_artefacts_ask_for(root, elsewhere):
+    settings = {"studies": ["ima_segmentation"], "leave_out": ["msd_heart", "msd_prostate"]}
+    graph = build_graph(settings, root)
+    asked = set()
+    for name in graph.study("ima_segmentation").artefacts:
+        work = {"run": graph.resolved.run, "study": "ima_segmentation", "artefact": name}
+        for files in call_of(graph, "build_artefact", **work).inputs.values():
+            asked |= {files} if isinstance(files, str) else set(files)
+    results = {Path(file) for file in asked if file.startswith("results/paper-code/")}
+    cards = [Path(c.data) / name for c in graph.cells("ima_segmentation") for name in CARDS]
+    for path in [*results, *map(Path, graph.artefacts("ima_segmentation")), *cards]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    made = set(export_evidence(graph, "ima_segmentation", Path("kept")))
+    wanted = {Path("kept/paper-code") / path.relative_to("results/paper-code/ima_segmentation")
+              for path in results}  # fmt: skip
+    assert len(wanted) == 15 and wanted <= made  # records, slices and state of five models
 
 
 def test_evidence_is_of_the_selected_data_sets(root, elsewhere):

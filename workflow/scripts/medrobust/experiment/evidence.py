@@ -27,6 +27,7 @@ DRAWN_FOLDERS = ("tables", "figures", "comparison", "claims")
 KEPT = (
     "evaluations/**/cohort.csv",
     "evaluations/**/clean.json",
+    "evaluations/**/slices.json",
     "evaluations/**/made_with.json",
     "evaluations/**/counted_with.json",
     "evaluations/**/outcomes.parquet",
