@@ -16,6 +16,7 @@ from medrobust.data.registry import STANDIN, default_registry_path, load_registr
 from medrobust.experiment import preflight as module
 from medrobust.experiment.preflight import (
     PACKAGES,
+    PACKAGES_OF_FORM,
     PACKAGES_OF_SOURCE,
     format_missing,
     format_preflight,
@@ -164,15 +165,19 @@ def test_too_little_disk_blocks_everything(tmp_path: Path) -> None:
     assert _level(findings, "disk") == ["ready"]
 
 
-def test_packages(tmp_path: Path, monkeypatch) -> None:
+def _not_installed(monkeypatch, missing: str) -> None:
     real = importlib.metadata.version
 
-    def without_wfdb(name: str) -> str:
-        if name == "wfdb":
+    def version(name: str) -> str:
+        if name == missing:
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(importlib.metadata, "version", without_wfdb)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_packages(tmp_path: Path, monkeypatch) -> None:
+    _not_installed(monkeypatch, "wfdb")
     studies = {"signnet": [("mitbih", "physionet")]}
     assert _level(_run(tmp_path, studies, conda=True), "packages") == ["note"]
     findings = _run(tmp_path, studies, conda=False)
@@ -188,14 +193,7 @@ def test_packages(tmp_path: Path, monkeypatch) -> None:
 def test_segmentation_needs_a_package_that_other_studies_do_not(
     tmp_path: Path, monkeypatch
 ) -> None:
-    real = importlib.metadata.version
-
-    def without_nnunet(name: str) -> str:
-        if name == "nnunetv2":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return real(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", without_nnunet)
+    _not_installed(monkeypatch, "nnunetv2")
     volumes, beats = [("msd_heart", STANDIN)], [("mitbih", "physionet")]
     studies = {"ima_segmentation": volumes, "signnet": beats, "msd_heart": volumes}
     findings = _run(tmp_path, studies, conda=False)
@@ -205,6 +203,14 @@ def test_segmentation_needs_a_package_that_other_studies_do_not(
     (line,) = format_missing(findings)
     assert line.startswith("NOT THERE: ima_segmentation: packages: not installed: nnunetv2")
     assert runnable(_run(tmp_path, studies, conda=True), list(studies)) == list(studies)
+
+
+def test_packages_of_segmentation_are_those_of_its_requirements() -> None:
+    packages, file = PACKAGES_OF_FORM["volumes"]
+    text = (default_registry_path().parents[1] / file).read_text()
+    asked = set(re.findall(r"^([a-z0-9]+)==", text, re.MULTILINE))
+    # torchvision is pinned for nnU-Net's sake and never imported.
+    assert set(packages) == asked - {"torchvision"}
 
 
 def test_the_packages_looked_for_are_those_the_project_declares() -> None:

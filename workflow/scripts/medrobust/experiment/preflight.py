@@ -73,8 +73,8 @@ PACKAGES = (
 )
 """What every study needs, by distribution name."""
 
-PACKAGES_OF_FORM = {"volumes": ("nnunetv2",)}
-"""What studies on data of a form need beside them (requirements-segmentation.txt)."""
+PACKAGES_OF_FORM = {"volumes": (("monai", "nnunetv2"), "requirements-segmentation.txt")}
+"""What studies on data of a form need beside them, and the file that names it."""
 
 PACKAGES_OF_SOURCE = {
     "kaggle": ("kaggle", "requests"),
@@ -279,9 +279,10 @@ class _Inspection:
     def _further_packages(self, study: str, names: Sequence[str]) -> Iterator[PreflightItem]:
         """Tells of packages that not every study needs, where they are not installed."""
         forms = {self.registry[name].form for name in names if name in self.registry}
-        wanted = sorted({p for form in forms for p in PACKAGES_OF_FORM.get(form, ())})
-        if missing := [name for name in wanted if not _installed(name)]:
-            yield _not_installed(study, missing, self.conda, "requirements-segmentation.txt")
+        for form in sorted(forms & set(PACKAGES_OF_FORM)):
+            wanted, file = PACKAGES_OF_FORM[form]
+            if missing := [name for name in wanted if not _installed(name)]:
+                yield _not_installed(study, missing, self.conda, file)
 
     def weights(self, named: NamedWeights) -> Iterator[PreflightItem]:
         """Tells what becomes of weights that models of a study name, and looks at the file."""
