@@ -159,7 +159,9 @@ def test_an_attack_goes_on_with_finished_batches(data, trained, tmp_path, monkey
 @needs_nnunet
 def test_it_is_the_fast_network_that_is_attacked(data, trained, tmp_path, monkeypatch):
     made, fast = [], nnunet_network.fast
-    monkeypatch.setattr(nnunet_network, "fast", lambda own: made.append(own) or fast(own))
+    monkeypatch.setattr(
+        nnunet_network, "fast", lambda own, **how: made.append(own) or fast(own, **how)
+    )
     attacked(data, trained, tmp_path)
     assert len(made) == 1 and fast(made[0]) is not made[0]
 

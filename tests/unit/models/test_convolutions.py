@@ -62,8 +62,8 @@ def test_what_the_cases_and_the_networks_shortcuts_take(monkeypatch):
 
 
 def test_slopes_at_kernels_are_not_computed_on_the_way_to_the_points(monkeypatch):
-    asked, own = [], convolutions._slopes
-    monkeypatch.setattr(convolutions, "_slopes", lambda *a: asked.append(a[-1]) or own(*a))
+    asked, own = [], convolutions.slopes_at
+    monkeypatch.setattr(convolutions, "slopes_at", lambda *a: asked.append(a[-1]) or own(*a))
     x, kernels = made(9, 3, 3)
     maps = convolution(x, kernels, None, 1, twice=True)
     (slopes,) = torch.autograd.grad(maps.pow(2).sum(), x, create_graph=True)

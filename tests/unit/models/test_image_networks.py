@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from medrobust.core.errors import InputError
 from medrobust.core.registry import parse_spec
 from medrobust.models import batch_norm_resnet18, lenet
 from medrobust.models.contract import architecture_of
-from medrobust.models.engine import winograd
 from medrobust.models.ensembles import build_ensemble
 from medrobust.training.contract import method_of
 from medrobust.training.engine.work import Trained, Work
@@ -239,31 +235,6 @@ def test_a_point_of_lenet_has_the_same_bytes_wherever_it_stands_in_a_block():
     for k in range(len(seeds)):
         expected = loaded_lenet(arrays, k, 24)(torch.from_numpy(x).double()).detach()
         np.testing.assert_allclose(whole[k], expected, rtol=1e-4, atol=1e-5)
-
-
-@given(
-    side=st.integers(1, 11), inputs=st.integers(1, 20), outputs=st.integers(1, 20),
-    n=st.integers(1, 9), added=st.booleans(), tiles=st.sampled_from([1, 20_000, winograd.TILES]),
-)  # fmt: skip
-@settings(max_examples=40, deadline=None)
-def test_winograds_convolution_is_a_convolution(side, inputs, outputs, n, added, tiles):
-    rng = np.random.default_rng(side + 100 * inputs)
-    x = rng.normal(size=(n, side, side, inputs)).astype(np.float32)
-    kernels = rng.normal(size=(outputs, inputs, 3, 3)).astype(np.float32)
-    biases = rng.normal(size=outputs).astype(np.float32)
-    y = rng.normal(size=(n, side, side, outputs)).astype(np.float32)
-    maps, weights = (torch.from_numpy(v).double() for v in (x, kernels))
-    expected = nn.functional.conv2d(maps.permute(0, 3, 1, 2), weights, padding=1).permute(
-        0, 2, 3, 1
-    )
-    expected = expected + torch.from_numpy(biases) + (torch.from_numpy(y) if added else 0)
-    memory = winograd.Memory()
-    memory.array("values", 7).fill(np.nan)  # what is there counts for nothing
-    with mock.patch.object(winograd, "TILES", tiles):
-        ready = torch.from_numpy(winograd.transformed(kernels))
-        winograd.convolve(x, ready, biases, y, memory, added=added)
-    spread = float(expected.std()) if expected.numel() > 1 else 1.0
-    np.testing.assert_allclose(y, expected.relu(), rtol=1e-5, atol=1e-5 * (spread + 1))
 
 
 # Training.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.data.standins.slices import plans
 from medrobust.models import nnunet
-from medrobust.models.engine import first_convolution
+from medrobust.models.engine import first_convolution, unet_on_cpu, winograd
 from medrobust.models.engine.first_convolution import FirstConvolution
 from medrobust.models.engine.instance_norm import LeakyNormalised
 from torch.nn.functional import conv2d, instance_norm, leaky_relu
@@ -143,6 +143,7 @@ NETWORKS = {
     "many": ((8, 8), 5, (4, 6, 5), {"nonlin_kwargs": {"negative_slope": 0.2}}),
     "deep": ((32, 16), 2, (8, 16, 32), {"n_conv_per_stage": [1, 2, 3]}),
     "first halved": ((16, 16), 1, (4, 6, 5), {"strides": [[2, 2], [2, 1], [1, 2]]}),
+    "wide": ((20, 16), 1, (32, 40, 48), {}),
 }
 
 
@@ -158,10 +159,23 @@ def patches(name: str = "small", n: int = 3) -> torch.Tensor:
     return torch.randn((n, channels, *sides), generator=torch.Generator().manual_seed(2))
 
 
+@pytest.fixture
+def convolved(monkeypatch) -> list[int]:
+    """Returns the channels of each convolution with fewer products, there and back, on a thread."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    made, convolve = [], winograd.convolve
+    monkeypatch.setattr(
+        winograd, "convolve", lambda x, *a, **k: made.append(x.shape[-1]) or convolve(x, *a, **k)
+    )
+    return made
+
+
 @needs_nnunet
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_and_all_slopes_are_the_networks_own(name):
+@pytest.mark.parametrize("together", [1, unet_on_cpu.TOGETHER])
+def test_outputs_and_all_slopes_are_the_networks_own(name, together, monkeypatch, convolved):
     """In float64 the network as it is; its last head, of no weight in the loss, has no slopes."""
+    monkeypatch.setattr(unet_on_cpu, "TOGETHER", together)
     module = built(name)
     double = copy.deepcopy(module).double()
     found, expected = [], []
@@ -178,6 +192,29 @@ def test_outputs_and_all_slopes_are_the_networks_own(name):
     for one, other in zip(found, expected, strict=True):
         if one is not None:
             torch.testing.assert_close(one, other.float(), rtol=1e-3, atol=2e-5)
+    assert bool(convolved) == (name == "wide")
+
+
+@needs_nnunet
+def test_slopes_at_images_alone_are_the_same_and_those_at_parameters_are_not_computed():
+    module, x, found = built("wide"), patches("wide"), []
+    for to_parameters in (True, False):
+        points = x.clone().requires_grad_()
+        outputs = nnunet.fast(module, to_parameters=to_parameters)(points)
+        total = sum(output.square().mean() for output in outputs)
+        found.append([total.detach(), *torch.autograd.grad(total, points, retain_graph=True)])
+        if not to_parameters:
+            total.backward()
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+    assert all(value.grad is None for value in module.parameters())
+
+
+@needs_nnunet
+def test_more_threads_have_pytorchs_convolutions(monkeypatch, convolved):
+    network = nnunet.fast(built("wide"))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    network(patches("wide"))
+    assert not convolved
 
 
 @needs_nnunet

@@ -125,10 +125,18 @@ def test_a_training_resumes_with_the_same_bytes(name, tmp_path, monkeypatch):
 
 @needs_nnunet
 def test_it_is_the_fast_network_that_is_trained(monkeypatch):
-    made, fast = [], nnunet.fast
-    monkeypatch.setattr(nnunet, "fast", lambda module: made.append(module) or fast(module))
-    trained("plain", max_epochs=1, batches_per_epoch=1)
-    assert len(made) == 1 and fast(made[0]) is not made[0]
+    """With slopes at parameters, and without these where noise is looked for."""
+    made, asked, fast = [], [], nnunet.fast
+
+    def noted(module, **how):
+        network = fast(module, **how)
+        made.append(network is not module)
+        return lambda images: asked.append(bool(how)) or network(images)
+
+    monkeypatch.setattr(nnunet, "fast", noted)
+    trained("adversarial", max_epochs=1, batches_per_epoch=1, steps=3)
+    assert made == [True, True]
+    assert asked == [True] * 3 + [False] * 2
 
 
 @needs_nnunet

@@ -92,7 +92,7 @@ class _BackToMaps(Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(slopes, kernels)
         ctx.stride = stride
-        return _slopes(slopes, x, kernels, stride, [True, False, False])[0]
+        return slopes_at(slopes, x, kernels, stride, [True, False, False])[0]
 
     @staticmethod
     @once_differentiable
@@ -101,7 +101,7 @@ class _BackToMaps(Function):
         slopes, kernels = ctx.saved_tensors
         again = conv2d(changes[0], kernels, stride=ctx.stride, padding=kernels.shape[2] // 2)
         wanted = [False, True, False]
-        return again, None, _slopes(slopes, changes[0], kernels, ctx.stride, wanted)[1], None
+        return again, None, slopes_at(slopes, changes[0], kernels, ctx.stride, wanted)[1], None
 
 
 class _ToKernels(Function):
@@ -124,14 +124,28 @@ class _ToKernels(Function):
     def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, kernels = ctx.saved_tensors
         wanted = [False, True, False]
-        return None, _slopes(slopes[0], x, kernels, ctx.stride, wanted)[1], None, None
+        return None, slopes_at(slopes[0], x, kernels, ctx.stride, wanted)[1], None, None
 
 
-def _slopes(
-    slopes: torch.Tensor, x: torch.Tensor, kernels: torch.Tensor, stride: int, wanted: list[bool]
-) -> tuple[torch.Tensor, ...]:
-    """Returns slopes at ``x``, kernels and bias, as wanted, from those at their convolution."""
-    around = [kernels.shape[2] // 2] * 2
+def slopes_at(
+    slopes: torch.Tensor,
+    x: torch.Tensor,
+    kernels: torch.Tensor,
+    stride: int,
+    wanted: list[bool],
+    biases: list[int] | None = None,
+) -> tuple[torch.Tensor | None, ...]:
+    """Returns slopes at maps, kernels and biases from those at their convolution.
+
+    Args:
+        slopes: ``[n, out, h', w']``.
+        x: ``[n, in, h, w]``, with half a width of zeros around.
+        kernels: ``[out, in, height, width]``, both sides odd.
+        stride: from one window to the next.
+        wanted: for which of the three slopes are wanted; the others are None.
+        biases: their shape, if there are any.
+    """
+    around = [side // 2 for side in kernels.shape[2:]]
     return torch.ops.aten.convolution_backward(
-        slopes, x, kernels, None, [stride] * 2, around, [1, 1], False, [0, 0], 1, wanted
+        slopes, x, kernels, biases, [stride] * 2, around, [1, 1], False, [0, 0], 1, wanted
     )

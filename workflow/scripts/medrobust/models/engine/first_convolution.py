@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.autograd import Function
 
+from medrobust.models.engine.convolutions import slopes_at
+
 #: Up to so many channels of an image the product is quicker; measured at 1, 2, 4 and 8.
 MOST_CHANNELS = 4
 
@@ -40,7 +42,7 @@ class FirstConvolution(Function):
             biases: ``[out]`` or None.
         """
         ctx.save_for_backward(images, kernels)
-        ctx.out = None if biases is None else list(biases.shape)
+        ctx.sizes = None if biases is None else list(biases.shape)
         return nn.functional.conv2d(images, kernels, biases, padding=_border(kernels))
 
     @staticmethod
@@ -51,10 +53,9 @@ class FirstConvolution(Function):
         to_image, *wanted = ctx.needs_input_grad
         to_kernels = to_biases = None
         if any(wanted):
-            _, to_kernels, to_biases = torch.ops.aten.convolution_backward(
-                slopes[0], images, kernels, ctx.out, [1, 1], _border(kernels), [1, 1],
-                False, [0, 0], 1, [False, *wanted],
-            )  # fmt: skip
+            _, to_kernels, to_biases = slopes_at(
+                slopes[0], images, kernels, 1, [False, *wanted], ctx.sizes
+            )
         return _to_images(slopes[0], kernels) if to_image else None, to_kernels, to_biases
 
 

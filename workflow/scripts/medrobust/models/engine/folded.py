@@ -90,7 +90,9 @@ class Folded:
         else:
             result = y.permute(0, 2, 3, 1).contiguous().numpy()
         biases = own.biases.numpy()
-        winograd.convolve(last, own.kernels, biases, result, self.memory, added=y is not None)
+        winograd.convolve(
+            last, own.kernels, biases, result, self.memory, added=y is not None, rectified=True
+        )
         return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from medrobust.runtime.compiled import compiled
 
 SIDE = 3
-ZERO, TWO, THREE, FOUR = np.float32(0), np.float32(2), np.float32(3), np.float32(4)
+TWO, THREE, FOUR = np.float32(2), np.float32(3), np.float32(4)
 
 
 @compiled
@@ -64,68 +64,90 @@ def _from_products(
 
 
 @compiled
-def transform_maps(x: np.ndarray, tiles: np.ndarray) -> None:
-    """Writes the transformed tiles of maps, which have a border of zeros of width 1.
+def transform_maps(x: np.ndarray, first: int, tiles: np.ndarray) -> None:
+    """Writes transformed tiles of maps, which have a border of zeros of width 1.
+
+    Rows of tiles are numbered through all maps, first map first. A map has a third of its height
+    such rows, each of a third of its width tiles, both rounded up.
 
     Args:
         x: float32 ``[n, height, width, c]``, contiguous.
-        tiles: float32 ``[25, n * rows * columns, c]``, overwritten; rows and columns of tiles are a
-            third of the map's height and width, rounded up.
+        first: number of the first row of tiles.
+        tiles: float32 ``[25, rows * columns, c]``, overwritten.
     """
-    n, height, width, channels = x.shape
+    _, height, width, channels = x.shape
     rows, columns = -(-height // SIDE), -(-width // SIDE)
-    outside = np.zeros(channels, np.float32)
-    patch = np.empty(25 * channels, np.float32)
-    half = np.empty(25 * channels, np.float32)
+    line, wide = width * channels, (SIDE * columns + 2) * channels
+    outside = np.zeros(line, np.float32)
+    above = np.empty(5 * line, np.float32)
+    strip = np.zeros(5 * wide, np.float32)
     flat, across = tiles.reshape(-1), tiles.shape[1] * channels
-    line = 5 * channels
-    for tile in range(n * rows * columns):
-        i, place = tile // (rows * columns), tile % (rows * columns)
-        top, left = SIDE * (place // columns) - 1, SIDE * (place % columns) - 1
+    pixels = x.reshape(-1)
+    for row in range(tiles.shape[1] // columns):
+        i, place = divmod(first + row, rows)
+        top = SIDE * place - 1
+        if top >= 0 and top + 5 <= height:
+            start = (i * height + top) * line
+            _to_products(pixels, start, line, strip, channels, wide, line)
+        else:
+            for p in range(5):
+                own = _line(above, p, 0, line, line)
+                if 0 <= top + p < height:
+                    own[:] = _line(pixels, i * height + top + p, 0, line, line)
+                else:
+                    own[:] = outside
+            _to_products(above, 0, line, strip, channels, wide, line)
         for p in range(5):
-            for q in range(5):
-                own = _line(patch, q, p * line, channels, channels)
-                inside = 0 <= top + p < height and 0 <= left + q < width
-                maps = x[i, top + p, left + q] if inside else outside
-                for k in range(channels):
-                    own[k] = maps[k]
-        for q in range(5):
-            _to_products(patch, q * channels, line, half, q * channels, line, channels)
-        for p in range(5):
-            start = 5 * p * across + tile * channels
-            _to_products(half, p * line, channels, flat, start, across, channels)
+            start = 5 * p * across + row * columns * channels
+            for column in range(columns):
+                _to_products(
+                    strip, p * wide + SIDE * column * channels, channels,
+                    flat, start + column * channels, across, channels,
+                )  # fmt: skip
 
 
 @compiled
-def finish_maps(products: np.ndarray, biases: np.ndarray, y: np.ndarray, added: bool) -> None:
-    """Writes the maps of transformed tiles, with biases, after ReLU.
+def finish_maps(
+    products: np.ndarray,
+    first: int,
+    biases: np.ndarray,
+    y: np.ndarray,
+    added: bool,
+    least: np.float32,
+) -> None:
+    """Writes the maps of transformed tiles, with biases.
 
     Args:
-        products: float32 ``[25, n * rows * columns, c]``.
+        products: float32 ``[25, rows * columns, c]``.
+        first: number of the first row of tiles, as in :func:`transform_maps`.
         biases: float32 ``[c]``.
         y: float32 ``[n, height, width, c]``, contiguous, overwritten.
-        added: whether what ``y`` holds is added before ReLU.
+        added: whether what ``y`` holds is added.
+        least: what is written in place of smaller values: 0 for ReLU, minus infinity for none.
     """
-    n, height, width, channels = y.shape
+    _, height, width, channels = y.shape
     rows, columns = -(-height // SIDE), -(-width // SIDE)
-    half = np.empty(15 * channels, np.float32)
-    whole = np.empty(9 * channels, np.float32)
+    line = columns * channels
+    half = np.empty(15 * line, np.float32)
+    whole = np.empty(SIDE * line, np.float32)
     flat, across = products.reshape(-1), products.shape[1] * channels
-    line = 5 * channels
-    for tile in range(n * rows * columns):
-        i, place = tile // (rows * columns), tile % (rows * columns)
-        top, left = SIDE * (place // columns), SIDE * (place % columns)
+    for row in range(products.shape[1] // columns):
+        i, place = divmod(first + row, rows)
+        top = SIDE * place
         for q in range(5):
-            first = q * across + tile * channels
-            _from_products(flat, first, 5 * across, half, q * channels, line, channels)
+            start = q * across + row * line
+            _from_products(flat, start, 5 * across, half, q * line, 5 * line, line)
         for p in range(min(SIDE, height - top)):
-            start = SIDE * p * channels
-            _from_products(half, p * line, channels, whole, start, channels, channels)
-            for q in range(min(SIDE, width - left)):
-                maps, own = y[i, top + p, left + q], whole[start + q * channels :]
+            for column in range(columns):
+                own = column * channels
+                _from_products(
+                    half, 5 * p * line + own, line, whole, SIDE * own, channels, channels
+                )
+            for q in range(width):
+                maps, values = y[i, top + p, q], whole[q * channels : (q + 1) * channels]
                 if added:
                     for k in range(channels):
-                        maps[k] = max(own[k] + biases[k] + maps[k], ZERO)
+                        maps[k] = max(values[k] + biases[k] + maps[k], least)
                 else:
                     for k in range(channels):
-                        maps[k] = max(own[k] + biases[k], ZERO)
+                        maps[k] = max(values[k] + biases[k], least)

@@ -115,7 +115,8 @@ def descend(
     module = nnunet.build(
         slices.plans, slices.channels, slices.n_classes, derive_seed(seed, "network")
     ).to(work.device)
-    network = PixelNetwork(nnunet.fast(module), (slices.channels, *size))
+    shape, for_points = (slices.channels, *size), nnunet.fast(module, to_parameters=False)
+    network = PixelNetwork(nnunet.fast(module), shape, for_points)
     descent = _Descent(spec, module, work.checkpoint, kept)
     draws = torch.Generator(work.device)
     progress = Progress("training nnU-Net's network", spec.max_epochs, unit="epochs")
