@@ -27,7 +27,7 @@ from medrobust.experiment import captions, codes
 from medrobust.experiment.catalogue import artefacts_of, parts_of
 from medrobust.experiment.codehash import code_hash
 from medrobust.experiment.config import Attack, Model, Study, choosers
-from medrobust.experiment.entries import cells_of_artefact, entries_of, entry_files
+from medrobust.experiment.entries import attacks_shown, cells_of_artefact, entries_of, entry_files
 from medrobust.experiment.graph import Graph
 from medrobust.experiment.layout import (
     CELL,
@@ -713,11 +713,14 @@ def artefact_outputs(graph: Graph, study: str, name: str) -> dict[str, str]:
 
 
 def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields job and wildcards of every training, evaluation and attack of a study."""
-    settings = graph.study(study)
+    """Yields job and wildcards of every training, evaluation and attack of a study.
+
+    Attacks that no artefact shows of a cell are left out, as Snakemake does not run them.
+    """
+    settings, shown = graph.study(study), attacks_shown(graph, study)
     for cell in graph.cells(study):
-        own = vars(cell)
-        attacks = graph.attacks(study, cell.dataset)
+        own, known = vars(cell), graph.attacks(study, cell.dataset)
+        attacks = {name: known[name] for name in known if name in shown.get(cell, ())}
         if cell.replicate == 0:
             if settings.cohort is not None:
                 yield "choose_cohort", own
@@ -729,7 +732,7 @@ def work_of(graph: Graph, study: str) -> Iterator[tuple[str, dict[str, Any]]]:
             of_model = own | {"model": name}
             if graph.of_volumes(cell.dataset):
                 yield "train_pixels", of_model
-                for attack in graph.attacks(study, cell.dataset):
+                for attack in attacks:
                     if name in graph.attacked_models(study, attack, cell.dataset):
                         yield "attack_pixels", of_model | {"attack": attack}
                 continue

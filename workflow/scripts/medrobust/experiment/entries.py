@@ -80,6 +80,20 @@ def cells_of_artefact(graph: Graph, study: str, artefact: Artefact) -> list[Cell
     return cells[:1] if artefact.first_cell else cells
 
 
+def attacks_shown(graph: Graph, study: str) -> dict[Cell, set[str]]:
+    """Returns which attacks some artefact shows of each cell; of no artefact's cell there is none.
+
+    One that names no attacks may show all.
+    """
+    shown: dict[Cell, set[str]] = {}
+    settings, known = graph.study(study), artefacts_of(study)
+    for artefact in map(known.get, settings.artefacts):
+        named = artefact.attacks or settings.attacks
+        for cell in cells_of_artefact(graph, study, artefact):
+            shown.setdefault(cell, set()).update(named)
+    return shown
+
+
 def _entry(graph: Graph, cell: Cell, name: str, artefact: Artefact) -> dict[str, Any]:
     settings = graph.study(cell.study)
     use, model = settings.datasets[cell.dataset], settings.models[name]

@@ -324,9 +324,9 @@ def _draw_case(axes: Any, part: Mapping[str, np.ndarray], order: float) -> None:
     _ball(axes, x, float(part["margin"][0]), order, edgecolor=CLASS_COLOURS[label])
     ended = "wrong" in part
     axes.plot(*path.T, color="#555555", linewidth=0.8, zorder=3)
-    called_right = path[:-1] if ended else path
-    axes.plot(*called_right.T, ".", color="#555555", markersize=4.5, zorder=4)
-    if len(called_right):
+    correct = path[:-1] if ended else path
+    axes.plot(*correct.T, ".", color="#555555", markersize=4.5, zorder=4)
+    if len(correct):
         hollow = {"markerfacecolor": "white", "markeredgecolor": "#222222", "markersize": 4.5}
         axes.plot(*path[0], "D", **hollow, zorder=5)
     _point(axes, x, label)
