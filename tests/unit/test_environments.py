@@ -377,9 +377,11 @@ def test_a_rules_environment_has_what_its_code_imports(name):
 
 def test_pip_installs_what_was_tested_and_no_channel_has():
     assert {name for name in ENVIRONMENTS if by_pip(name)} == {"segmentation"}
-    assert by_pip("segmentation") == {"nnunetv2"} and "nnunetv2" not in SEEN
+    # nnU-Net, and what makes its batches and networks.
+    packages = {"nnunetv2", "batchgeneratorsv2", "dynamic_network_architectures"}
+    assert by_pip("segmentation") == packages and not packages & set(SEEN)
     text = (ROOT / "envs/segmentation.yaml").read_text(encoding="utf-8")
-    assert f"nnunetv2 =={pins()['nnunetv2']}" in text
+    assert all(f"{name} =={pins()[name]}" in text for name in packages)
 
 
 def test_the_driver_has_what_the_snakefile_imports():

@@ -352,3 +352,19 @@ def test_archives_dropped_by_hand_are_not_trusted(tmp_path: Path, value: bytes, 
     with pytest.raises(InputError, match=says):
         locate_or_fetch(entry, "official", [tmp_path / "raw"], tmp_path / "down")
     assert not list(tmp_path.rglob("*.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"labels": ["Background", "a"]}, "must be 'background'"),
+        ({"labels": ["background", "a", "a"]}, "'a' is there twice"),
+        ({"labels": ["background", "a", "ignore"]}, "labelled 'ignore'"),
+        ({"channels": ["T2", "CT"]}, "named 'CT'"),
+        ({"channels": ["noNorm"]}, "named 'noNorm'"),
+    ],
+)
+def test_labels_and_channels_that_nnunet_takes_otherwise_are_refused(changes, says):
+    options = load_registry()["msd_prostate"].options | changes
+    with pytest.raises(InputError, match=says):
+        msd.adapt(options, "standin", {}, seed=0)

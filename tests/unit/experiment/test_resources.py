@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from medrobust.experiment import gpus, plan, resources
 from medrobust.experiment.calls import work_of
 from medrobust.experiment.sources import build_graph
+from medrobust.models import nnunet
 
 ROOT = Path(__file__).parents[3]
 SLURM = yaml.safe_load((ROOT / "profiles/slurm/profile.v9+.yaml").read_text(encoding="utf-8"))
@@ -94,6 +96,24 @@ def test_later_attempts_ask_for_more_but_not_without_end(on_gpu):
     # What CUDA takes does not grow.
     rest = memory[0] - 3000
     assert memory == [3000 + rest * times for times in (1, 2, 3, 3, 3)]
+
+
+def test_jobs_on_slices_ask_for_what_their_passes_keep():
+    """Bytes of a pixel by patch, batch and levels that go together; on a GPU they lie there."""
+    config = {"studies": ["ima_segmentation"], "allow_subset": True}
+    graphs = [build_graph(config | {"device": device}, ROOT) for device in ("cpu", "cuda")]
+    mb = nnunet.GRAPH_BYTES / 1e6
+    for job, model, patches, sides in (
+        ("train_pixels", "heart_ima", 40, (320, 256)),
+        ("attack_pixels", "heart_ima", 40, (320, 256)),  # one level at a time
+        ("train_pixels", "hippocampus_adv5", 366, (56, 40)),
+        ("attack_pixels", "hippocampus_adv5", 4 * 366, (56, 40)),  # level 0 needs nothing
+    ):
+        own = work(graphs[0], job, model)
+        on_cpu, on_gpu = (resources.pixel_memory_mb(g, job, own, 1) for g in graphs)
+        assert on_cpu == pytest.approx(4000 + patches * math.prod(sides) * mb, abs=1)
+        assert on_gpu == 4000 + 3000
+        assert resources.pixel_memory_mb(graphs[0], job, own, 2) == 2 * on_cpu
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from medrobust.attacks import pixel_pgd
 from medrobust.core import io
 from medrobust.core.errors import InputError
-from medrobust.data.prepared import nnunet
+from medrobust.data.prepared import nnunet, patches
+from medrobust.data.prepared import slices as prepared_slices
 from medrobust.data.prepared.prepare_volumes import prepare_volumes
 from medrobust.data.prepared.slices import FOLDER, PLANS, SLICES, load_slices
 from medrobust.data.prepared.volumes import load_volumes
 from medrobust.data.registry import load_registry
+from medrobust.jobs import segmentation
 from medrobust.jobs.segmentation import attack_pixels, slice_volumes, train_pixels
 from medrobust.models import nnunet as nnunet_network
 
@@ -136,8 +141,6 @@ def test_records_hold_every_slice_level_and_class(data, trained, tmp_path):
 
 @needs_nnunet
 def test_an_attack_goes_on_with_finished_batches(data, trained, tmp_path, monkeypatch):
-    from medrobust.jobs import segmentation
-
     whole = attacked(data, trained, tmp_path / "whole")
     done = []
     original = segmentation._Attacked.batch
@@ -164,6 +167,107 @@ def test_it_is_the_fast_network_that_is_attacked(data, trained, tmp_path, monkey
     )
     attacked(data, trained, tmp_path)
     assert len(made) == 1 and fast(made[0]) is not made[0]
+
+
+@needs_nnunet
+@pytest.mark.parametrize("where", ["clean", "noisy"])
+def test_a_network_whose_outputs_are_not_finite_has_failed(
+    data, trained, tmp_path, where, monkeypatch
+):
+    arrays = io.read_tensors(trained / "network.out")
+    if where == "clean":
+        # Of the finest resolution; finite themselves.
+        head = max(name for name in arrays if "seg_layers" in name and name.endswith("weight"))
+        arrays[head] = np.full_like(arrays[head], 3e38)
+    else:
+        monkeypatch.setattr(pixel_pgd, "attack", lambda network, x, t, specs, seeds: (
+            torch.full((len(specs), *x.shape), torch.nan)
+        ))  # fmt: skip
+    io.write_tensors(tmp_path / "network.out", arrays)
+    (tmp_path / "network.card").write_bytes((trained / "network.card").read_bytes())
+    frame = attacked(data, tmp_path, tmp_path)
+    assert frame.empty and "tp" in frame
+    assert io.read_tensors(tmp_path / "slices.safetensors") == {}
+    assert "not finite" in json.loads((tmp_path / "slices.json").read_text())["failed"]
+
+
+@needs_nnunet
+def test_a_checkpoint_is_of_its_training_cases_plans_and_packages(data, tmp_path, monkeypatch):
+    keys, known = [], segmentation.progress_key
+    monkeypatch.setattr(segmentation, "progress_key", lambda *a: keys.append(known(*a)) or keys[-1])
+    slices = load_slices(data)
+    others = [
+        slices,
+        dataclasses.replace(slices, train=slices.train[:-1]),
+        dataclasses.replace(slices, plans=slices.plans | {"changed": 1}),
+    ]
+    for k, one in enumerate(others):
+        monkeypatch.setattr(prepared_slices, "load_slices", lambda _, one=one: one)
+        train(data, tmp_path / str(k))
+    monkeypatch.setattr(prepared_slices, "load_slices", lambda _: slices)
+    monkeypatch.setattr(segmentation, "versions", lambda *names: dict.fromkeys(names, "9"))
+    train(data, tmp_path / "versions")
+    assert len(set(keys)) == 4
+    card = json.loads((tmp_path / "versions/network.card").read_text())
+    assert set(card["versions"]) == set(nnunet.PACKAGES)
+    real = json.loads((tmp_path / "0/network.card").read_text())["versions"]
+    assert set(nnunet.PACKAGES) < set(real) and real["nnunetv2"].startswith("2.")
+
+
+@needs_nnunet
+def test_without_a_slice_of_all_classes_nothing_is_attacked(data, trained, tmp_path, monkeypatch):
+    slices = load_slices(data)
+    masks = tuple(np.where(mask == 2, 0, mask) for mask in slices.masks)
+    one = dataclasses.replace(slices, masks=masks)
+    monkeypatch.setattr(prepared_slices, "load_slices", lambda _: one)
+    with pytest.raises(InputError, match="contains every class"):
+        train(data, tmp_path)
+    assert not (tmp_path / "network.out").exists()
+    with pytest.raises(InputError, match="contains every class") as caught:
+        attacked(data, trained, tmp_path)
+    name, count = slices.class_names[2], len(one.numbers(one.test))
+    assert f"{name} in 0" in str(caught.value) and f"the {count} test slices" in str(caught.value)
+    assert f"{slices.class_names[1]} in 0" not in str(caught.value)
+
+
+@needs_nnunet
+def test_patches_that_lost_a_class_are_counted(data, trained, tmp_path, monkeypatch):
+    attacked(data, trained, tmp_path / "whole")
+    assert json.loads((tmp_path / "whole/slices.json").read_text())["n_lost_a_class"] == 0
+    cut = patches.cut_patches
+
+    def blind(*arguments):
+        images, targets = cut(*arguments)
+        targets[0][targets[0] == 1] = 0
+        return images, targets
+
+    monkeypatch.setattr(patches, "cut_patches", blind)
+    attacked(data, trained, tmp_path / "cut")
+    # The first of each batch.
+    assert json.loads((tmp_path / "cut/slices.json").read_text())["n_lost_a_class"] == 2
+
+
+@needs_nnunet
+def test_levels_beyond_memory_go_one_after_another(data, trained, tmp_path, monkeypatch):
+    whole, asked, attack = attacked(data, trained, tmp_path / "all"), [], pixel_pgd.attack
+    monkeypatch.setattr(
+        pixel_pgd,
+        "attack",
+        lambda n, x, t, specs, seeds: asked.append(len(specs)) or attack(n, x, t, specs, seeds),
+    )
+    monkeypatch.setattr(nnunet_network, "MOST_TOGETHER", 1)
+    each = attacked(data, trained, tmp_path / "each")
+    assert asked == [1] * 3 * 2  # three levels, two batches
+    counts = ["tp", "fp", "fn"]
+    known = ["number", "class", "epsilon"]
+    pd.testing.assert_frame_equal(each[known], whole[known])
+    assert (each[counts] - whole[counts]).abs().to_numpy().max() <= 2  # last bits
+
+
+def test_how_many_levels_fit():
+    levels = nnunet_network.levels_at_once
+    assert levels(366, (56, 40)) == 4 and levels(40, (320, 256)) == levels(32, (320, 320)) == 1
+    assert levels(1000, (640, 640)) == 1 and levels(0, (56, 40)) > 100
 
 
 @needs_nnunet

@@ -172,10 +172,10 @@ def convolved(monkeypatch) -> list[int]:
 
 @needs_nnunet
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("together", [1, unet_on_cpu.TOGETHER])
+@pytest.mark.parametrize("together", [1, unet_on_cpu.MAP_BYTES])
 def test_outputs_and_all_slopes_are_the_networks_own(name, together, monkeypatch, convolved):
     """In float64 the network as it is; its last head, of no weight in the loss, has no slopes."""
-    monkeypatch.setattr(unet_on_cpu, "TOGETHER", together)
+    monkeypatch.setattr(unet_on_cpu, "MAP_BYTES", together)
     module = built(name)
     double = copy.deepcopy(module).double()
     found, expected = [], []

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medrobust.models.engine import winograd, winograd_convolution
-from medrobust.models.engine.winograd_convolution import Kernels, WinogradConvolution
+from medrobust.models.engine.winograd_convolution import TransformedKernels, WinogradConvolution
 from torch.nn.functional import conv2d
 
 
@@ -73,7 +73,7 @@ def test_values_and_slopes_are_pytorchs(bias, beside):
             continue
         found = []
         for dtype, own in (
-            (torch.float32, Kernels(layer, winograd.Memory())),
+            (torch.float32, TransformedKernels(layer, winograd.Memory())),
             (torch.double, None),
         ):
             lies = torch.channels_last if beside else torch.contiguous_format
@@ -97,7 +97,7 @@ def test_values_and_slopes_are_pytorchs(bias, beside):
 
 def test_kernels_are_transformed_once_and_again_when_they_changed(monkeypatch):
     x, layer = made()
-    own, count = Kernels(layer, winograd.Memory()), []
+    own, count = TransformedKernels(layer, winograd.Memory()), []
     transformed = winograd.transformed
     monkeypatch.setattr(winograd, "transformed", lambda k: count.append(1) or transformed(k))
 

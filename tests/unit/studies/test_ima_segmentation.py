@@ -120,6 +120,26 @@ def test_intervals_are_those_of_a_bootstrap_of_cases_drawn_anew(tmp_path):
         assert one.n == 60 and one.replicates == 1 and "cases" in one.basis
 
 
+def test_several_trainings_are_shown_as_their_mean_and_said_so(tmp_path):
+    one = request(tmp_path, {"nnUnet": 0.9, "IMA15": 0.3})
+    both = [dataclasses.replace(e, model="nnUnet", replicate=k) for k, e in enumerate(one.entries)]
+    panels = []
+    for entries in (one.entries, both):
+        asked = dataclasses.replace(one, entries=entries)
+        tables.draw_classes(asked)
+        html = (tmp_path / "out.html").read_text()
+        figures.draw_scores(dataclasses.replace(asked, out_stem=str(tmp_path / "fig")),
+                            dataset=TASK.dataset)  # fmt: skip
+        said = (tmp_path / "fig.provenance.json").read_text()
+        panels.append((tables.class_rows(results.read_results(asked)), html, said))
+    (_, single, of_single), (rows, html, said) = panels
+    assert "one training each" in single and "one training each" in of_single
+    assert "means of 2 trainings each" in html and "means of 2 trainings each" in said
+    clean = rows[(rows["class"] == 1) & (rows["epsilon"] == 0)]
+    assert len(clean) == 2 and f"{clean['dice'].mean():.3f} (1.5)" in html
+    assert all(f"{dice:.3f} (1.5)" not in html for dice in clean["dice"])
+
+
 def test_few_cases_have_no_interval(tmp_path):
     found = results.read_results(request(tmp_path, {"nnUnet": 0.8}, cases=3))
     one = found.estimate(TASK.dataset, "nnUnet", "TVDI", 0.0)

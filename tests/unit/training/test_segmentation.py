@@ -96,7 +96,9 @@ def trained(name: str, checkpoint=None, **changes):
 
 @needs_nnunet
 @pytest.mark.parametrize("name", METHODS)
-def test_a_training_resumes_with_the_same_bytes(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("killed", [3, 4, 6])
+def test_a_training_resumes_with_the_same_bytes(name, killed, tmp_path, monkeypatch):
+    """Killed after the first epoch, within the second, and after the last."""
     whole = trained(name)
     monkeypatch.setattr(slice_descent, "CHECKPOINT_SECONDS", 0.0)
 
@@ -109,7 +111,7 @@ def test_a_training_resumes_with_the_same_bytes(name, tmp_path, monkeypatch):
         def save_then_die(*arguments):
             save(*arguments)
             saves.append(arguments)
-            if len(saves) == 4:  # within the second epoch
+            if len(saves) == killed:
                 raise Killed
 
         checkpoint.save = save_then_die

@@ -28,10 +28,14 @@ PACKAGES = (
 )
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of Python, medrobust and the packages that compute or draw."""
+def versions(*more: str) -> dict[str, str]:
+    """Returns the versions of Python, medrobust and the packages that compute or draw.
+
+    Args:
+        more: packages that some jobs need beside those; one that is not installed is left out.
+    """
     installed = {"python": platform.python_version(), "medrobust": __version__}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -34,6 +34,7 @@ from medrobust.experiment.graph import Graph
 from medrobust.experiment.initial_weights import weights_of_studies
 from medrobust.experiment.layout import Cell
 from medrobust.experiment.sources import also_prepared
+from medrobust.models import nnunet
 from medrobust.models.contract import architecture_of
 from medrobust.training import planned_passes
 
@@ -248,6 +249,25 @@ def pixel_seconds(graph: Graph, job: str, work: Mapping[str, Any]) -> float:
         )
     # A gradient with respect to the points is two thirds of a plain step.
     return plain * pixel_queries(graph, work) * 2 / 3
+
+
+def pixel_graph_bytes(graph: Graph, job: str, work: Mapping[str, Any]) -> int:
+    """Returns what passes of a job on slices keep for the way back, at most, in bytes.
+
+    Where sizes are left to nnU-Net, those of the hippocampus count.
+    """
+    study, name = graph.study(work["study"]), work["model"]
+    model = study.models[name]
+    sides = model.architecture.get("patch_size") or PLANNED_PATCH
+    if job == "train_pixels":
+        batch, levels = model.method.get("batch_size"), 1
+    else:
+        attack = graph.attack(work["study"], work["dataset"], name, work["attack"])
+        batch = attack.options.get("batch_size")
+        levels = sum(variant.get("epsilon", 1) > 0 for variant in grid_variants(attack.grid))
+    batch = batch or PLANNED_BATCH
+    together = min(levels, nnunet.levels_at_once(batch, sides))
+    return batch * together * math.prod(sides) * nnunet.GRAPH_BYTES
 
 
 def pixel_queries(graph: Graph, work: Mapping[str, Any]) -> int:

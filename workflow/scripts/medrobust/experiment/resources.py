@@ -22,6 +22,8 @@ LEAST_GPU_SPEEDUP = 5
 #: Memory of the host that CUDA takes on top of a job on the CPU, in MB. Not measured here: users of
 #: PyTorch report 1,200 to 2,000 (issues 19397, 106511 and 113326 of pytorch/pytorch).
 CUDA_MB = 3000
+#: PyTorch, nnU-Net and the slices of a data set, in MB.
+SLICES_MB = 4000
 #: Attempts ask for at most so many times the memory of the first: most follow a time limit.
 MOST_MEMORY = 3
 
@@ -30,6 +32,14 @@ def memory_mb(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -
     """Returns the memory of a job that holds a data set, in MB; early attempts get more each."""
     arrays = 1000 + 4 * plan.dataset_megabytes(graph, wildcards["dataset"])
     return arrays * min(attempt, MOST_MEMORY) + CUDA_MB * claims(graph, job, wildcards)
+
+
+def pixel_memory_mb(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:
+    """Returns the memory of a job that trains or attacks on slices, in MB, as :func:`memory_mb`."""
+    gpus = claims(graph, job, wildcards)
+    # What passes keep lies on the GPU, where there is one.
+    graphs = 0 if gpus else plan.pixel_graph_bytes(graph, job, wildcards) // 10**6
+    return (SLICES_MB + graphs) * min(attempt, MOST_MEMORY) + CUDA_MB * gpus
 
 
 def minutes(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from medrobust.core import io
 from medrobust.core.contract import timing_kind
+from medrobust.core.errors import InputError
 from medrobust.core.grid import grid_variants
 from medrobust.core.logs import Progress, logger
 from medrobust.core.machine import hardware, versions
@@ -24,6 +25,7 @@ from medrobust.runtime.journal import Checkpoint, Journal, mark_done, progress_k
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from medrobust.attacks.engine.pixel_network import PixelNetwork
     from medrobust.data.prepared.slices import SliceSet
@@ -84,9 +86,12 @@ def train_pixels(
         progress_dir: folder of checkpoints.
         training_points: train on so many cases only, drawn at random; every model and replicate of
             a data set gets the same. None: on all.
+
+    Raises:
+        InputError: nnU-Net is not installed, or no test slice contains every class.
     """
     fix_threads(compute_threads)
-    from medrobust.data.prepared.nnunet import require_nnunet
+    from medrobust.data.prepared.nnunet import PACKAGES, require_nnunet
     from medrobust.data.prepared.slices import load_slices
     from medrobust.jobs.shared import Stopwatch, journal_file, training_rows
     from medrobust.training.contract import method_of
@@ -99,14 +104,15 @@ def train_pixels(
         for kind in ("architecture", "method")
     )
     slices = load_slices(data)
+    _with_all_classes(slices, data)  # before hours of training, not after
     slices = replace(slices, train=training_rows(slices.train, training_points, seed, names))
     own = derive_seed(seed, "train", *names, 0)
     kind = choose_device(device, uses_gpu=True)
     key = progress_key(
         {"model": dict(model), "seed": own, "threads": compute_threads}
-        | {"device": kind, "versions": versions()}
-        | ({} if training_points is None else {"training_points": training_points}),
-        {"slices": slices.sha256},
+        | {"device": kind, "versions": versions(*PACKAGES)}
+        | {"training_cases": [slices.cases[row] for row in slices.train]},
+        _sources(slices),
         code,
     )
     place = journal_file(progress_dir, "train", key).with_suffix(".checkpoint")
@@ -129,7 +135,7 @@ def train_pixels(
         "seed": own,
         "history": trained.history[0],
         "device": kind,
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
         "hardware": hardware(),
         "code": code,
         "parameters_sha256": io.sha256_of_file(out),
@@ -162,6 +168,7 @@ def attack_pixels(
     """Attacks test slices that contain every class, at all noise levels together.
 
     A network whose training failed is not attacked: the files then hold no records and no arrays.
+    Nor do they where its logits, or the noise against it, are not finite: it has failed too.
 
     Args:
         data: folder of the data set, with its slices.
@@ -173,8 +180,8 @@ def attack_pixels(
         arrays: safetensors file to write, of the first ``keep_arrays`` slices: ``number`` int64
             ``[n]``, ``image`` float32 ``[n, channels, h, w]``, ``target`` uint8 ``[n, h, w]``,
             ``noisy`` and ``labels`` with a second axis for the levels, ``epsilon`` float64.
-        summary: JSON file to write: numbers of slices, what it is made from; ``failed``, where the
-            training has.
+        summary: JSON file to write: numbers of slices, of those attacked that lost a class where a
+            patch was cut, what it is made from; ``failed``, where the training has.
         timing: JSON file to write: seconds.
         model: ``architecture`` of the network.
         attack: ``name``, settings and ``grid``; ``keep_arrays``; ``points``: of the slices so many,
@@ -185,30 +192,37 @@ def attack_pixels(
         compute_threads: threads of the numerical libraries.
         code: hash of the code, part of the journal's key.
         progress_dir: folder of journals.
+
+    Raises:
+        InputError: nnU-Net is not installed, or no test slice contains every class.
     """
     fix_threads(compute_threads)
-    from medrobust.data.prepared.nnunet import require_nnunet
+    from medrobust.data.prepared.nnunet import PACKAGES, require_nnunet
     from medrobust.data.prepared.slices import load_slices
     from medrobust.jobs.shared import Stopwatch, journal_file
 
     require_nnunet()
     watch = Stopwatch()
     slices = load_slices(data)
-    numbers = _chosen(slices.with_all_classes(slices.test), attack.get("points"))
+    numbers = _chosen(_with_all_classes(slices, data), attack.get("points"))
     facts = {
         "n_test_slices": len(slices.numbers(slices.test)),
         "n_attacked": len(numbers),
-        "made_from": {"slices": slices.sha256, "network": io.sha256_of_file(network)},
+        "made_from": _sources(slices) | {"network": io.sha256_of_file(network)},
     }
     work_kind = timing_kind("attack", attack["name"], model["architecture"]["name"], 0)
     kind = choose_device(device, uses_gpu=True)
-    made_with = {"device": kind, "versions": versions(), "hardware": hardware()}
-    if failed := io.read_json(trained).get("failed"):
-        logger.warning("training failed: %s; nothing is attacked", failed)
+    made_with = {"device": kind, "versions": versions(*PACKAGES), "hardware": hardware()}
+
+    def fail(happened: str) -> None:
+        logger.warning("training failed: %s; nothing is attacked", happened)
         io.write_tensors(arrays, {})
         watch.write(timing, work_kind, 0, **made_with)
-        io.write_json(summary, {"failed": failed, **facts})
+        io.write_json(summary, {"failed": happened, **facts})
         io.write_table(records, _no_records())
+
+    if failed := io.read_json(trained).get("failed"):
+        fail(failed)
         return
     settings = {k: v for k, v in attack.items() if k not in ("grid", "keep_arrays", "points")}
     what = {"file": "parameters of the job", "prefix": "attack"}
@@ -219,12 +233,13 @@ def attack_pixels(
     key = progress_key(
         {"model": dict(model), "attack": dict(attack), "seed": seed}
         | {"names": [str(name) for name in names], "threads": compute_threads}
-        | {"device": kind, "versions": versions()},
+        | {"device": kind, "versions": versions(*PACKAGES)},
         facts["made_from"] | {"numbers": hashlib.sha256(numbers.tobytes()).hexdigest()},
         code,
     )
     place = journal_file(progress_dir, "attack", key).with_suffix(".journal")
     with gpu_slot(kind) as chosen, Journal(place, key) as journal:
+        from medrobust.attacks.engine.pixel_network import NotFiniteError
         from medrobust.models import nnunet
 
         what = {"file": "parameters of the job", "prefix": "architecture"}
@@ -239,7 +254,11 @@ def attack_pixels(
             name = f"slices {first}"
             if name not in done:
                 keep = max(0, min(attack.get("keep_arrays", 0) - first, len(own)))
-                found = attacked.batch(own, specs, seed, names, keep)
+                try:
+                    found = attacked.batch(own, specs, seed, names, keep)
+                except NotFiniteError as error:
+                    fail(f"{error} at test slices")
+                    return
                 journal.append(name, found)
                 done[name] = found
             parts.append(done[name])
@@ -249,12 +268,42 @@ def attack_pixels(
         fixed = {"epsilon": np.array([spec.epsilon for spec in specs])}
         joined = {name: np.concatenate([part[name] for part in kept]) for name in KEPT if kept}
         io.write_tensors(arrays, joined | fixed if kept else {})
-        io.write_json(summary, facts)
+        lost = sum(int(part["lost"].sum()) for part in parts)
+        io.write_json(summary, facts | {"n_lost_a_class": lost})
         io.write_table(records, _frame(slices, parts, specs))
     mark_done(place)
 
 
 KEPT = ("number", "image", "target", "noisy", "labels")
+
+
+def _sources(slices: SliceSet) -> dict[str, str]:
+    """Returns hashes of what nnU-Net made of the volumes."""
+    return {"slices": slices.sha256, "plans": io.sha256_of_json(slices.plans)}
+
+
+def _with_all_classes(slices: SliceSet, data: str) -> np.ndarray:
+    """Returns the numbers of test slices that contain every class.
+
+    Raises:
+        InputError: there are none.
+    """
+    numbers = slices.with_all_classes(slices.test)
+    if not len(numbers):
+        every = slices.numbers(slices.test)
+        counts = {
+            name: sum(bool((slices.mask(n) == k).any()) for n in every)
+            for k, name in enumerate(slices.class_names[1:], start=1)
+        }
+        each = ", ".join(f"{name} in {count}" for name, count in counts.items())
+        raise InputError(
+            f"None of the {len(every)} test slices contains every class ({each}); only such slices "
+            "are attacked.",
+            where=data,
+            remedy="give classes that lie in one slice one label, or leave out those that are not "
+            "there (docs/data-msd.md).",
+        )
+    return numbers
 
 
 def _chosen(numbers: np.ndarray, points: int | None) -> np.ndarray:
@@ -289,7 +338,11 @@ class _Attacked:
         names: Sequence[object],
         keep: int,
     ) -> dict[str, np.ndarray]:
-        """Returns counts of one batch ``[levels, n, classes - 1]``, and arrays of its first."""
+        """Returns counts of one batch ``[levels, n, classes - 1]``, and arrays of its first.
+
+        Raises:
+            NotFiniteError: the network has failed.
+        """
         import torch
 
         from medrobust.attacks import pixel_pgd
@@ -306,14 +359,15 @@ class _Attacked:
             [pixel_pgd.start_seed(seed, names, int(number), spec.epsilon) for number in numbers]
             for spec in specs
         ]
-        noisy = pixel_pgd.attack(self._network, x, at_resolutions(truth, shapes), specs, seeds)
+        noisy = self._noisy(x, at_resolutions(truth, shapes), specs, seeds)
         labels = np.stack([self._network.labels(level).cpu().numpy() for level in noisy])
         spacing = tuple(self._slices.plans["configurations"]["2d"]["spacing"])
         each = [counted(own, targets, self._slices.n_classes, spacing) for own in labels]
         found = {name: np.stack([one[name] for one in each]) for name in each[0]}
         found["l2"] = (noisy - x).norm(dim=2).cpu().numpy()
+        found["lost"] = _lost_a_class(targets, self._slices.n_classes)
         if not keep:
-            return found | {"numbers": numbers}
+            return found | {"attacked": numbers}
         shape = (len(specs), len(numbers), *self._network.shape)
         whole = {
             "number": numbers,
@@ -323,7 +377,33 @@ class _Attacked:
             "labels": labels.astype(np.uint8).swapaxes(0, 1),
         }
         first = {name: np.ascontiguousarray(values[:keep]) for name, values in whole.items()}
-        return found | {"numbers": numbers} | first
+        return found | {"attacked": numbers} | first
+
+    def _noisy(
+        self,
+        x: torch.Tensor,
+        targets: Sequence[torch.Tensor],
+        specs: Sequence[Any],
+        seeds: Sequence[Sequence[int]],
+    ) -> torch.Tensor:
+        """Returns noisy patches ``[levels, n, d]``, of so many levels at a time as memory holds."""
+        import torch
+
+        from medrobust.attacks import pixel_pgd
+        from medrobust.models.nnunet import levels_at_once
+
+        size = levels_at_once(len(x), self._network.shape[1:])
+        parts = [
+            pixel_pgd.attack(self._network, x, targets, specs[k : k + size], seeds[k : k + size])
+            for k in range(0, len(specs), size)
+        ]
+        return torch.cat(parts)
+
+
+def _lost_a_class(targets: np.ndarray, n_classes: int) -> np.ndarray:
+    """Returns which patches ``[n, h, w]`` lack a class, bool ``[n]``: it lay outside of them."""
+    there = [(targets == k).any(axis=(1, 2)) for k in range(1, n_classes)]
+    return ~np.all(there, axis=0)
 
 
 def _frame(
@@ -334,7 +414,7 @@ def _frame(
 
     rows = []
     for part in parts:
-        for place, number in enumerate(part["numbers"]):
+        for place, number in enumerate(part["attacked"]):
             row, own = slices.place(number)
             for level, spec in enumerate(specs):
                 for k in range(slices.n_classes - 1):

@@ -7,6 +7,7 @@ and Liang 2021, section "Experiments on Segmentation"):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from medrobust.models import nnunet
@@ -30,10 +31,10 @@ def train(
 ) -> Trained:
     """Trains a network on clean patches."""
 
-    def loss(step: Step) -> Tensor:
-        return pixel_losses(step.network.logits(step.x), step.targets, len(step.x))[0]
+    def losses(step: Step) -> Iterator[Tensor]:
+        yield pixel_losses(step.network.logits(step.x), step.targets, len(step.x))[0]
 
-    return descend(spec, architecture_spec, work, loss)
+    return descend(spec, architecture_spec, work, losses)
 
 
 METHOD = Method(spec=Spec, architectures=frozenset({"nnunet"}), train=train)

@@ -10,6 +10,7 @@ bounds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -58,7 +59,7 @@ def train(
 ) -> Trained:
     """Trains a network on clean and noisy patches."""
 
-    def loss(step: Step) -> Tensor:
+    def losses(step: Step) -> Iterator[Tensor]:
         x, n = step.x, len(step.x)
         radius = x.new_full((n,), spec.epsilon)
         noisy = ascend(
@@ -70,12 +71,10 @@ def train(
             spec.steps,
             to_the_end=True,
         )
-        clean, of_noisy = (
-            pixel_losses(step.network.logits(points), step.targets, n)[0] for points in (x, noisy)
-        )
-        return spec.clean_weight * clean + (1 - spec.clean_weight) * of_noisy
+        for points, weight in ((x, spec.clean_weight), (noisy, 1 - spec.clean_weight)):
+            yield weight * pixel_losses(step.network.logits(points), step.targets, n)[0]
 
-    return descend(spec, architecture_spec, work, loss)
+    return descend(spec, architecture_spec, work, losses)
 
 
 METHOD = Method(spec=Spec, architectures=frozenset({"nnunet"}), train=train, passes=passes)

@@ -19,6 +19,7 @@ Where it differs from classification, as the text and the authors' code have it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -95,7 +96,7 @@ def train(
         "l2", spec.steps, spec.reach, spec.bisections, "cross_entropy", EVERYWHERE
     )
 
-    def loss(step: Step) -> Tensor:
+    def losses(step: Step) -> Iterator[Tensor]:
         x, target = step.x, step.targets[0]
         radius = torch.from_numpy(margins[step.numbers]).to(x.device)
         least = torch.minimum((radius - spec.margin_step).clamp(min=spec.margin_step), radius)
@@ -112,11 +113,8 @@ def train(
         reached = x.new_full((len(x),), torch.inf)
         reached[found.rows] = lengths(found.noisy - x[found.rows], "l2")
         distances[step.numbers] = reached.cpu().numpy()
-        clean, of_noisy = (
-            pixel_losses(step.network.logits(points), step.targets, 1).mean()
-            for points in (x, noisy)
-        )
-        return (1 - spec.beta) * clean + spec.beta * of_noisy
+        for points, weight in ((x, 1 - spec.beta), (noisy, spec.beta)):
+            yield weight * pixel_losses(step.network.logits(points), step.targets, 1).mean()
 
     def after_epoch() -> None:
         margins[...] = updated_margins(
@@ -125,7 +123,7 @@ def train(
         distances[...] = np.nan
 
     kept = {"margin": margins, "distance": distances}
-    trained = descend(spec, architecture_spec, work, loss, kept=kept, after_epoch=after_epoch)
+    trained = descend(spec, architecture_spec, work, losses, kept=kept, after_epoch=after_epoch)
     return Trained(trained.parameters, trained.history, {"margin": trained.extras["margin"]})
 
 

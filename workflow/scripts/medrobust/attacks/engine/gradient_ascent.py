@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 AttackLoss = Literal["cross_entropy", "margin"]
 
+# Where pixels have classes (:mod:`medrobust.attacks.engine.pixel_network`), logits are a list, one
+# for each resolution, here and in what follows.
 #: From logits ``[n, c]`` and the numbers of their rows ``[n]`` to slopes ``[n, c]`` of what rises.
 Slopes = Callable[["Tensor", "Tensor"], "Tensor"]
 #: Sees rows ``[n]``, their points before the last step and now ``[n, d]``, and logits ``[n, c]`` of
@@ -39,6 +41,8 @@ LOOKS = {"cpu": 1, "cuda": 5}
 @dataclass(frozen=True)
 class Network:
     """One member: its architecture, the settings of that, and its tensors.
+
+    A :class:`~medrobust.attacks.engine.pixel_network.PixelNetwork` may stand in its place.
 
     Attributes:
         moving: of a network in training whose logits then are others: the arrays to which each

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class NotFiniteError(Exception):
+    """What a network answers is NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class PixelNetwork:
     """One trained network.
@@ -59,11 +63,18 @@ class PixelNetwork:
         return gradient
 
     def labels(self, x: Tensor) -> Tensor:
-        """Returns the class of every pixel, int64 ``[n, h, w]``."""
+        """Returns the class of every pixel, int64 ``[n, h, w]``.
+
+        Raises:
+            NotFiniteError: points or logits are not finite, and no class means anything.
+        """
         import torch
 
         with torch.inference_mode():
-            return self.logits(x)[0].argmax(dim=1)
+            logits = self.logits(x)[0]
+        if not (x.isfinite().all() and logits.isfinite().all()):
+            raise NotFiniteError("logits, or the noise against them, not finite")
+        return logits.argmax(dim=1)
 
 
 def loss_slopes(

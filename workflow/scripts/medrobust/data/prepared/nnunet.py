@@ -35,6 +35,8 @@ from medrobust.data.prepared.slices import FOLDER, PLANS, SLICES
 from medrobust.data.prepared.volumes import VolumeDataset, image_name, label_name, load_volumes
 from medrobust.models.nnunet import CONFIGURATION
 
+#: What plans, augments, builds and evaluates beside the packages of every job.
+PACKAGES = ("batchgeneratorsv2", "dynamic-network-architectures", "monai", "nnunetv2")
 #: Findings of the audit that nnU-Net would stumble over, or read in its own way.
 REFUSED = ("volume_grid", "volume_voxel_size", "volume_position")
 

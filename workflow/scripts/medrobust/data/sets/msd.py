@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medrobust.core.errors import InputError
 from medrobust.core.schema import Settings, checked
@@ -32,6 +32,9 @@ from medrobust.data.standins.volumes import standin_pair
 
 _ENDING = ".nii.gz"
 _MAX_LIST_BYTES = 10**6
+#: Names of channels by which nnU-Net chooses another standardisation, in small letters (nnunetv2
+#: 2.8.1, ``map_channel_name_to_normalization``). Noise levels are in standard deviations of a case.
+_OTHERWISE_STANDARDISED = ("ct", "nonorm", "rescale_to_0_1", "rgb_to_0_1")
 
 
 class Options(Settings):
@@ -44,6 +47,34 @@ class Options(Settings):
     folds: int = Field(default=5, ge=2, description="folds, of which the first is used")
     random_state: int = Field(default=12345, ge=0, description="seed of the folds")
     standin_cases: int = Field(default=15, ge=10, description="cases of a stand-in")
+
+    @field_validator("channels")
+    @classmethod
+    def _standardised_alike(cls, channels: list[str]) -> list[str]:
+        for name in channels:
+            if name.casefold() in _OTHERWISE_STANDARDISED:
+                raise ValueError(
+                    f"nnU-Net does not standardise a channel named {name!r} by the case, and noise "
+                    "levels are in standard deviations of the case; give it another name"
+                )
+        return channels
+
+    @field_validator("labels")
+    @classmethod
+    def _plain_labels(cls, labels: list[str]) -> list[str]:
+        if labels[0] != "background":
+            raise ValueError(
+                f"the first label, of value 0, must be 'background' for nnU-Net, not {labels[0]!r}"
+            )
+        twice = sorted({name for name in labels if labels.count(name) > 1})
+        if twice:
+            raise ValueError(f"the label {twice[0]!r} is there twice")
+        if "ignore" in labels:
+            raise ValueError(
+                "nnU-Net leaves pixels labelled 'ignore' out of training, which no training here "
+                "does; give the label another name, or the pixels another value"
+            )
+        return labels
 
     @property
     def nnunet_folder(self) -> str:

@@ -3,7 +3,7 @@
 Maps are float32 ``[n, pixels, channels]``, contiguous: channels lie side by side, and innermost
 loops are over them. An image's maps stay in the processor's cache from one loop to the next.
 
-Sums are float32 over at most :data:`TOGETHER` pixels, and float64 over these.
+Sums are float32 over at most :data:`PIXELS_PER_SUM` pixels, and float64 over these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from medrobust.runtime.compiled import compiled
 
-TOGETHER = 32
+PIXELS_PER_SUM = 32
 ZERO = np.float32(0)
 
 
@@ -29,8 +29,8 @@ def _sum(x: np.ndarray, centre: np.ndarray, total: np.ndarray) -> None:
     """Overwrites ``total``, float64 ``[channels]``, by the sums of ``x - centre``."""
     part = np.zeros(centre.size, np.float32)
     total[:] = 0.0
-    for first in range(0, len(x), TOGETHER):
-        for pixel in range(first, min(first + TOGETHER, len(x))):
+    for first in range(0, len(x), PIXELS_PER_SUM):
+        for pixel in range(first, min(first + PIXELS_PER_SUM, len(x))):
             values = x[pixel]
             for k in range(part.size):
                 part[k] += values[k] - centre[k]
@@ -42,8 +42,8 @@ def _sum_squares(x: np.ndarray, centre: np.ndarray, total: np.ndarray) -> None:
     """Overwrites ``total``, float64 ``[channels]``, by the sums of ``(x - centre) ** 2``."""
     part = np.zeros(centre.size, np.float32)
     total[:] = 0.0
-    for first in range(0, len(x), TOGETHER):
-        for pixel in range(first, min(first + TOGETHER, len(x))):
+    for first in range(0, len(x), PIXELS_PER_SUM):
+        for pixel in range(first, min(first + PIXELS_PER_SUM, len(x))):
             values = x[pixel]
             for k in range(part.size):
                 away = values[k] - centre[k]
@@ -125,8 +125,8 @@ def slopes(
             factor[k] = inverse[i, k] * scale[k]
         total[:] = 0.0
         totals[:] = 0.0
-        for first in range(0, pixels, TOGETHER):
-            for pixel in range(first, min(first + TOGETHER, pixels)):
+        for first in range(0, pixels, PIXELS_PER_SUM):
+            for pixel in range(first, min(first + PIXELS_PER_SUM, pixels)):
                 values, given, result = maps[pixel], g[i, pixel], results[pixel]
                 for k in range(channels):
                     away = values[k] - centre[k]

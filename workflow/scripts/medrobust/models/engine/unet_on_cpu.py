@@ -17,14 +17,14 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from medrobust.models.engine import first_convolution, winograd, winograd_convolution
 from medrobust.models.engine.first_convolution import FirstConvolution
 from medrobust.models.engine.instance_norm import LeakyNormalised
-from medrobust.models.engine.winograd_convolution import Kernels, WinogradConvolution
+from medrobust.models.engine.winograd_convolution import TransformedKernels, WinogradConvolution
 
 _PACKAGE = "dynamic_network_architectures"
 NETWORK = f"{_PACKAGE}.architectures.unet.PlainConvUNet"
 BLOCK = f"{_PACKAGE}.building_blocks.simple_conv_blocks.ConvDropoutNormReLU"
 #: Bytes of the largest maps, for as many images as go through the network together. The memory of
 #: larger ones is given back and asked for anew each time, which takes up to a quarter longer.
-TOGETHER = 24 * 2**20
+MAP_BYTES = 24 * 2**20
 
 
 def fast_on_cpu(
@@ -85,8 +85,8 @@ class _Fast:
     def __init__(self, module: nn.Module, to_parameters: bool) -> None:
         self._module, self._to_parameters = module, to_parameters
         memory = winograd.Memory()
-        self._kernels = {
-            layer: Kernels(layer, memory)
+        self._transformed = {
+            layer: TransformedKernels(layer, memory)
             for layer in module.modules()
             if isinstance(layer, nn.Conv2d) and winograd_convolution.is_known(layer)
         }
@@ -95,7 +95,7 @@ class _Fast:
         """Returns what the module does: logits at each resolution, finest first."""
         channels = self._module.decoder.stages[-1].convs[0].conv.in_channels
         image = channels * images.shape[2:].numel() * images.element_size()
-        parts = [self._outputs(part) for part in images.split(max(1, TOGETHER // image))]
+        parts = [self._outputs(part) for part in images.split(max(1, MAP_BYTES // image))]
         return (
             parts[0] if len(parts) == 1 else [torch.cat(part) for part in zip(*parts, strict=True)]
         )
@@ -138,8 +138,8 @@ class _Fast:
         weight, bias = self._values(layer)
         if first_convolution.is_known(layer):
             return FirstConvolution.apply(x, weight, bias)
-        if layer in self._kernels and winograd_convolution.is_quicker(x):
-            return WinogradConvolution.apply(x, weight, bias, self._kernels[layer])
+        if layer in self._transformed and winograd_convolution.is_quicker(x):
+            return WinogradConvolution.apply(x, weight, bias, self._transformed[layer])
         return layer._conv_forward(x, weight, bias)
 
 

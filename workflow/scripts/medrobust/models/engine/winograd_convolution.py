@@ -23,7 +23,7 @@ from medrobust.models.engine.winograd_kernels import SIDE
 FEWEST_CHANNELS, FEWEST_TILES, MOST_PAIRS = 32, 24, 2**18
 
 
-class Kernels:
+class TransformedKernels:
     """Kernels of a layer, transformed for both ways, and anew when they have changed.
 
     Args:
@@ -85,7 +85,7 @@ class WinogradConvolution(Function):
         x: torch.Tensor,
         kernels: torch.Tensor,
         biases: torch.Tensor | None,
-        own: Kernels,
+        own: TransformedKernels,
     ) -> torch.Tensor:
         """Returns maps ``[n, out, h, w]``, channels side by side.
 

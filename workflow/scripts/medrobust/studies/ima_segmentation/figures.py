@@ -77,7 +77,8 @@ def draw_scores(request: Request, *, dataset: str) -> list[Path]:
         panels[0].set_ylabel("Dice")
         model_legend(figure, panels, printed.methods(dataset))
         ran = drawn["origin"].eq(REPRODUCED).any()
-        solid = "Solid lines: this run, one training each" if ran else "This run: not run"
+        trainings = results.trainings_text(dataset)
+        solid = f"Solid lines: this run, {trainings}" if ran else "This run: not run"
         return artefacts.write_figure_artefact(
             request.out_stem,
             figure,

@@ -148,6 +148,14 @@ class SegmentationResults:
         counts = [len(parts) for (name, _), parts in self.records.items() if name == dataset]
         return min(counts, default=None)
 
+    def trainings_text(self, dataset: str) -> str:
+        """Returns how many trainings are behind each number of a data set, in words; "" if none."""
+        counts = {len(parts) for (name, _), parts in self.records.items() if name == dataset}
+        if counts <= {1}:
+            return "one training each" if counts else ""
+        span = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+        return f"means of {span} trainings each"
+
     def size_text(self, dataset: str) -> str:
         """Returns how many slices and cases were attacked, in words; "" if none were."""
         for (name, _), parts in self.records.items():

@@ -193,10 +193,16 @@ def draw_classes(request: Request) -> list[Path]:
         frame,
         title="Classes. Dice and Hausdorff distance by noise level",
         caption="Dice of the pixels of all slices, and in brackets the mean 95 % Hausdorff "
-        "distance in millimetres over slices in which the class was predicted. Not in the paper.",
+        "distance in millimetres over slices in which the class was predicted; means over "
+        "trainings, each of which is in the CSV. Not in the paper.",
         context=request.context,
         sources=dict(results.sources),
-        n="; ".join(f"{d}: {results.size_text(d) or 'not run'}" for d in results.sources),
+        n="; ".join(
+            f"{d}: {results.size_text(d)}, {results.trainings_text(d)}"
+            if results.size_text(d)
+            else f"{d}: not run"
+            for d in results.sources
+        ),
         budget=attacks_in_words(request, list(request.attacks)),
         panels=[_class_panel(part, *key) for key, part in frame.groupby(["dataset", "class"])],
         inputs=results.files,
@@ -207,9 +213,9 @@ def _class_panel(part: pd.DataFrame, dataset: str, kind: int) -> Panel:
     import pandas as pd
 
     shown: dict[str, dict[str, str]] = {}
-    first = part[part["replicate"] == 0]
-    for row in first.to_dict("records"):
-        cells = shown.setdefault(row["method"], {"noise level": row["method"]})
-        distance = number(row["hd95"], 1) if row["without_outline"] < 1 else "–"
-        cells[level_text(row["epsilon"])] = f"{number(row['dice'], 3)} ({distance})"
+    for (method, level), own in part.groupby(["method", "epsilon"], sort=False):
+        cells = shown.setdefault(method, {"noise level": method})
+        # A training without any outline has no distance, and is left out of the mean.
+        distance = number(own["hd95"].mean(), 1) if own["hd95"].notna().any() else "–"
+        cells[level_text(level)] = f"{number(own['dice'].mean(), 3)} ({distance})"
     return Panel(pd.DataFrame(list(shown.values())), title=f"{dataset}, class {kind}")

@@ -10,7 +10,7 @@ where they made noisy samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ def descend(
     spec: SliceSettings,
     architecture_spec: nnunet.Spec,
     work: SliceWork,
-    loss: Callable[[Step], Tensor],
+    losses: Callable[[Step], Iterable[Tensor]],
     *,
     kept: Mapping[str, np.ndarray] | None = None,
     after_epoch: Callable[[], None] | None = None,
@@ -100,7 +100,8 @@ def descend(
         spec: settings of the descent.
         architecture_spec: of the network.
         work: data, seed, device and checkpoint.
-        loss: of one batch, a scalar that autograd can follow.
+        losses: of one batch, scalars that autograd can follow, whose sum is the loss. The way back
+            is gone from each before the next is asked for, so that memory holds one graph.
         kept: what the method keeps from batch to batch, by name, which it changes in place; it
             goes into checkpoints.
         after_epoch: called after each epoch, to change what is kept.
@@ -121,13 +122,15 @@ def descend(
     draws = torch.Generator(work.device)
     progress = Progress("training nnU-Net's network", spec.max_epochs, unit="epochs")
     begun = descent.resume()
+    total = begun.total
     for epoch in range(begun.epoch, spec.max_epochs):
         descent.set_rate(epoch)
-        total = begun.total if epoch == begun.epoch else 0.0
-        for number in range(begun.batch if epoch == begun.epoch else 0, spec.batches_per_epoch):
+        first = begun.batch if epoch == begun.epoch else 0
+        total = total if first else 0.0
+        for number in range(first, spec.batches_per_epoch):
             draws.manual_seed(derive_seed(seed, "noise", epoch, number))
-            value = loss(_step(network, batches.draw(epoch, number), work.device, draws))
-            total += descent.move(value)
+            step = _step(network, batches.draw(epoch, number), work.device, draws)
+            total += descent.move(losses(step))
             done = number + 1
             progress.update(
                 epoch + done / spec.batches_per_epoch,
@@ -137,7 +140,7 @@ def descend(
                 descent.save_if_due(Begun(epoch, done, total))
         if after_epoch is not None:
             after_epoch()
-        descent.save_if_due(Begun(epoch + 1, 0, 0.0))
+        descent.save_if_due(Begun(epoch + 1, 0, total))
     mean = total / spec.batches_per_epoch
     finite = bool(np.isfinite(mean))
     history = {
@@ -161,7 +164,11 @@ def _step(network: PixelNetwork, batch: Batch, device: str, draws: Generator) ->
 
 @dataclass(frozen=True)
 class Begun:
-    """Where a training goes on: epoch, batch, and the sum of losses in the epoch so far."""
+    """Where a training goes on: epoch, batch, and the sum of losses so far.
+
+    It is that of the epoch, or of the one before where this has no batch yet: the training may have
+    been killed after its last.
+    """
 
     epoch: int
     batch: int
@@ -196,15 +203,18 @@ class _Descent:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
-    def move(self, loss: Tensor) -> float:
-        """Takes one step against the gradient; returns the loss."""
+    def move(self, losses: Iterable[Tensor]) -> float:
+        """Takes one step against the gradient of the sum of losses; returns this."""
         import torch
 
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = 0.0
+        for loss in losses:
+            loss.backward()
+            total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self._module.parameters(), LONGEST_GRADIENT)
         self._optimizer.step()
-        return float(loss.detach())
+        return total
 
     def save_if_due(self, begun: Begun) -> None:
         """Saves a checkpoint, if it is time to."""
