@@ -175,8 +175,8 @@ def gpu_slot(kind: str) -> Iterator[str]:
                 f"The memory of the GPU is too small for this work: {error}",
                 where=device,
                 remedy="train fewer members in a job (`members_per_job`), use a GPU with more "
-                "memory, or set `device: cpu`. A smaller `batch_size` takes less too, but is another "
-                "training, on slices another attack.",
+                "memory, or set `device: cpu`. A smaller `batch_size` takes less too, but is "
+                "another training, on slices another attack.",
             ) from None
 
 
