@@ -61,6 +61,11 @@ def pull_in(
     scale = max(radius, 0.0) / far if far > radius else 1.0
     for j in range(point.size):
         row[j] = np.float32(np.float64(point[j]) + scale * wish[j])
+        # The sum of a point and the way to a bound near 0 may be rounded to beyond the bound.
+        if row[j] < min(low, point[j]):
+            row[j] = min(low, point[j])
+        elif row[j] > max(high, point[j]):
+            row[j] = max(high, point[j])
 
 
 @compiled
