@@ -13,13 +13,6 @@ def memory_of(job):
     return inspected(memory)
 
 
-def pixel_memory_of(job):
-    def memory(wildcards, attempt):
-        return needs.pixel_memory_mb(GRAPH, job, dict(wildcards.items()), attempt)
-
-    return inspected(memory)
-
-
 def minutes_of(job):
     def minutes(wildcards, attempt):
         return needs.minutes(GRAPH, job, dict(wildcards.items()), attempt)

@@ -37,7 +37,7 @@ rule train_pixels:
         "../../envs/segmentation.yaml"
     threads: CONFIG.compute_threads
     resources:
-        mem_mb=pixel_memory_of("train_pixels"),
+        mem_mb=memory_of("train_pixels"),
         runtime=minutes_of("train_pixels"),
         gpu=gpus_of("train_pixels"),
     params:
@@ -62,7 +62,7 @@ rule attack_pixels:
         "../../envs/segmentation.yaml"
     threads: CONFIG.compute_threads
     resources:
-        mem_mb=pixel_memory_of("attack_pixels"),
+        mem_mb=memory_of("attack_pixels"),
         runtime=minutes_of("attack_pixels"),
         gpu=gpus_of("attack_pixels"),
     params:

@@ -110,10 +110,10 @@ def test_jobs_on_slices_ask_for_what_their_passes_keep():
         ("attack_pixels", "hippocampus_adv5", 4 * 366, (56, 40)),  # level 0 needs nothing
     ):
         own = work(graphs[0], job, model)
-        on_cpu, on_gpu = (resources.pixel_memory_mb(g, job, own, 1) for g in graphs)
+        on_cpu, on_gpu = (resources.memory_mb(g, job, own, 1) for g in graphs)
         assert on_cpu == pytest.approx(4000 + patches * math.prod(sides) * mb, abs=1)
         assert on_gpu == 4000 + 3000
-        assert resources.pixel_memory_mb(graphs[0], job, own, 2) == 2 * on_cpu
+        assert resources.memory_mb(graphs[0], job, own, 2) == 2 * on_cpu
 
 
 @pytest.fixture(scope="module")

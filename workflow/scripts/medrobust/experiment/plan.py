@@ -45,8 +45,10 @@ BYTES_PER_RECORD, BYTES_PER_FIGURE = 400, 600_000
 #: Patches and batches that version 1 of nnU-Net planned for the hippocampus; slices that contain
 #: every class and are for testing, of each case of the release (245 of 200 cases, a part of it).
 PLANNED_PATCH, PLANNED_BATCH, TEST_SLICES_PER_CASE = (56, 40), 366, 1.3
+#: Jobs that train or attack on slices of volumes.
+ON_SLICES = ("train_pixels", "attack_pixels")
 #: Jobs whose hours count; others take little more than their start.
-TIMED = ("train_members", "evaluate_clean", "attack_chunk", "train_pixels", "attack_pixels")
+TIMED = ("train_members", "evaluate_clean", "attack_chunk", *ON_SLICES)
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def work_seconds(
     if job == "attack_chunk":
         points = _chunk_points(graph, work)
         return attack_seconds(graph, Cell.of(work), work["model"], work["attack"], points, measured)
-    if job in ("train_pixels", "attack_pixels"):
+    if job in ON_SLICES:
         return pixel_seconds(graph, job, work)
     return 0.0
 

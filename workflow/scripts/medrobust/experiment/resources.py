@@ -30,16 +30,14 @@ MOST_MEMORY = 3
 
 def memory_mb(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:
     """Returns the memory of a job that holds a data set, in MB; early attempts get more each."""
-    arrays = 1000 + 4 * plan.dataset_megabytes(graph, wildcards["dataset"])
-    return arrays * min(attempt, MOST_MEMORY) + CUDA_MB * claims(graph, job, wildcards)
-
-
-def pixel_memory_mb(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:
-    """Returns the memory of a job that trains or attacks on slices, in MB, as :func:`memory_mb`."""
     gpus = claims(graph, job, wildcards)
-    # What passes keep lies on the GPU, where there is one.
-    graphs = 0 if gpus else plan.pixel_graph_bytes(graph, job, wildcards) // 10**6
-    return (SLICES_MB + graphs) * min(attempt, MOST_MEMORY) + CUDA_MB * gpus
+    if job in plan.ON_SLICES:
+        # What passes keep lies on the GPU, where there is one.
+        graphs = 0 if gpus else plan.pixel_graph_bytes(graph, job, wildcards) // 10**6
+        own = SLICES_MB + graphs
+    else:
+        own = 1000 + 4 * plan.dataset_megabytes(graph, wildcards["dataset"])
+    return own * min(attempt, MOST_MEMORY) + CUDA_MB * gpus
 
 
 def minutes(graph: Graph, job: str, wildcards: dict[str, Any], attempt: int) -> int:
