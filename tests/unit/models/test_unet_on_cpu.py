@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from medrobust.data.standins.slices import plans
 from medrobust.models import nnunet
-from medrobust.models.engine import first_convolution, unet_on_cpu, winograd
+from medrobust.models.engine import first_convolution, unet_on_cpu, winograd, winograd_convolution
 from medrobust.models.engine.first_convolution import FirstConvolution
 from medrobust.models.engine.instance_norm import LeakyNormalised
 from torch.nn.functional import conv2d, instance_norm, leaky_relu
@@ -207,6 +207,21 @@ def test_slopes_at_images_alone_are_the_same_and_those_at_parameters_are_not_com
             total.backward()
     torch.testing.assert_close(*found, rtol=0, atol=0)
     assert all(value.grad is None for value in module.parameters())
+
+
+@needs_nnunet
+def test_with_and_without_slopes_at_parameters_kernels_are_transformed_once(monkeypatch, convolved):
+    module, count, transformed = built("wide"), [], winograd.transformed
+    monkeypatch.setattr(winograd, "transformed", lambda k: count.append(1) or transformed(k))
+    for to_parameters in (True, False, True):
+        points = patches("wide").requires_grad_()
+        outputs = nnunet.fast(module, to_parameters=to_parameters)(points)
+        sum(output.sum() for output in outputs).backward()
+    used = {k for k in module.modules() if isinstance(k, torch.nn.Conv2d)}
+    ways = sum(winograd_convolution.is_known(layer) for layer in used) * 2
+    # Those of the smallest maps are PyTorch's, as there are few tiles.
+    assert 0 < len(count) <= ways and len(count) % 2 == 0
+    assert len(convolved) == 3 * len(count)  # each way of each layer, three times
 
 
 @needs_nnunet

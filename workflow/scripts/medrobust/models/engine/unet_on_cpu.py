@@ -9,6 +9,7 @@ nnU-Net builds it, but for rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,11 @@ BLOCK = f"{_PACKAGE}.building_blocks.simple_conv_blocks.ConvDropoutNormReLU"
 #: Bytes of the largest maps, for as many images as go through the network together. The memory of
 #: larger ones is given back and asked for anew each time, which takes up to a quarter longer.
 MAP_BYTES = 24 * 2**20
+#: Of a network, the transformed kernels of its layers. What computes it with slopes at parameters
+#: and without shares them: a step of training transforms them once.
+_TRANSFORMED: WeakKeyDictionary[nn.Module, dict[nn.Module, TransformedKernels]] = (
+    WeakKeyDictionary()
+)
 
 
 def fast_on_cpu(
@@ -84,12 +90,14 @@ class _Fast:
 
     def __init__(self, module: nn.Module, to_parameters: bool) -> None:
         self._module, self._to_parameters = module, to_parameters
-        memory = winograd.Memory()
-        self._transformed = {
-            layer: TransformedKernels(layer, memory)
-            for layer in module.modules()
-            if isinstance(layer, nn.Conv2d) and winograd_convolution.is_known(layer)
-        }
+        if module not in _TRANSFORMED:
+            memory = winograd.Memory()
+            _TRANSFORMED[module] = {
+                layer: TransformedKernels(layer, memory)
+                for layer in module.modules()
+                if isinstance(layer, nn.Conv2d) and winograd_convolution.is_known(layer)
+            }
+        self._transformed = _TRANSFORMED[module]
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Returns what the module does: logits at each resolution, finest first."""
