@@ -273,9 +273,12 @@ def test_networks_of_other_parts_stay_as_they_are(name):
 
 @needs_nnunet
 def test_networks_elsewhere_of_other_numbers_or_classes_stay_as_they_are():
-    shallow, double, elsewhere = built(), built().double(), built().to("meta")
+    shallow, double, elsewhere, mirrored = (
+        built(), built().double(), built().to("meta"), built()
+    )  # fmt: skip
     shallow.decoder.deep_supervision = False
-    for module in (shallow, double, elsewhere, torch.nn.Conv2d(1, 2, 3)):
+    mirrored.encoder.stages[1][0].convs[0].conv.padding_mode = "reflect"
+    for module in (shallow, double, elsewhere, mirrored, torch.nn.Conv2d(1, 2, 3)):
         assert nnunet.fast(module) is module
 
 

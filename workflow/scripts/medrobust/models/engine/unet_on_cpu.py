@@ -58,7 +58,7 @@ def fast_on_cpu(
 
 
 def _is_known(module: nn.Module) -> bool:
-    """Tells whether :func:`_Fast` computes what the module does."""
+    """Tells whether :class:`_Fast` computes what the module does."""
     if _class_of(module) != NETWORK or not module.decoder.deep_supervision:
         return False
     if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in module.parameters()):
@@ -77,7 +77,8 @@ def _is_known_block(block: nn.Module) -> bool:
     parts = [nn.Conv2d, nn.InstanceNorm2d, nn.LeakyReLU]
     if [type(part) for part in block.all_modules] != parts:
         return False
-    return block.norm.affine and not block.norm.track_running_stats
+    zeros = block.conv.padding_mode == "zeros"
+    return zeros and block.norm.affine and not block.norm.track_running_stats
 
 
 class _Fast:
@@ -148,7 +149,7 @@ class _Fast:
             return FirstConvolution.apply(x, weight, bias)
         if layer in self._transformed and winograd_convolution.is_quicker(x):
             return WinogradConvolution.apply(x, weight, bias, self._transformed[layer])
-        return layer._conv_forward(x, weight, bias)
+        return conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def _side_by_side(images: Tensor) -> Tensor:
